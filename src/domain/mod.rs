@@ -1,0 +1,5 @@
+//! Cards, templates and rules: what the product is about, without any input or output.
+
+pub mod checks;
+pub mod ids;
+pub mod time;

@@ -1,0 +1,124 @@
+//! Points in time.
+
+use std::time::Duration;
+
+/// A moment in UTC, counted in microseconds since 1970. This is also how both databases hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From microseconds since 1970.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// From whole seconds since 1970.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds since 1970.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// The moment `span` later; stays at the end of time instead of overflowing.
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// The moment `span` earlier.
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long from `earlier` until this; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Reads RFC 3339 with any offset, between the years 1970 and 9999.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let parsed: jiff::Timestamp = text.parse().ok()?;
+        let plain = text.as_bytes();
+        // jiff also takes shorter ISO forms; the contract is RFC 3339.
+        let strict =
+            plain.len() >= 20 && matches!(plain.get(10), Some(b'T' | b't' | b' ')) && plain.get(16) == Some(&b':');
+        let stamp = Self(parsed.as_microsecond());
+        (strict && stamp.0 >= 0).then_some(stamp)
+    }
+
+    fn to_jiff(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
+    }
+
+    /// RFC 3339 in UTC with microseconds, as the API writes times.
+    pub fn to_rfc3339(self) -> String {
+        format!("{:.6}", self.to_jiff())
+    }
+
+    /// RFC 3339 in UTC with whole seconds, as pass.json writes dates (Apple, "Pass", read 2026-11).
+    pub fn to_rfc3339_seconds(self) -> String {
+        format!("{:.0}", Self::from_seconds(self.seconds()).to_jiff())
+    }
+
+    /// An HTTP date (RFC 9110, 5.6.7), e.g. `Sat, 21 Nov 2026 23:15:00 GMT`.
+    pub fn to_http_date(self) -> String {
+        self.to_jiff().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
+    /// Reads the preferred form of an HTTP date; the obsolete forms count as unreadable.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let civil = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
+        let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Self::from_seconds(zoned.timestamp().as_second()))
+    }
+
+    /// Year, month, day, hour, minute and second in UTC.
+    pub fn civil(self) -> (i16, i8, i8, i8, i8, i8) {
+        let civil = self.to_jiff().to_zoned(jiff::tz::TimeZone::UTC).datetime();
+        (civil.year(), civil.month(), civil.day(), civil.hour(), civil.minute(), civil.second())
+    }
+}
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_rfc3339())
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.to_rfc3339())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_and_read_back() {
+        let t = Timestamp::parse_rfc3339("2026-11-21T23:15:39.5+02:00").expect("valid");
+        assert_eq!(t.to_rfc3339(), "2026-11-21T21:15:39.500000Z");
+        assert_eq!(t.to_rfc3339_seconds(), "2026-11-21T21:15:39Z");
+        assert_eq!(t.to_http_date(), "Sat, 21 Nov 2026 21:15:39 GMT");
+        assert_eq!(Timestamp::parse_http_date(&t.to_http_date()), Some(Timestamp::from_seconds(t.seconds())));
+    }
+
+    #[test]
+    fn what_is_not_rfc_3339_is_no_time() {
+        for bad in ["", "2026-11-21", "2026-11-21T23:15", "yesterday", "1969-12-31T23:59:59Z", "2026-13-01T00:00:00Z"] {
+            assert_eq!(Timestamp::parse_rfc3339(bad), None, "{bad:?} was taken");
+        }
+        for bad in ["", "2026-11-21T23:15:39Z", "Sat, 31 Feb 2026 10:00:00 GMT", "0"] {
+            assert_eq!(Timestamp::parse_http_date(bad), None, "{bad:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Passloom
+
+pub mod domain;
+pub mod wallets;

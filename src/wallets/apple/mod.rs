@@ -1,0 +1,1 @@
+//! Apple Wallet: signed `.pkpass` archives and empty pushes by APNs.
