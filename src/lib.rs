@@ -1,4 +1,5 @@
 //! Passloom
 
 pub mod domain;
+pub mod store;
 pub mod wallets;

@@ -1,5 +1,20 @@
-//! Cards, templates and rules: what the product is about, without any input or output.
+//! Cards, templates and rules: what the product is about.
+//!
+//! Nothing here does input or output, knows the time, HTTP or SQL: everything comes in as arguments, so that every
+//! rule can be tested by itself and the same code serves phones, pages, previews and checks.
 
+pub mod attribute;
+pub mod card;
+pub mod change;
 pub mod checks;
+pub mod colour;
+pub mod expression;
 pub mod ids;
+pub mod input;
+pub mod locale;
+pub mod money;
+pub mod render;
+pub mod retry;
+pub mod styles;
+pub mod template;
 pub mod time;

@@ -1,1 +1,13 @@
 //! Apple Wallet: signed `.pkpass` archives and empty pushes by APNs.
+//!
+//! The way of a pass: [`prepare`] makes everything that is the same for all cards of a published version ready
+//! once; [`pass_json`] writes one card; [`archive`] joins both; [`signature`] signs the manifest.
+
+pub mod archive;
+pub mod identity;
+pub mod images;
+pub mod pass;
+pub mod pass_json;
+pub mod prepare;
+pub mod signature;
+pub mod strings;

@@ -1,0 +1,136 @@
+//! A member's card: what the backend said of it, and where it stands in its life.
+
+use serde_json::{Map, Value};
+
+use super::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use super::locale::Language;
+use super::template::Template;
+use super::time::Timestamp;
+
+/// Whether a card may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// In use.
+    Active,
+    /// Withdrawn by the backend.
+    Voided,
+    /// Past its time.
+    Expired,
+}
+
+impl State {
+    /// The word in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Voided => "voided",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads the word.
+    ///
+    /// # Errors
+    /// A sentence with the three words.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "active" => Ok(Self::Active),
+            "voided" => Ok(Self::Voided),
+            "expired" => Ok(Self::Expired),
+            _ => Err("is not a state; expected active, voided or expired"),
+        }
+    }
+}
+
+/// What the backend decides about a card; everything else is ours.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Content {
+    /// The design.
+    pub template: TemplateId,
+    /// The language of pages and messages; `None` is the template's first.
+    pub locale: Option<Language>,
+    /// The values that were given; attributes that are absent have their default. Values of attributes that the
+    /// template no longer declares are kept, hidden.
+    pub attributes: Map<String, Value>,
+    /// Whether it may be used.
+    pub state: State,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An issued card.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// The backend's number.
+    pub id: CardId,
+    /// The pass's number; never changes.
+    pub serial: SerialNumber,
+    /// The identity under which it was issued; never changes.
+    pub pass_type: PassTypeId,
+    /// What the backend decided.
+    pub content: Content,
+    /// When the backend said `expired`; cleared by `active`.
+    pub expired_at: Option<Timestamp>,
+    /// The backend's own order of changes, as last given.
+    pub sequence: Option<i64>,
+    /// Counts the backend's changes, from 1.
+    pub revision: i64,
+    /// The place of its last change in the workspace's order of commits.
+    pub position: i64,
+    /// When it last changed, in whole seconds; grows with every change by at least one.
+    pub modified: i64,
+    /// Counts the public addresses it has had.
+    pub page_generation: i64,
+    /// The one field whose change message phones may show for this face.
+    pub live_message: Option<FieldKey>,
+    /// When it was issued.
+    pub created_at: Timestamp,
+    /// When the backend last changed it.
+    pub updated_at: Timestamp,
+}
+
+/// A template's newest published version, as far as every card of it is concerned.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The version's number.
+    pub version: i64,
+    /// The place of its publishing in the workspace's order of commits.
+    pub position: i64,
+    /// When it was published, in whole seconds; later than every change of its cards before.
+    pub modified: i64,
+}
+
+impl Card {
+    /// The face a wallet must reach: it grows with the card's changes and with its template's publishing, and no
+    /// publishing rewrites a card's row.
+    pub fn face(&self, publication: &Publication) -> i64 {
+        self.position.max(publication.position)
+    }
+
+    /// The face's `Last-Modified` in whole seconds.
+    pub fn face_modified(&self, publication: &Publication) -> i64 {
+        self.modified.max(publication.modified)
+    }
+
+    /// When the pass ends: the earlier of the announced end and of the backend's word.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        let said = self.expired_at.filter(|_| self.content.state == State::Expired);
+        [self.content.expires_at, said].into_iter().flatten().min()
+    }
+
+    /// Every attribute that the template declares with the card's value, its default, or null.
+    pub fn shown_attributes(&self, template: &Template) -> Map<String, Value> {
+        template
+            .attributes
+            .iter()
+            .map(|attribute| {
+                let given = self.content.attributes.get(attribute.name.as_str());
+                let value = given.or(attribute.default.as_ref()).cloned().unwrap_or(Value::Null);
+                (attribute.name.as_str().to_owned(), value)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,365 @@
+//! Texts with expressions: `You have {{ points }} points`.
+//!
+//! Only expressions exist, no statements: minijinja's `compile_expression` on an empty environment knows no loop,
+//! no macro and no function beyond the filters registered here. Fuel bounds the time; memory is bounded by short
+//! expressions, short values, and by letting `*` work on numbers only (it would repeat texts).
+
+use std::sync::{Arc, LazyLock};
+
+use minijinja::value::Value as Dynamic;
+use minijinja::{Environment, Expression, UndefinedBehavior};
+
+use super::attribute::AttributeValue;
+use super::ids::AttributeName;
+
+/// The longest expression in bytes.
+const MAX_EXPRESSION: usize = 500;
+/// The longest text that comes out, in characters.
+const MAX_OUTPUT: usize = 16_384;
+/// Names that are there beside the attributes.
+pub const BUILT_IN: [&str; 6] =
+    ["card.id", "card.serial_number", "card.url", "template.id", "template.name", "template.organization"];
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut env = Environment::empty();
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_fuel(Some(10_000));
+    env.add_filter("default", |value: Dynamic, other: Dynamic| {
+        if value.is_undefined() || value.is_none() { other } else { value }
+    });
+    env.add_filter("upper", |text: String| text.to_uppercase());
+    env.add_filter("lower", |text: String| text.to_lowercase());
+    env.add_filter("trim", |text: String| text.trim().to_owned());
+    env.add_filter("abs", |n: f64| tidy(n.abs()));
+    env.add_filter("round", |n: f64, places: Option<u32>| {
+        let factor = 10f64.powi(i32::try_from(places.unwrap_or(0).min(9)).unwrap_or(0));
+        tidy((n * factor).round() / factor)
+    });
+    env.add_test("defined", |value: Dynamic| !value.is_undefined());
+    env.add_test("none", |value: Dynamic| value.is_none());
+    env
+});
+
+/// A number as a whole one when it is whole, so that it prints without `.0`.
+fn tidy(n: f64) -> Dynamic {
+    if n.fract() == 0.0 && n.abs() < 9e15 { Dynamic::from(n as i64) } else { Dynamic::from(n) }
+}
+
+/// Why a text has no value for a card.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvaluationError {
+    /// It uses an attribute that this card has no value for, and gives no default.
+    #[error("needs a value of {0}")]
+    Missing(String),
+    /// It can't be computed from this card's values.
+    #[error("can't be computed: {0}")]
+    Failed(String),
+}
+
+/// What a text may refer to.
+pub trait Scope {
+    /// The value of an attribute; `None` when the card has none.
+    fn attribute(&self, name: &str) -> Option<&AttributeValue>;
+    /// The value of a name of [`BUILT_IN`].
+    fn built_in(&self, name: &str) -> Option<String>;
+    /// The names of all attributes.
+    fn attribute_names(&self) -> Vec<&str>;
+}
+
+/// A text with expressions, parsed once.
+#[derive(Debug, Clone)]
+pub struct Text {
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug, Clone)]
+enum Segment {
+    Literal(String),
+    Name(String),
+    Expression(Arc<Compiled>),
+}
+
+#[derive(Debug)]
+struct Compiled {
+    expression: Expression<'static, 'static>,
+    names: Vec<String>,
+    numbers_only: bool,
+}
+
+impl Text {
+    /// Parses a text; `known` tells whether a name may be used.
+    ///
+    /// # Errors
+    /// A sentence that quotes the expression and says what is wrong.
+    pub fn parse(source: &str, known: &dyn Fn(&str) -> bool) -> Result<Self, String> {
+        let mut segments = Vec::new();
+        let mut rest = source;
+        while let Some(start) = rest.find("{{") {
+            let (literal, tail) = rest.split_at(start);
+            if !literal.is_empty() {
+                segments.push(Segment::Literal(literal.to_owned()));
+            }
+            let tail = &tail[2..];
+            let Some(end) = tail.find("}}") else {
+                return Err("has {{ without }}".to_owned());
+            };
+            let inner = tail[..end].trim();
+            segments.push(Self::segment(inner, known)?);
+            rest = &tail[end + 2..];
+        }
+        if !rest.is_empty() {
+            segments.push(Segment::Literal(rest.to_owned()));
+        }
+        Ok(Self { segments })
+    }
+
+    fn segment(inner: &str, known: &dyn Fn(&str) -> bool) -> Result<Segment, String> {
+        let quoted: String = inner.chars().take(60).collect();
+        if inner.is_empty() {
+            return Err("has an empty {{ }}".to_owned());
+        }
+        if inner.len() > MAX_EXPRESSION {
+            return Err(format!("has an expression of {} bytes; expected at most {MAX_EXPRESSION}", inner.len()));
+        }
+        let unknown = |name: &str| {
+            format!("uses {name} in {{{{ {quoted} }}}}, which is neither an attribute of the template nor one of {}", BUILT_IN.join(", "))
+        };
+        if inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
+            && inner.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !["true", "false", "none"].contains(&inner)
+        {
+            return if known(inner) || BUILT_IN.contains(&inner) {
+                Ok(Segment::Name(inner.to_owned()))
+            } else {
+                Err(unknown(inner))
+            };
+        }
+        let expression = ENVIRONMENT.compile_expression_owned(inner.to_owned()).map_err(|e| {
+            format!("has the expression {{{{ {quoted} }}}}, which can't be understood: {}", e.detail().unwrap_or("syntax error"))
+        })?;
+        let mut names: Vec<String> = expression.undeclared_variables(true).into_iter().collect();
+        names.sort();
+        if let Some(name) = names.iter().find(|name| !known(name) && !BUILT_IN.contains(&name.as_str())) {
+            return Err(unknown(name));
+        }
+        let numbers_only = outside_quotes(inner, '*');
+        if numbers_only && inner.contains(['"', '\'', '[', '{']) {
+            return Err(format!("has the expression {{{{ {quoted} }}}}; * works on numbers only"));
+        }
+        // Filters are looked up when an expression runs; a trial run finds a misspelt one before a card does.
+        let trial = expression.eval(Dynamic::from_iter(std::iter::empty::<(String, Dynamic)>()));
+        if let Err(e) = trial
+            && matches!(e.kind(), minijinja::ErrorKind::UnknownFilter | minijinja::ErrorKind::UnknownTest | minijinja::ErrorKind::UnknownFunction)
+        {
+            return Err(format!("has the expression {{{{ {quoted} }}}}: {}", e.detail().unwrap_or("unknown filter")));
+        }
+        Ok(Segment::Expression(Arc::new(Compiled { expression, names, numbers_only })))
+    }
+
+    /// Whether no expression stands in it, so that it is the same for every card.
+    pub fn is_fixed(&self) -> bool {
+        self.segments.iter().all(|s| matches!(s, Segment::Literal(_)))
+    }
+
+    /// Whether something beside expressions stands in it: words that may need a translation.
+    pub fn has_words(&self) -> bool {
+        self.segments.iter().any(|s| matches!(s, Segment::Literal(text) if text.chars().any(char::is_alphabetic)))
+    }
+
+    /// The attribute, when the text is exactly one `{{ attribute }}`: then the value keeps its type.
+    pub fn single_attribute(&self) -> Option<&str> {
+        match self.segments.as_slice() {
+            [Segment::Name(name)] if !name.contains('.') => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether it uses the attribute.
+    pub fn uses(&self, attribute: &AttributeName) -> bool {
+        self.segments.iter().any(|segment| match segment {
+            Segment::Literal(_) => false,
+            Segment::Name(name) => name == attribute.as_str(),
+            Segment::Expression(compiled) => compiled.names.iter().any(|n| n == attribute.as_str()),
+        })
+    }
+
+    /// The text for one card.
+    ///
+    /// # Errors
+    /// [`EvaluationError`] when a value is missing or can't be computed with.
+    pub fn evaluate(&self, scope: &dyn Scope) -> Result<String, EvaluationError> {
+        let mut out = String::new();
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => out.push_str(text),
+                Segment::Name(name) => match scope.attribute(name) {
+                    Some(value) => out.push_str(&plain(value)),
+                    None => {
+                        out.push_str(&scope.built_in(name).ok_or_else(|| EvaluationError::Missing(name.clone()))?);
+                    }
+                },
+                Segment::Expression(compiled) => out.push_str(&compiled.evaluate(scope)?),
+            }
+        }
+        if out.chars().count() > MAX_OUTPUT {
+            return Err(EvaluationError::Failed(format!("longer than {MAX_OUTPUT} characters")));
+        }
+        Ok(out)
+    }
+}
+
+fn outside_quotes(text: &str, wanted: char) -> bool {
+    let mut quote = None;
+    for c in text.chars() {
+        match quote {
+            Some(q) if c == q => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == wanted => return true,
+            None => {}
+        }
+    }
+    false
+}
+
+impl Compiled {
+    fn evaluate(&self, scope: &dyn Scope) -> Result<String, EvaluationError> {
+        let mut context: Vec<(String, Dynamic)> = Vec::new();
+        for name in scope.attribute_names() {
+            if let Some(value) = scope.attribute(name)
+                && self.names.iter().any(|n| n == name)
+                && let Some(value) = dynamic(value, self.numbers_only)
+            {
+                context.push((name.to_owned(), value));
+            }
+        }
+        for owner in ["card", "template"] {
+            let prefix = format!("{owner}.");
+            if !self.numbers_only && self.names.iter().any(|n| n.starts_with(&prefix)) {
+                let members = BUILT_IN.iter().filter_map(|name| {
+                    let member = name.strip_prefix(prefix.as_str())?;
+                    Some((member.to_owned(), Dynamic::from(scope.built_in(name)?)))
+                });
+                context.push((owner.to_owned(), Dynamic::from_iter(members)));
+            }
+        }
+        let missing = || {
+            self.names
+                .iter()
+                .find(|name| !name.contains('.') && scope.attribute(name).is_none())
+                .map(|name| EvaluationError::Missing(name.clone()))
+        };
+        match self.expression.eval(Dynamic::from_iter(context)) {
+            Ok(value) if value.is_undefined() || value.is_none() => {
+                Err(missing().unwrap_or_else(|| EvaluationError::Failed("it has no value".to_owned())))
+            }
+            Ok(value) => match value.kind() {
+                minijinja::value::ValueKind::Bool => Ok(if value.is_true() { "✓" } else { "–" }.to_owned()),
+                minijinja::value::ValueKind::Number => {
+                    let number = f64::try_from(value.clone()).map_or_else(|_| value.to_string(), |n| tidy(n).to_string());
+                    Ok(number)
+                }
+                minijinja::value::ValueKind::String => Ok(value.to_string()),
+                other => Err(EvaluationError::Failed(format!("it is a {other}; expected a text or a number"))),
+            },
+            Err(e) => {
+                // A missing value makes almost any operation fail: that is the reason to name.
+                let failed = || EvaluationError::Failed(e.kind().to_string());
+                Err(missing().unwrap_or_else(failed))
+            }
+        }
+    }
+}
+
+/// A value inside a longer text: numbers with a point, dates as written, yes and no as signs.
+fn plain(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::Boolean(true) => "✓".to_owned(),
+        AttributeValue::Boolean(false) => "–".to_owned(),
+        AttributeValue::DateTime(t) => t.to_rfc3339_seconds(),
+        AttributeValue::Decimal(d) => d.to_fixed(0),
+        other => match other.to_json() {
+            serde_json::Value::String(text) => text,
+            json => json.to_string(),
+        },
+    }
+}
+
+fn dynamic(value: &AttributeValue, numbers_only: bool) -> Option<Dynamic> {
+    match value {
+        AttributeValue::Integer(n) => Some(Dynamic::from(*n)),
+        AttributeValue::Decimal(d) | AttributeValue::Money(d, _) => Some(tidy(d.to_f64())),
+        AttributeValue::Boolean(b) => Some(Dynamic::from(*b)),
+        _ if numbers_only => None,
+        other => Some(Dynamic::from(plain(other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    struct Values(BTreeMap<&'static str, AttributeValue>);
+
+    impl Scope for Values {
+        fn attribute(&self, name: &str) -> Option<&AttributeValue> {
+            self.0.get(name)
+        }
+        fn built_in(&self, name: &str) -> Option<String> {
+            (name == "card.id").then(|| "M-1".to_owned())
+        }
+        fn attribute_names(&self) -> Vec<&str> {
+            self.0.keys().copied().collect()
+        }
+    }
+
+    const KNOWN: [&str; 4] = ["points", "name", "tier", "empty"];
+
+    fn parse(source: &str) -> Result<Text, String> {
+        Text::parse(source, &|name| KNOWN.contains(&name))
+    }
+
+    fn evaluate(source: &str) -> Result<String, EvaluationError> {
+        let scope = Values(BTreeMap::from([
+            ("points", AttributeValue::Integer(120)),
+            ("name", AttributeValue::Text("Anna".to_owned())),
+            ("tier", AttributeValue::Text("gold".to_owned())),
+        ]));
+        parse(source).expect("a valid text").evaluate(&scope)
+    }
+
+    #[test]
+    fn expressions_are_evaluated_within_texts() {
+        assert_eq!(evaluate("Hello {{ name }}, {{points}} points").as_deref(), Ok("Hello Anna, 120 points"));
+        assert_eq!(evaluate("{{ name | upper }} {{ 'VIP' if tier == 'gold' else '' }}").as_deref(), Ok("ANNA VIP"));
+        assert_eq!(evaluate("{{ points * 2 + 1 }} {{ (points / 7) | round(2) }}").as_deref(), Ok("241 17.14"));
+        assert_eq!(evaluate("{{ points > 100 }}").as_deref(), Ok("✓"));
+        assert_eq!(evaluate("{{ card.id }}/{{ card.id | lower }}").as_deref(), Ok("M-1/m-1"));
+    }
+
+    #[test]
+    fn a_missing_value_is_an_error_unless_a_default_is_given() {
+        assert_eq!(evaluate("{{ empty }}"), Err(EvaluationError::Missing("empty".to_owned())));
+        assert_eq!(evaluate("{{ empty | upper }}"), Err(EvaluationError::Missing("empty".to_owned())));
+        assert_eq!(evaluate("{{ empty ~ 'x' }}"), Err(EvaluationError::Missing("empty".to_owned())));
+        assert_eq!(evaluate("{{ empty | default('none') }}").as_deref(), Ok("none"));
+    }
+
+    #[test]
+    fn what_can_not_be_understood_is_refused_when_it_is_written() {
+        for bad in ["{{ points", "{{ }}", "{{ pionts }}", "{{ points | shout }}", "{{ 'x' * 900000000 }}", "{{ [1] * 9 }}",
+            "{{ range(9) }}", "{{ points + }}", "{{ card.secret }}", "{{ x.y }}"] {
+            assert!(parse(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(evaluate("{{ name * 900000000 }}").is_err());
+    }
+
+    #[test]
+    fn only_a_lone_attribute_keeps_its_type() {
+        assert_eq!(parse("{{ points }}").expect("valid").single_attribute(), Some("points"));
+        assert_eq!(parse(" {{ points }}").expect("valid").single_attribute(), None);
+        assert_eq!(parse("{{ card.id }}").expect("valid").single_attribute(), None);
+        assert!(parse("plain").expect("valid").is_fixed());
+    }
+}

@@ -1,0 +1,308 @@
+//! Reading JSON from outside: every problem is found at once, each with its JSON pointer, and nothing is guessed.
+//!
+//! Deserialising with serde would stop at the first fault; here a reader walks the value, notes what is wrong in
+//! [`Problems`] and goes on. A reader method that returns `None` has always noted why.
+
+use serde_json::{Map, Value};
+
+/// One thing that is wrong with an input.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// JSON pointer (RFC 6901) into the input.
+    pub pointer: String,
+    /// What was found and what is expected.
+    pub detail: String,
+}
+
+/// Everything that is wrong with an input; at most [`Problems::MAX`] are kept.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// More than this many problems help nobody and would let a small request ask for a large answer.
+    pub const MAX: usize = 100;
+
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Just this one.
+    pub fn one(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        let mut problems = Self::new();
+        problems.add(pointer, detail);
+        problems
+    }
+
+    /// Notes a problem.
+    pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        if self.0.len() < Self::MAX {
+            self.0.push(Problem { pointer: pointer.into(), detail: detail.into() });
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The problems in the order in which they were found.
+    pub fn into_vec(self) -> Vec<Problem> {
+        self.0
+    }
+
+    /// `value` when nothing was wrong.
+    ///
+    /// # Errors
+    /// The problems, when there are any.
+    pub fn or<T>(self, value: Option<T>) -> Result<T, Self> {
+        match value {
+            Some(value) if self.is_empty() => Ok(value),
+            _ if self.is_empty() => Err(Self::one("", "is incomplete")),
+            _ => Err(self),
+        }
+    }
+}
+
+/// A member's pointer below `parent`, escaped as RFC 6901 asks.
+pub fn pointer(parent: &str, member: &str) -> String {
+    format!("{parent}/{}", member.replace('~', "~0").replace('/', "~1"))
+}
+
+/// What kind of JSON a value is, for messages. Values themselves are not repeated: they may be personal.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The first character that no text of ours may hold: control characters except line feed and tab, and the
+/// invisible characters that turn the direction of what follows.
+pub fn forbidden_character(text: &str, lines: Lines) -> Option<char> {
+    text.chars().find(|&c| match c {
+        '\n' | '\t' => lines == Lines::One,
+        '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}' => true,
+        c => c.is_control(),
+    })
+}
+
+/// Whether a text may have line breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// A single line.
+    One,
+    /// Several lines.
+    Many,
+}
+
+/// A place in the input.
+#[derive(Debug, Clone)]
+pub struct Node<'v> {
+    /// What stands there.
+    pub value: &'v Value,
+    /// Where it stands.
+    pub pointer: String,
+}
+
+impl<'v> Node<'v> {
+    /// The whole input.
+    pub fn root(value: &'v Value) -> Self {
+        Self { value, pointer: String::new() }
+    }
+
+    fn wrong<T>(&self, problems: &mut Problems, expected: &str) -> Option<T> {
+        problems.add(&self.pointer, format!("is {}; expected {expected}", kind(self.value)));
+        None
+    }
+
+    /// A text of at most `max` characters, without forbidden characters; may be empty.
+    pub fn text(&self, problems: &mut Problems, max: usize, lines: Lines) -> Option<&'v str> {
+        let Value::String(text) = self.value else { return self.wrong(problems, "a string") };
+        let length = text.chars().count();
+        if length > max {
+            problems.add(&self.pointer, format!("has {length} characters; expected at most {max}"));
+            return None;
+        }
+        if let Some(c) = forbidden_character(text, lines) {
+            problems.add(&self.pointer, format!("contains the character U+{:04X}, which no text may hold", u32::from(c)));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A text that is not empty.
+    pub fn filled(&self, problems: &mut Problems, max: usize, lines: Lines) -> Option<&'v str> {
+        let text = self.text(problems, max, lines)?;
+        if text.trim().is_empty() {
+            problems.add(&self.pointer, format!("is empty; expected 1 to {max} characters"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A text that `parse` understands.
+    pub fn parsed<T, E: std::fmt::Display>(
+        &self,
+        problems: &mut Problems,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let Value::String(text) = self.value else { return self.wrong(problems, "a string") };
+        match parse(text) {
+            Ok(parsed) => Some(parsed),
+            Err(e) => {
+                problems.add(&self.pointer, e.to_string());
+                None
+            }
+        }
+    }
+
+    /// A whole number within ±2^53, the range in which JSON numbers are exact everywhere.
+    pub fn integer(&self, problems: &mut Problems) -> Option<i64> {
+        const EDGE: i64 = 1 << 53;
+        let whole = match self.value {
+            Value::Number(n) => n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9.1e15).map(|f| f as i64)),
+            _ => return self.wrong(problems, "a whole number"),
+        };
+        match whole {
+            Some(n) if (-EDGE..=EDGE).contains(&n) => Some(n),
+            _ => {
+                problems.add(&self.pointer, "is not a whole number within ±9007199254740992");
+                None
+            }
+        }
+    }
+
+    /// A number within the bounds.
+    pub fn number(&self, problems: &mut Problems, min: f64, max: f64) -> Option<f64> {
+        match self.value.as_f64() {
+            Some(n) if (min..=max).contains(&n) => Some(n),
+            Some(_) => {
+                problems.add(&self.pointer, format!("is out of range; expected {min} to {max}"));
+                None
+            }
+            None => self.wrong(problems, "a number"),
+        }
+    }
+
+    /// A boolean.
+    pub fn boolean(&self, problems: &mut Problems) -> Option<bool> {
+        match self.value {
+            Value::Bool(b) => Some(*b),
+            _ => self.wrong(problems, "a boolean"),
+        }
+    }
+
+    /// The items of an array of at most `max`.
+    pub fn array(&self, problems: &mut Problems, max: usize) -> Option<Vec<Node<'v>>> {
+        let Value::Array(items) = self.value else { return self.wrong(problems, "an array") };
+        if items.len() > max {
+            problems.add(&self.pointer, format!("has {} items; expected at most {max}", items.len()));
+            return None;
+        }
+        Some(
+            items
+                .iter()
+                .enumerate()
+                .map(|(i, value)| Node { value, pointer: format!("{}/{i}", self.pointer) })
+                .collect(),
+        )
+    }
+
+    /// The members of an object whose names are data; at most `max`.
+    pub fn members(&self, problems: &mut Problems, max: usize) -> Option<Vec<(&'v str, Node<'v>)>> {
+        let Value::Object(map) = self.value else { return self.wrong(problems, "an object") };
+        if map.len() > max {
+            problems.add(&self.pointer, format!("has {} members; expected at most {max}", map.len()));
+            return None;
+        }
+        Some(
+            map.iter()
+                .map(|(name, value)| (name.as_str(), Node { value, pointer: pointer(&self.pointer, name) }))
+                .collect(),
+        )
+    }
+
+    /// An object whose members' names are ours; see [`Object`].
+    pub fn object(&self, problems: &mut Problems) -> Option<Object<'v>> {
+        let Value::Object(map) = self.value else { return self.wrong(problems, "an object") };
+        Some(Object { map, pointer: self.pointer.clone(), known: Vec::new() })
+    }
+}
+
+/// An object being read: every member must be asked for before [`Object::finish`], which reports the rest.
+#[derive(Debug)]
+pub struct Object<'v> {
+    map: &'v Map<String, Value>,
+    pointer: String,
+    known: Vec<&'static str>,
+}
+
+impl<'v> Object<'v> {
+    /// The member, unless it is absent or null.
+    pub fn get(&mut self, name: &'static str) -> Option<Node<'v>> {
+        self.given(name).filter(|node| !node.value.is_null())
+    }
+
+    /// The member, also when it is null; for merge patches, in which null means something.
+    pub fn given(&mut self, name: &'static str) -> Option<Node<'v>> {
+        self.known.push(name);
+        self.map.get(name).map(|value| Node { value, pointer: pointer(&self.pointer, name) })
+    }
+
+    /// The member, which must be there.
+    pub fn required(&mut self, name: &'static str, problems: &mut Problems) -> Option<Node<'v>> {
+        let node = self.get(name);
+        if node.is_none() {
+            problems.add(pointer(&self.pointer, name), "is required");
+        }
+        node
+    }
+
+    /// Notes the members that nobody asked for.
+    pub fn finish(self, problems: &mut Problems) {
+        for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
+            let mut known = self.known.clone();
+            known.sort_unstable();
+            let shown: String = name.chars().take(64).collect();
+            problems.add(pointer(&self.pointer, &shown), format!("is unknown; known are {}", known.join(", ")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn all_problems_are_found_at_once_with_their_pointers() {
+        let value = json!({"name": 7, "a/b": 1, "list": [1, "x"]});
+        let mut problems = Problems::new();
+        let mut object = Node::root(&value).object(&mut problems).expect("an object");
+        assert_eq!(object.required("name", &mut problems).and_then(|n| n.filled(&mut problems, 10, Lines::One)), None);
+        assert!(object.required("colour", &mut problems).is_none());
+        for item in object.get("list").and_then(|n| n.array(&mut problems, 5)).unwrap_or_default() {
+            item.integer(&mut problems);
+        }
+        object.finish(&mut problems);
+        let pointers: Vec<_> = problems.into_vec().into_iter().map(|p| p.pointer).collect();
+        assert_eq!(pointers, ["/name", "/colour", "/list/1", "/a~1b"]);
+    }
+
+    #[test]
+    fn control_and_direction_characters_are_refused() {
+        for bad in ["a\0", "a\u{1b}[0m", "a\u{202E}b", "a\nb"] {
+            let value = json!(bad);
+            let mut problems = Problems::new();
+            assert_eq!(Node::root(&value).text(&mut problems, 10, Lines::One), None);
+            assert!(!problems.is_empty());
+        }
+        let value = json!("a\nb");
+        assert_eq!(Node::root(&value).text(&mut Problems::new(), 10, Lines::Many), Some("a\nb"));
+    }
+}

@@ -1,0 +1,122 @@
+//! Languages, as tags of BCP 47.
+
+use std::fmt;
+
+/// A language tag such as `lv`, `en-GB` or `zh-Hans`, written in the customary case.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Language(String);
+
+impl Language {
+    /// Checks the form (not whether the language exists) and brings the case in order.
+    ///
+    /// # Errors
+    /// A sentence with an example.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('-').collect();
+        let word = |part: &str, min, max| {
+            (min..=max).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+        };
+        let first = parts.first().copied().unwrap_or_default();
+        let fine = text.len() <= 35
+            && word(first, 2, 3)
+            && first.bytes().all(|b| b.is_ascii_alphabetic())
+            && parts.iter().skip(1).all(|part| word(part, 1, 8));
+        if !fine {
+            return Err("is not a language tag; expected for example en, lv, ru or pt-BR".to_owned());
+        }
+        let cased: Vec<String> = parts
+            .iter()
+            .enumerate()
+            .map(|(i, part)| match part.len() {
+                2 if i > 0 => part.to_ascii_uppercase(),
+                4 if i > 0 => {
+                    let (head, tail) = part.split_at(1);
+                    head.to_ascii_uppercase() + &tail.to_ascii_lowercase()
+                }
+                _ => part.to_ascii_lowercase(),
+            })
+            .collect();
+        Ok(Self(cased.join("-")))
+    }
+
+    /// English, the language every pass falls back to.
+    pub fn english() -> Self {
+        Self("en".to_owned())
+    }
+
+    /// The tag.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part before the first hyphen: the language without region and script.
+    pub fn base(&self) -> &str {
+        self.0.split('-').next().unwrap_or(&self.0)
+    }
+
+    /// The place of the best match among `offered`: the same tag, else the same language, else none.
+    pub fn best_of(&self, offered: &[Self]) -> Option<usize> {
+        offered.iter().position(|l| l == self).or_else(|| offered.iter().position(|l| l.base() == self.base()))
+    }
+}
+
+/// The place among `offered` that an `Accept-Language` header (RFC 9110, 12.5.4) likes best.
+pub fn negotiate(header: &str, offered: &[Language]) -> Option<usize> {
+    let mut wishes: Vec<(f32, Language)> = header
+        .split(',')
+        .take(20)
+        .filter_map(|item| {
+            let mut parts = item.split(';');
+            let language = Language::parse(parts.next()?.trim()).ok()?;
+            let weight = parts.find_map(|p| p.trim().strip_prefix("q=")).map_or(Some(1.0), |q| q.trim().parse().ok())?;
+            (weight > 0.0).then_some((weight, language))
+        })
+        .collect();
+    wishes.sort_by(|a, b| b.0.total_cmp(&a.0));
+    wishes.iter().find_map(|(_, wish)| wish.best_of(offered))
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl serde::Serialize for Language {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(texts: &[&str]) -> Vec<Language> {
+        texts.iter().map(|t| Language::parse(t).expect("valid")).collect()
+    }
+
+    #[test]
+    fn tags_are_checked_and_cased() {
+        assert_eq!(Language::parse("PT-br").expect("valid").as_str(), "pt-BR");
+        assert_eq!(Language::parse("zh-hans-cn").expect("valid").as_str(), "zh-Hans-CN");
+        for bad in ["", "e", "english", "en_GB", "en-", "../en", "1a", "en-é"] {
+            assert!(Language::parse(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn the_visitor_gets_the_language_he_likes_best_of_those_there_are() {
+        let offered = tags(&["en", "lv", "ru"]);
+        assert_eq!(negotiate("lv-LV,lv;q=0.9,en;q=0.8", &offered), Some(1));
+        assert_eq!(negotiate("de, ru;q=0.3, en;q=0.2", &offered), Some(2));
+        assert_eq!(negotiate("de, *;q=0.1", &offered), None);
+        assert_eq!(negotiate("ru;q=0, en;q=x", &offered), None);
+    }
+}

@@ -1,0 +1,349 @@
+//! From a template and a card to what is shown, the same for every wallet, page and preview.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::attribute::{AttributeValue, value_pointer};
+use super::card::{Card, State};
+use super::expression::{EvaluationError, Scope, Text};
+use super::ids::{AttributeName, FieldKey};
+use super::input::Problems;
+use super::locale::Language;
+use super::money::{Currency, Decimal};
+use super::template::{BarcodeFormat, Colours, Field, Group, Phrase, Template, Tree};
+use super::time::Timestamp;
+
+/// A card as it is shown.
+#[derive(Debug)]
+pub struct RenderedCard<'t> {
+    /// The design.
+    pub template: &'t Template,
+    /// Whose card it is.
+    pub organization: Localised<'t>,
+    /// What is read out.
+    pub description: Localised<'t>,
+    /// The text beside the logo.
+    pub logo_text: Option<Localised<'t>>,
+    /// The colours of the card's tier.
+    pub colours: Colours,
+    /// The card's tier, when the template has tiers; chooses pictures.
+    pub tier: Option<String>,
+    /// The fields that have a value.
+    pub fields: Vec<(Group, Vec<RenderedField<'t>>)>,
+    /// What is scanned.
+    pub barcode: Option<RenderedBarcode>,
+    /// Where the card shows itself.
+    pub locations: Vec<RenderedLocation<'t>>,
+    /// Whether it may be used.
+    pub state: State,
+    /// When it ends.
+    pub ends_at: Option<Timestamp>,
+    /// The template's own members of pass.json.
+    pub apple_pass: Value,
+}
+
+/// A text in the template's languages.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Localised<'t> {
+    /// The same in every language.
+    Plain(String),
+    /// The template's own words: the same for every card, so that their table is made once per version.
+    Fixed {
+        /// The phrase's key.
+        key: &'t str,
+        /// In the order of the template's languages.
+        texts: &'t [String],
+    },
+    /// Words with this card's values among them.
+    PerCard {
+        /// The phrase's key.
+        key: &'t str,
+        /// In the order of the template's languages.
+        texts: Vec<String>,
+    },
+}
+
+impl Localised<'_> {
+    /// The text in the template's language at that place.
+    pub fn in_language(&self, place: usize) -> &str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Fixed { texts, .. } => texts.get(place).or(texts.first()).map_or("", String::as_str),
+            Self::PerCard { texts, .. } => texts.get(place).or(texts.first()).map_or("", String::as_str),
+        }
+    }
+}
+
+/// A field with a value.
+#[derive(Debug)]
+pub struct RenderedField<'t> {
+    /// Its identity.
+    pub key: &'t FieldKey,
+    /// What stands above.
+    pub label: Option<Localised<'t>>,
+    /// The value.
+    pub value: FieldValue<'t>,
+    /// The change message, only when this field's is the live one.
+    pub message: Option<Localised<'t>>,
+    /// Where a tap leads.
+    pub link: Option<String>,
+}
+
+/// A field's value; typed, so that each wallet can write it in the phone's own language.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum FieldValue<'t> {
+    Text(Localised<'t>),
+    Integer(i64),
+    Decimal(Decimal),
+    Money(Decimal, Currency),
+    Date(jiff::civil::Date),
+    DateTime(Timestamp),
+}
+
+impl FieldValue<'_> {
+    /// The value as text in the template's language at that place, for pages and terminals.
+    pub fn in_language(&self, place: usize) -> String {
+        match self {
+            Self::Text(text) => text.in_language(place).to_owned(),
+            Self::Integer(n) => n.to_string(),
+            Self::Decimal(d) => d.to_fixed(0),
+            Self::Money(amount, currency) => format!("{} {}", amount.to_fixed(currency.decimals()), currency.as_str()),
+            Self::Date(date) => date.to_string(),
+            Self::DateTime(t) => t.to_rfc3339_seconds(),
+        }
+    }
+}
+
+/// What is scanned at the till.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct RenderedBarcode {
+    pub format: BarcodeFormat,
+    pub value: String,
+    pub text: Option<String>,
+}
+
+/// A place near which the card shows itself.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct RenderedLocation<'t> {
+    pub latitude: f64,
+    pub longitude: f64,
+    pub altitude: Option<f64>,
+    pub text: Option<Localised<'t>>,
+}
+
+struct CardScope<'a, 't> {
+    card: &'a Card,
+    template: &'t Template,
+    page_url: &'a str,
+    values: BTreeMap<&'t str, AttributeValue>,
+}
+
+impl Scope for CardScope<'_, '_> {
+    fn attribute(&self, name: &str) -> Option<&AttributeValue> {
+        self.values.get(name)
+    }
+
+    fn built_in(&self, name: &str) -> Option<String> {
+        Some(match name {
+            "card.id" => self.card.id.as_str().to_owned(),
+            "card.serial_number" => self.card.serial.as_str().to_owned(),
+            "card.url" => self.page_url.to_owned(),
+            "template.id" => self.card.content.template.as_str().to_owned(),
+            "template.name" => self.template.name.clone(),
+            "template.organization" => self.template.organization.fixed.as_ref()?.first()?.clone(),
+            _ => return None,
+        })
+    }
+
+    fn attribute_names(&self) -> Vec<&str> {
+        self.values.keys().copied().collect()
+    }
+}
+
+/// Renders a card. `page_url` is its public address.
+///
+/// # Errors
+/// One problem for each value that is missing or can't be computed with, at the attribute's pointer in the card's
+/// document. A field without a value is left out instead.
+pub fn render<'t>(template: &'t Template, card: &Card, page_url: &str) -> Result<RenderedCard<'t>, Problems> {
+    let values = template
+        .attributes
+        .iter()
+        .filter_map(|attribute| {
+            let name = attribute.name.as_str();
+            let given = card.content.attributes.get(name).filter(|v| !v.is_null());
+            let value = match card.content.attributes.get(name) {
+                Some(Value::Null) => None,
+                _ => given.or(attribute.default.as_ref()),
+            }?;
+            Some((name, attribute.kind.stored(value)?))
+        })
+        .collect();
+    let scope = CardScope { card, template, page_url, values };
+    let mut renderer = Renderer { scope: &scope, problems: Problems::new() };
+    let rendered = renderer.card();
+    if renderer.problems.is_empty() { Ok(rendered) } else { Err(renderer.problems) }
+}
+
+struct Renderer<'a, 't> {
+    scope: &'a CardScope<'a, 't>,
+    problems: Problems,
+}
+
+impl<'t> Renderer<'_, 't> {
+    fn card(&mut self) -> RenderedCard<'t> {
+        let template = self.scope.template;
+        let card = self.scope.card;
+        let tier = template.tiers.as_ref().and_then(|tiers| {
+            let value = self.scope.attribute(tiers.attribute.as_str())?;
+            Some(match value.to_json() {
+                Value::String(text) => text,
+                other => other.to_string(),
+            })
+        });
+        let look = tier.as_ref().and_then(|tier| template.tiers.as_ref()?.looks.get(tier)).copied().unwrap_or_default();
+        let base = template.colours;
+        let colours = Colours {
+            background: look.background.or(base.background),
+            foreground: look.foreground.or(base.foreground),
+            label: look.label.or(base.label),
+        };
+        let fields = template
+            .fields
+            .iter()
+            .map(|(group, fields)| (*group, fields.iter().filter_map(|f| self.field(f)).collect()))
+            .collect();
+        let barcode = template.barcode.as_ref().map(|barcode| RenderedBarcode {
+            format: barcode.format,
+            value: self.text(&barcode.value, "the barcode"),
+            text: barcode.text.as_ref().map(|text| self.text(text, "the barcode's text")),
+        });
+        RenderedCard {
+            template,
+            organization: self.phrase(&template.organization, "the organization"),
+            description: self.phrase(&template.description, "the description"),
+            logo_text: template.logo_text.as_ref().map(|p| self.phrase(p, "the logo text")),
+            colours,
+            tier,
+            fields,
+            barcode,
+            locations: template
+                .locations
+                .iter()
+                .map(|l| RenderedLocation {
+                    latitude: l.latitude,
+                    longitude: l.longitude,
+                    altitude: l.altitude,
+                    text: l.text.as_ref().map(|p| self.phrase(p, "a location's text")),
+                })
+                .collect(),
+            state: card.content.state,
+            ends_at: card.ends_at(),
+            apple_pass: self.tree(&template.apple_pass),
+        }
+    }
+
+    fn field(&mut self, field: &'t Field) -> Option<RenderedField<'t>> {
+        let value = match field.value.texts.first().and_then(Text::single_attribute) {
+            Some(name) if !field.value.varied => typed(self.scope.attribute(name)?),
+            _ => match self.evaluate(&field.value) {
+                Ok(text) => FieldValue::Text(text),
+                Err(EvaluationError::Missing(_)) => return None,
+                Err(e) => {
+                    self.note(&e, &format!("the field {}", field.key));
+                    return None;
+                }
+            },
+        };
+        let live = self.scope.card.live_message.as_ref() == Some(&field.key);
+        let place = format!("the field {}", field.key);
+        let label = field.label.as_ref().map(|p| self.phrase(p, &place));
+        let message = field.change_message.as_ref().filter(|_| live).map(|p| self.phrase(p, &place));
+        // a link is left out like a field when its value is missing
+        let link = field.link.as_ref().and_then(|link| match link.evaluate(self.scope) {
+            Ok(link) => Some(link),
+            Err(EvaluationError::Missing(_)) => None,
+            Err(e) => {
+                self.note(&e, &place);
+                None
+            }
+        });
+        Some(RenderedField { key: &field.key, label, value, message, link })
+    }
+
+    fn evaluate(&self, phrase: &'t Phrase) -> Result<Localised<'t>, EvaluationError> {
+        if let Some(texts) = &phrase.fixed {
+            return Ok(if phrase.varied {
+                Localised::Fixed { key: &phrase.key, texts }
+            } else {
+                Localised::Plain(texts.first().cloned().unwrap_or_default())
+            });
+        }
+        if phrase.varied {
+            let texts = phrase.texts.iter().map(|text| text.evaluate(self.scope)).collect::<Result<_, _>>()?;
+            return Ok(Localised::PerCard { key: &phrase.key, texts });
+        }
+        phrase.texts.first().map_or(Ok(String::new()), |text| text.evaluate(self.scope)).map(Localised::Plain)
+    }
+
+    fn phrase(&mut self, phrase: &'t Phrase, place: &str) -> Localised<'t> {
+        self.evaluate(phrase).unwrap_or_else(|e| {
+            self.note(&e, place);
+            Localised::Plain(String::new())
+        })
+    }
+
+    fn text(&mut self, text: &Text, place: &str) -> String {
+        text.evaluate(self.scope).unwrap_or_else(|e| {
+            self.note(&e, place);
+            String::new()
+        })
+    }
+
+    fn note(&mut self, error: &EvaluationError, place: &str) {
+        match error {
+            EvaluationError::Missing(name) => {
+                let pointer = AttributeName::parse(name).map_or_else(|_| "/attributes".to_owned(), |n| value_pointer(&n));
+                self.problems.add(pointer, format!("has no value, but {place} needs one"));
+            }
+            EvaluationError::Failed(why) => self.problems.add("/attributes", format!("{place} can't be computed: {why}")),
+        }
+    }
+
+    fn tree(&mut self, tree: &Tree) -> Value {
+        match tree {
+            Tree::Leaf(value) => value.clone(),
+            Tree::List(items) => Value::Array(items.iter().map(|item| self.tree(item)).collect()),
+            Tree::Members(members) => {
+                let members = members.iter().map(|(name, tree)| (name.clone(), self.tree(tree)));
+                Value::Object(members.collect::<Map<_, _>>())
+            }
+            Tree::Text(at, text) => match text.single_attribute().and_then(|name| self.scope.attribute(name)) {
+                Some(AttributeValue::Money(amount, _)) => Value::from(amount.to_f64()),
+                Some(value) => value.to_json(),
+                None => Value::from(self.text(text, at)),
+            },
+        }
+    }
+}
+
+fn typed<'t>(value: &AttributeValue) -> FieldValue<'t> {
+    match value {
+        AttributeValue::Text(text) => FieldValue::Text(Localised::Plain(text.clone())),
+        AttributeValue::Boolean(yes) => FieldValue::Text(Localised::Plain(if *yes { "✓" } else { "–" }.to_owned())),
+        AttributeValue::Integer(n) => FieldValue::Integer(*n),
+        AttributeValue::Decimal(d) => FieldValue::Decimal(*d),
+        AttributeValue::Money(amount, currency) => FieldValue::Money(*amount, *currency),
+        AttributeValue::Date(date) => FieldValue::Date(*date),
+        AttributeValue::DateTime(t) => FieldValue::DateTime(*t),
+    }
+}
+
+/// The place of the card's own language among the template's.
+pub fn language_of(card: &Card, languages: &[Language]) -> usize {
+    card.content.locale.as_ref().and_then(|locale| locale.best_of(languages)).unwrap_or(0)
+}

@@ -1,0 +1,28 @@
+//! The styles of cards: one file each, one line here.
+
+mod coupon;
+mod event_ticket;
+mod generic;
+mod store_card;
+
+/// What a style is and shows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Its name in template documents; also the key of the style dictionary in pass.json.
+    pub name: &'static str,
+    /// Size of the strip picture in points, when the style shows one.
+    pub strip: Option<(u32, u32)>,
+}
+
+/// Every style.
+pub const STYLES: [&Style; 4] = [&store_card::STYLE, &coupon::STYLE, &generic::STYLE, &event_ticket::STYLE];
+
+/// The style of that name.
+pub fn style(name: &str) -> Option<&'static Style> {
+    STYLES.into_iter().find(|style| style.name == name)
+}
+
+/// The names, for messages.
+pub fn names() -> String {
+    STYLES.map(|style| style.name).join(", ")
+}

@@ -1,0 +1,652 @@
+//! A card design: the document that marketers write, checked and with every text parsed once.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::attribute::{Attribute, AttributeType, read_attribute};
+use super::colour::Colour;
+use super::expression::Text;
+use super::ids::{AttributeName, FieldKey};
+use super::input::{Lines, Node, Object, Problems, pointer};
+use super::locale::Language;
+use super::styles::{self, Style};
+
+/// Members of pass.json that are the service's: who the pass is, and how a phone proves that it holds it.
+const PROTECTED: [&str; 7] = [
+    "formatVersion",
+    "serialNumber",
+    "passTypeIdentifier",
+    "teamIdentifier",
+    "authenticationToken",
+    "webServiceURL",
+    "voided",
+];
+
+/// A design, ready to render cards.
+#[derive(Debug)]
+pub struct Template {
+    /// What marketers call it.
+    pub name: String,
+    /// Whose card it is, as phones show it in notifications.
+    pub organization: Phrase,
+    /// What VoiceOver reads out.
+    pub description: Phrase,
+    /// Which kind of programme it serves.
+    pub kind: Kind,
+    /// At least one; the first is the language of the document's own texts.
+    pub languages: Vec<Language>,
+    /// The colours of a card whose tier has no look of its own.
+    pub colours: Colours,
+    /// The text beside the logo.
+    pub logo_text: Option<Phrase>,
+    /// What cards have values for.
+    pub attributes: Vec<Attribute>,
+    /// The fields, by where they stand.
+    pub fields: Vec<(Group, Vec<Field>)>,
+    /// What is scanned.
+    pub barcode: Option<Barcode>,
+    /// How tiers look.
+    pub tiers: Option<Tiers>,
+    /// Where the card shows itself.
+    pub locations: Vec<Location>,
+    /// Apple's layout.
+    pub style: &'static Style,
+    /// Further members of pass.json, with expressions.
+    pub apple_pass: Tree,
+}
+
+/// Which kind of programme a template serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Points,
+    Stamps,
+    Tiers,
+    Discount,
+    Coupon,
+    Gift,
+    Membership,
+    Event,
+    Generic,
+}
+
+impl Kind {
+    const ALL: [(&'static str, Self); 9] = [
+        ("points", Self::Points),
+        ("stamps", Self::Stamps),
+        ("tiers", Self::Tiers),
+        ("discount", Self::Discount),
+        ("coupon", Self::Coupon),
+        ("gift", Self::Gift),
+        ("membership", Self::Membership),
+        ("event", Self::Event),
+        ("generic", Self::Generic),
+    ];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind).ok_or_else(|| {
+            format!("is not a kind of programme; expected one of {}", Self::ALL.map(|(name, _)| name).join(", "))
+        })
+    }
+}
+
+/// Where a field stands on a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Beside the logo; the only fields that are seen when cards lie stacked.
+    Header,
+    /// Large, over the strip picture.
+    Primary,
+    /// Below it.
+    Secondary,
+    /// Below that.
+    Auxiliary,
+    /// On the back.
+    Back,
+}
+
+impl Group {
+    /// All, in the order in which a card shows them.
+    pub const ALL: [Self; 5] = [Self::Header, Self::Primary, Self::Secondary, Self::Auxiliary, Self::Back];
+
+    /// The name in template documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Auxiliary => "auxiliary",
+            Self::Back => "back",
+        }
+    }
+}
+
+/// A text in every language of the template.
+#[derive(Debug, Clone)]
+pub struct Phrase {
+    /// Its place in the document, e.g. `fields.points.label`; the string key in a pass is made from it.
+    pub key: String,
+    /// In the order of the template's languages.
+    pub texts: Vec<Text>,
+    /// The texts as they are, when no expression stands in them.
+    pub fixed: Option<Vec<String>>,
+    /// Whether any two languages differ; if not, no translation is needed.
+    pub varied: bool,
+}
+
+/// The three colours of a card; an absent one is chosen by the phone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Colours {
+    /// Behind everything.
+    pub background: Option<Colour>,
+    /// Of values.
+    pub foreground: Option<Colour>,
+    /// Of labels.
+    pub label: Option<Colour>,
+}
+
+/// One field.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its identity between two faces of a card.
+    pub key: FieldKey,
+    /// What stands above the value.
+    pub label: Option<Phrase>,
+    /// The value; typed when it is exactly one attribute.
+    pub value: Phrase,
+    /// What a phone announces when the value changed; `%@` stands for the new value.
+    pub change_message: Option<Phrase>,
+    /// Where a tap on the value leads; on the back only.
+    pub link: Option<Text>,
+}
+
+/// What is scanned at the till.
+#[derive(Debug, Clone)]
+pub struct Barcode {
+    /// The symbology.
+    pub format: BarcodeFormat,
+    /// What it holds.
+    pub value: Text,
+    /// What is written below it.
+    pub text: Option<Text>,
+}
+
+/// A symbology that both wallets know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum BarcodeFormat {
+    Qr,
+    Pdf417,
+    Aztec,
+    Code128,
+}
+
+impl BarcodeFormat {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "qr" => Ok(Self::Qr),
+            "pdf417" => Ok(Self::Pdf417),
+            "aztec" => Ok(Self::Aztec),
+            "code128" => Ok(Self::Code128),
+            _ => Err("is not a barcode format; expected qr, pdf417, aztec or code128"),
+        }
+    }
+}
+
+/// How the tiers of a programme look.
+#[derive(Debug, Clone)]
+pub struct Tiers {
+    /// The attribute that holds a card's tier.
+    pub attribute: AttributeName,
+    /// What differs from the template, by the attribute's value.
+    pub looks: BTreeMap<String, Colours>,
+}
+
+/// A place near which the card shows itself.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Location {
+    pub latitude: f64,
+    pub longitude: f64,
+    pub altitude: Option<f64>,
+    pub text: Option<Phrase>,
+}
+
+/// JSON whose strings may hold expressions.
+#[derive(Debug, Clone)]
+pub enum Tree {
+    /// Anything but a string with an expression.
+    Leaf(Value),
+    /// A string with an expression, and its pointer in the document.
+    Text(String, Text),
+    /// A list.
+    List(Vec<Tree>),
+    /// An object.
+    Members(Vec<(String, Tree)>),
+}
+
+impl Template {
+    /// Reads a template document.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn parse(document: &Value) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let template = Reader::default().template(&Node::root(document), &mut problems);
+        problems.or(template)
+    }
+
+    /// The attribute of that name.
+    pub fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.iter().find(|a| a.name.as_str() == name)
+    }
+
+    /// Every field with its group, in the order in which a card shows them.
+    pub fn all_fields(&self) -> impl Iterator<Item = (Group, &Field)> {
+        self.fields.iter().flat_map(|(group, fields)| fields.iter().map(move |field| (*group, field)))
+    }
+
+    /// The fields that carry a change message, the most important first: the tier, then the balance (the first
+    /// header field), then the others in their order. Phones show a specific text only when a single messaged field changes.
+    pub fn messaged_fields(&self) -> Vec<&Field> {
+        let balance = self.all_fields().find(|(group, _)| *group == Group::Header).map(|(_, field)| &field.key);
+        let rank = |field: &Field| match &self.tiers {
+            Some(tiers) if field.value.texts.iter().any(|t| t.uses(&tiers.attribute)) => 0,
+            _ if Some(&field.key) == balance => 1,
+            _ => 2,
+        };
+        let mut fields: Vec<&Field> =
+            self.all_fields().map(|(_, field)| field).filter(|f| f.change_message.is_some()).collect();
+        fields.sort_by_key(|field| rank(field));
+        fields
+    }
+
+    /// Every phrase.
+    pub fn phrases(&self) -> Vec<&Phrase> {
+        let mut phrases = vec![&self.organization, &self.description];
+        phrases.extend(&self.logo_text);
+        for (_, field) in self.all_fields() {
+            phrases.extend(&field.label);
+            phrases.push(&field.value);
+            phrases.extend(&field.change_message);
+        }
+        phrases.extend(self.locations.iter().filter_map(|l| l.text.as_ref()));
+        phrases
+    }
+}
+
+/// What is known while the document is being read.
+#[derive(Default)]
+struct Reader {
+    languages: Vec<Language>,
+    attributes: Vec<Attribute>,
+    strings: BTreeMap<Language, BTreeMap<String, (String, String)>>,
+}
+
+impl Reader {
+    fn template(mut self, root: &Node<'_>, problems: &mut Problems) -> Option<Template> {
+        let mut o = root.object(problems)?;
+        let name = o.required("name", problems).and_then(|n| n.filled(problems, 128, Lines::One)).map(str::to_owned);
+        let kind = o.get("kind").map_or(Some(Kind::Generic), |n| n.parsed(problems, Kind::parse));
+        self.read_languages(&mut o, problems);
+        for node in o.get("attributes").and_then(|n| n.array(problems, 100)).unwrap_or_default() {
+            let Some(attribute) = read_attribute(&node, problems) else { continue };
+            if self.attributes.iter().any(|a| a.name == attribute.name) {
+                problems.add(pointer(&node.pointer, "name"), "stands twice");
+            }
+            self.attributes.push(attribute);
+        }
+        let organization = o
+            .required("organization", problems)
+            .and_then(|n| n.filled(problems, 128, Lines::One).map(|_| n.clone()))
+            .and_then(|n| self.phrase("organization", &n, 128, Lines::One, problems));
+        let description = match o.get("description") {
+            Some(n) => self.phrase("description", &n, 256, Lines::One, problems),
+            None => organization.clone().map(|p| Phrase { key: "description".to_owned(), ..p }),
+        };
+        let logo_text = o.get("logo_text").and_then(|n| self.phrase("logo_text", &n, 64, Lines::One, problems));
+        let colours = o.get("colors").map_or(Some(Colours::default()), |n| read_colours(&n, problems));
+        let fields = self.read_fields(&mut o, problems);
+        let barcode = o.get("barcode").map(|n| self.barcode(&n, problems));
+        let tiers = o.get("tiers").map(|n| self.tiers(&n, problems));
+        let mut locations = Vec::new();
+        for (i, node) in o.get("locations").and_then(|n| n.array(problems, 10)).unwrap_or_default().iter().enumerate() {
+            locations.extend(self.location(i, node, problems));
+        }
+        let apple = o.required("apple", problems).and_then(|n| self.apple(&n, problems));
+        if let Some(mut google) = o.get("google").and_then(|n| n.object(problems)) {
+            google.get("type").and_then(|n| n.text(problems, 32, Lines::One));
+            for member in ["class", "object"] {
+                google.get(member).and_then(|n| n.members(problems, 200));
+            }
+            google.finish(problems);
+        }
+        o.finish(problems);
+        let (style, apple_pass) = apple?;
+        Some(Template {
+            name: name?,
+            organization: organization?,
+            description: description?,
+            kind: kind?,
+            languages: self.languages,
+            colours: colours?,
+            logo_text,
+            attributes: self.attributes,
+            fields: fields?,
+            barcode: match barcode {
+                Some(b) => Some(b?),
+                None => None,
+            },
+            tiers: match tiers {
+                Some(t) => Some(t?),
+                None => None,
+            },
+            locations,
+            style,
+            apple_pass,
+        })
+    }
+
+    fn read_languages(&mut self, o: &mut Object<'_>, problems: &mut Problems) {
+        let listed = o.get("languages");
+        let explicit = listed.is_some();
+        for node in listed.and_then(|n| n.array(problems, 50)).unwrap_or_default() {
+            match node.parsed(problems, Language::parse) {
+                Some(language) if self.languages.contains(&language) => problems.add(node.pointer, "stands twice"),
+                Some(language) => self.languages.push(language),
+                None => {}
+            }
+        }
+        if explicit && self.languages.is_empty() {
+            problems.add("/languages", "is empty; expected at least one language");
+        }
+        if self.languages.is_empty() {
+            self.languages.push(Language::english());
+        }
+        for (tag, node) in o.get("strings").and_then(|n| n.members(problems, 50)).unwrap_or_default() {
+            let language = match Language::parse(tag) {
+                Ok(language) => language,
+                Err(e) => {
+                    problems.add(node.pointer, e);
+                    continue;
+                }
+            };
+            if !self.languages.contains(&language) {
+                if explicit {
+                    problems.add(&node.pointer, "is not one of the template's languages; add it to /languages");
+                    continue;
+                }
+                self.languages.push(language.clone());
+            }
+            let mut table = BTreeMap::new();
+            for (source, node) in node.members(problems, 500).unwrap_or_default() {
+                if let Some(text) = node.text(problems, 4096, Lines::Many) {
+                    table.insert(source.to_owned(), (text.to_owned(), node.pointer));
+                }
+            }
+            self.strings.insert(language, table);
+        }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.attributes.iter().any(|a| a.name.as_str() == name)
+    }
+
+    fn expression(&self, node: &Node<'_>, max: usize, lines: Lines, problems: &mut Problems) -> Option<Text> {
+        let source = node.text(problems, max, lines)?;
+        node.parsed(problems, |_| Text::parse(source, &|name| self.knows(name)))
+    }
+
+    fn phrase(&self, key: &str, node: &Node<'_>, max: usize, lines: Lines, problems: &mut Problems) -> Option<Phrase> {
+        let source = node.text(problems, max, lines)?;
+        let mut written = Vec::new();
+        let mut texts = Vec::new();
+        for (i, language) in self.languages.iter().enumerate() {
+            let translation = self.strings.get(language).and_then(|table| table.get(source));
+            let (text, at) = match translation {
+                Some((text, at)) => (text.as_str(), at.as_str()),
+                None => (source, node.pointer.as_str()),
+            };
+            match Text::parse(text, &|name| self.knows(name)) {
+                Ok(parsed) => texts.push(parsed),
+                // an untranslated text is reported once, for the first language
+                Err(detail) if i == 0 || translation.is_some() => problems.add(at, detail),
+                Err(_) => {}
+            }
+            written.push(text.to_owned());
+        }
+        if texts.len() != written.len() {
+            return None;
+        }
+        let varied = written.windows(2).any(|pair| pair.first() != pair.last());
+        let fixed = texts.iter().all(Text::is_fixed).then_some(written);
+        Some(Phrase { key: key.to_owned(), texts, fixed, varied })
+    }
+
+    fn read_fields(&self, o: &mut Object<'_>, problems: &mut Problems) -> Option<Vec<(Group, Vec<Field>)>> {
+        let mut groups = o.required("fields", problems)?.object(problems)?;
+        let mut all = Vec::new();
+        for group in Group::ALL {
+            let mut fields = Vec::new();
+            for node in groups.get(group.name()).and_then(|n| n.array(problems, 50)).unwrap_or_default() {
+                fields.extend(self.field(group, &node, problems));
+            }
+            all.push((group, fields));
+        }
+        groups.finish(problems);
+        Some(all)
+    }
+
+    fn field(&self, group: Group, node: &Node<'_>, problems: &mut Problems) -> Option<Field> {
+        let mut o = node.object(problems)?;
+        let key = o.required("key", problems).and_then(|n| n.parsed(problems, FieldKey::parse));
+        let place = key.as_ref().map_or_else(|| "?".to_owned(), |k| format!("fields.{k}"));
+        let (max, lines) = if group == Group::Back { (4096, Lines::Many) } else { (512, Lines::One) };
+        let label =
+            o.get("label").and_then(|n| self.phrase(&format!("{place}.label"), &n, 128, Lines::One, problems));
+        let value = o
+            .required("value", problems)
+            .and_then(|n| self.phrase(&format!("{place}.value"), &n, max, lines, problems));
+        let change_message = o
+            .get("change_message")
+            .and_then(|n| self.phrase(&format!("{place}.change_message"), &n, 256, Lines::One, problems));
+        let link = o.get("link").and_then(|n| {
+            if group != Group::Back {
+                problems.add(&n.pointer, "stands on the front; phones open links on the back only");
+            }
+            self.expression(&n, 2048, Lines::One, problems)
+        });
+        o.finish(problems);
+        Some(Field { key: key?, label, value: value?, change_message, link })
+    }
+
+    fn barcode(&self, node: &Node<'_>, problems: &mut Problems) -> Option<Barcode> {
+        let mut o = node.object(problems)?;
+        let format = o.required("format", problems).and_then(|n| n.parsed(problems, BarcodeFormat::parse));
+        let value = o.required("value", problems).and_then(|n| {
+            n.filled(problems, 1024, Lines::One)?;
+            self.expression(&n, 1024, Lines::One, problems)
+        });
+        let text = o.get("text").and_then(|n| self.expression(&n, 256, Lines::One, problems));
+        o.finish(problems);
+        Some(Barcode { format: format?, value: value?, text })
+    }
+
+    fn tiers(&self, node: &Node<'_>, problems: &mut Problems) -> Option<Tiers> {
+        let mut o = node.object(problems)?;
+        let attribute = o.required("attribute", problems).and_then(|n| {
+            let name = n.parsed(problems, AttributeName::parse)?;
+            let declared = self.attributes.iter().find(|a| a.name == name);
+            if declared.is_none() {
+                problems.add(n.pointer, "is not an attribute of the template");
+            }
+            declared
+        });
+        let mut looks = BTreeMap::new();
+        for (tier, node) in o.get("looks").and_then(|n| n.members(problems, 50)).unwrap_or_default() {
+            if let Some(Attribute { kind: AttributeType::Choice { choices }, .. }) = attribute
+                && !choices.iter().any(|choice| choice == tier)
+            {
+                problems.add(&node.pointer, format!("is none of the choices {}", choices.join(", ")));
+            }
+            let Some(mut look) = node.object(problems) else { continue };
+            let colours = look.get("colors").map_or(Some(Colours::default()), |n| read_colours(&n, problems));
+            look.finish(problems);
+            looks.extend(colours.map(|colours| (tier.to_owned(), colours)));
+        }
+        o.finish(problems);
+        Some(Tiers { attribute: attribute?.name.clone(), looks })
+    }
+
+    fn location(&self, i: usize, node: &Node<'_>, problems: &mut Problems) -> Option<Location> {
+        let mut o = node.object(problems)?;
+        let latitude = o.required("latitude", problems).and_then(|n| n.number(problems, -90.0, 90.0));
+        let longitude = o.required("longitude", problems).and_then(|n| n.number(problems, -180.0, 180.0));
+        let altitude = o.get("altitude").and_then(|n| n.number(problems, -1000.0, 100_000.0));
+        let text = o
+            .get("text")
+            .and_then(|n| self.phrase(&format!("locations.{i}.text"), &n, 256, Lines::One, problems));
+        o.finish(problems);
+        Some(Location { latitude: latitude?, longitude: longitude?, altitude, text })
+    }
+
+    fn apple(&self, node: &Node<'_>, problems: &mut Problems) -> Option<(&'static Style, Tree)> {
+        let mut o = node.object(problems)?;
+        let style = o.required("style", problems).and_then(|n| {
+            n.parsed(problems, |text| {
+                styles::style(text).ok_or_else(|| format!("is not a style; expected one of {}", styles::names()))
+            })
+        });
+        let mut tree = Tree::Members(Vec::new());
+        if let Some(pass) = o.get("pass") {
+            for (name, member) in pass.members(problems, 200).unwrap_or_default() {
+                if PROTECTED.contains(&name) {
+                    problems.add(member.pointer, "can't be overridden: it belongs to the pass's identity");
+                }
+            }
+            tree = self.tree(&pass, 0, problems);
+        }
+        o.finish(problems);
+        Some((style?, tree))
+    }
+
+    fn tree(&self, node: &Node<'_>, depth: usize, problems: &mut Problems) -> Tree {
+        if depth > 16 {
+            problems.add(&node.pointer, "lies deeper than 16 levels");
+            return Tree::Leaf(Value::Null);
+        }
+        match node.value {
+            Value::String(_) => match self.expression(node, 4096, Lines::Many, problems) {
+                Some(text) if !text.is_fixed() => Tree::Text(node.pointer.clone(), text),
+                _ => Tree::Leaf(node.value.clone()),
+            },
+            Value::Array(_) => {
+                let items = node.array(problems, 500).unwrap_or_default();
+                Tree::List(items.iter().map(|item| self.tree(item, depth + 1, problems)).collect())
+            }
+            Value::Object(_) => {
+                let members = node.members(problems, 200).unwrap_or_default();
+                Tree::Members(
+                    members.iter().map(|(name, n)| ((*name).to_owned(), self.tree(n, depth + 1, problems))).collect(),
+                )
+            }
+            other => Tree::Leaf(other.clone()),
+        }
+    }
+}
+
+fn read_colours(node: &Node<'_>, problems: &mut Problems) -> Option<Colours> {
+    let mut o = node.object(problems)?;
+    let mut colour = |name| o.get(name).and_then(|n| n.parsed(problems, Colour::parse));
+    let colours = Colours { background: colour("background"), foreground: colour("foreground"), label: colour("label") };
+    o.finish(problems);
+    Some(colours)
+}
+
+/// `patch` laid over `target` as RFC 7396 says: objects member by member, null removes, all else replaces.
+pub fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(map) = target {
+        for (name, value) in patch {
+            if value.is_null() {
+                map.shift_remove(&name);
+            } else {
+                merge(map.entry(name).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn document() -> Value {
+        json!({
+            "name": "Bakery points", "organization": "Kuzina", "kind": "points", "languages": ["en", "lv"],
+            "colors": {"background": "#1B4D3E"},
+            "attributes": [
+                {"name": "points", "type": "integer", "default": 0},
+                {"name": "tier", "type": "choice", "choices": ["basic", "gold"], "default": "basic"}],
+            "fields": {
+                "header": [{"key": "points", "label": "Points", "value": "{{ points }}", "change_message": "Now %@"}],
+                "secondary": [{"key": "tier", "label": "Status", "value": "{{ tier }}", "change_message": "Status %@"}]},
+            "tiers": {"attribute": "tier", "looks": {"gold": {"colors": {"background": "#8A6D1D"}}}},
+            "strings": {"lv": {"Points": "Punkti"}},
+            "apple": {"style": "storeCard", "pass": {"userInfo": {"p": "{{ points }}"}}}
+        })
+    }
+
+    fn pointers(document: &Value) -> Vec<String> {
+        Template::parse(document).expect_err("a wrong document").into_vec().into_iter().map(|p| p.pointer).collect()
+    }
+
+    #[test]
+    fn the_tier_is_announced_before_the_balance() {
+        let template = Template::parse(&document()).expect("valid");
+        let keys: Vec<_> = template.messaged_fields().iter().map(|f| f.key.as_str()).collect();
+        assert_eq!(keys, ["tier", "points"]);
+    }
+
+    #[test]
+    fn a_phrase_knows_its_translations() {
+        let template = Template::parse(&document()).expect("valid");
+        let (_, field) = template.all_fields().next().expect("a field");
+        let label = field.label.as_ref().expect("a label");
+        assert_eq!(label.fixed.as_deref(), Some(["Points".to_owned(), "Punkti".to_owned()].as_slice()));
+        assert!(label.varied && !field.value.varied);
+    }
+
+    #[test]
+    fn all_faults_of_a_document_are_named_at_once() {
+        let mut wrong = document();
+        wrong["colors"]["background"] = json!("green");
+        wrong["fields"]["header"][0]["value"] = json!("{{ pionts }}");
+        wrong["tiers"]["looks"]["platinum"] = json!({});
+        wrong["strings"]["ru"] = json!({});
+        wrong["apple"]["pass"]["serialNumber"] = json!("x");
+        wrong["colour"] = json!(1);
+        assert_eq!(
+            pointers(&wrong),
+            ["/strings/ru", "/colors/background", "/fields/header/0/value", "/tiers/looks/platinum",
+             "/apple/pass/serialNumber", "/colour"]
+        );
+        assert_eq!(pointers(&json!({})), ["/name", "/organization", "/fields", "/apple"]);
+        assert_eq!(pointers(&json!([])), [""]);
+    }
+
+    #[test]
+    fn merging_follows_rfc_7396() {
+        let mut target = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+        merge(&mut target, json!({"a": {"b": null, "e": {"f": null, "g": 1}}, "d": [2]}));
+        assert_eq!(target, json!({"a": {"c": 2, "e": {"g": 1}}, "d": [2]}));
+    }
+}

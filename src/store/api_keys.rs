@@ -1,0 +1,54 @@
+//! API keys: what a bearer may do, known by the SHA-256 of its secret.
+
+use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::ids::WorkspaceId;
+use crate::domain::time::Timestamp;
+
+statements! {
+    INSERT = "INSERT INTO api_keys (id, workspace_id, name, hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    REVOKE_NAMED = "UPDATE api_keys SET revoked_at = $3 WHERE workspace_id = $1 AND name = $2 AND revoked_at IS NULL";
+    FIND = "SELECT workspace_id, scopes FROM api_keys WHERE hash = $1 AND revoked_at IS NULL";
+}
+
+/// A new key; `hash` is its secret's SHA-256, `scopes` are parted by spaces.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct NewApiKey<'a> {
+    pub id: &'a str,
+    pub workspace: &'a WorkspaceId,
+    pub name: &'a str,
+    pub hash: &'a [u8],
+    pub scopes: &'a str,
+    pub created_at: Timestamp,
+}
+
+/// Adds a key.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(tx: &mut Tx, key: &NewApiKey<'_>) -> Result<(), StoreError> {
+    on_db!(tx, INSERT, |sql, c| {
+        let query = sqlx::query(sql).bind(key.id).bind(key.workspace).bind(key.name);
+        query.bind(key.hash).bind(key.scopes).bind(key.created_at).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// Revokes the workspace's keys of that name.
+///
+/// # Errors
+/// When the database fails.
+pub async fn revoke_named(tx: &mut Tx, workspace: &WorkspaceId, name: &str, now: Timestamp) -> Result<(), StoreError> {
+    on_db!(tx, REVOKE_NAMED, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(name).bind(now).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// The workspace and scopes of the key with that hash, unless it was revoked.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(session: &mut impl Session, hash: &[u8]) -> Result<Option<(WorkspaceId, String)>, StoreError> {
+    on_db!(session, FIND, |sql, c| Ok(sqlx::query_as(sql).bind(hash).fetch_optional(c).await?))
+}

@@ -1,0 +1,294 @@
+//! Cards, and the newest face of each that a phone fetched.
+
+use serde_json::{Map, Value};
+use sqlx::types::Json;
+
+use super::types::one_row;
+use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::card::{Card, Content, Publication, State};
+use crate::domain::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use crate::domain::locale::Language;
+use crate::domain::time::Timestamp;
+
+macro_rules! find_card {
+    ($where:literal, $ending:literal) => {
+        concat!(
+            "SELECT c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
+                c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
+                c.live_message, c.created_at, c.updated_at,
+                t.version AS t_version, t.position AS t_position, t.modified AS t_modified
+            FROM cards c JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
+            WHERE ", $where, $ending
+        )
+    };
+}
+
+statements! {
+    FIND = {
+        sqlite: find_card!("c.workspace_id = $1 AND c.id = $2", ""),
+        postgres: find_card!("c.workspace_id = $1 AND c.id = $2", ""),
+    };
+    LOCK = {
+        sqlite: find_card!("c.workspace_id = $1 AND c.id = $2", ""),
+        postgres: find_card!("c.workspace_id = $1 AND c.id = $2", " FOR NO KEY UPDATE OF c"),
+    };
+    BY_SERIAL = {
+        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", ""),
+        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", ""),
+    };
+    LOCK_BY_SERIAL = {
+        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", ""),
+        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", " FOR NO KEY UPDATE OF c"),
+    };
+    BY_PAGE = {
+        sqlite: find_card!("c.page_token_hash = $1", ""),
+        postgres: find_card!("c.page_token_hash = $1", ""),
+    };
+    INSERT = "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
+            expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
+            updated_at, page_token_hash)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+        ON CONFLICT (workspace_id, id) DO NOTHING";
+    PLACE = "UPDATE cards SET position = $3, modified = $4 WHERE workspace_id = $1 AND id = $2";
+    UPDATE = "UPDATE cards SET template_id = $3, locale = $4, attributes = $5, state = $6, expires_at = $7, expired_at = $8,
+            sequence = $9, revision = $10, position = $11, modified = $12, live_message = $13, updated_at = $14
+        WHERE workspace_id = $1 AND id = $2";
+    SET_SEQUENCE = "UPDATE cards SET sequence = $3 WHERE workspace_id = $1 AND id = $2";
+    NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
+    FETCHED = "SELECT face FROM fetches WHERE workspace_id = $1 AND card_id = $2";
+    NOTE_FETCH = "INSERT INTO fetches (workspace_id, card_id, face, fetched_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
+        WHERE fetches.face < excluded.face";
+}
+
+/// A card with the newest publication of its template, from one snapshot: the two together are a face.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The card.
+    pub card: Card,
+    /// Its template's newest publication.
+    pub publication: Publication,
+}
+
+impl Issued {
+    /// See [`Card::face`].
+    pub fn face(&self) -> i64 {
+        self.card.face(&self.publication)
+    }
+
+    /// See [`Card::face_modified`].
+    pub fn modified(&self) -> i64 {
+        self.card.face_modified(&self.publication)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    workspace_id: WorkspaceId,
+    id: CardId,
+    serial_number: SerialNumber,
+    pass_type_id: PassTypeId,
+    template_id: TemplateId,
+    locale: Option<String>,
+    attributes: Json<Map<String, Value>>,
+    state: String,
+    expires_at: Option<Timestamp>,
+    expired_at: Option<Timestamp>,
+    sequence: Option<i64>,
+    revision: i64,
+    position: i64,
+    modified: i64,
+    page_generation: i64,
+    live_message: Option<FieldKey>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    t_version: Option<i64>,
+    t_position: i64,
+    t_modified: i64,
+}
+
+impl Row {
+    fn issued(self) -> Result<Issued, StoreError> {
+        let unreadable = |column| StoreError::Inconsistent { table: "cards", column };
+        let locale = self.locale.map(|tag| Language::parse(&tag).map_err(|_| unreadable("locale"))).transpose()?;
+        let version = self.t_version.ok_or(StoreError::Inconsistent { table: "templates", column: "version" })?;
+        let card = Card {
+            workspace: self.workspace_id,
+            id: self.id,
+            serial: self.serial_number,
+            pass_type: self.pass_type_id,
+            content: Content {
+                template: self.template_id,
+                locale,
+                attributes: self.attributes.0,
+                state: State::parse(&self.state).map_err(|_| unreadable("state"))?,
+                expires_at: self.expires_at,
+            },
+            expired_at: self.expired_at,
+            sequence: self.sequence,
+            revision: self.revision,
+            position: self.position,
+            modified: self.modified,
+            page_generation: self.page_generation,
+            live_message: self.live_message,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        };
+        Ok(Issued { card, publication: Publication { version, position: self.t_position, modified: self.t_modified } })
+    }
+}
+
+macro_rules! finder {
+    ($(#[$doc:meta])* $name:ident, $sql:ident, $session:ty, $a:ident: $A:ty $(, $b:ident: $B:ty)?) => {
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// When the database fails or holds something unreadable.
+        pub async fn $name(session: &mut $session, $a: $A $(, $b: $B)?) -> Result<Option<Issued>, StoreError> {
+            let row: Option<Row> = on_db!(session, $sql, |sql, c| {
+                sqlx::query_as(sql).bind($a)$(.bind($b))?.fetch_optional(c).await?
+            });
+            row.map(Row::issued).transpose()
+        }
+    };
+}
+
+finder!(
+    /// The card of that id.
+    find, FIND, impl Session, workspace: &WorkspaceId, id: &CardId
+);
+finder!(
+    /// The card of that id, held until the transaction ends.
+    lock, LOCK, Tx, workspace: &WorkspaceId, id: &CardId
+);
+finder!(
+    /// The card of that serial number.
+    by_serial, BY_SERIAL, impl Session, pass_type: &PassTypeId, serial: &SerialNumber
+);
+finder!(
+    /// The card of that serial number, held until the transaction ends.
+    lock_by_serial, LOCK_BY_SERIAL, Tx, pass_type: &PassTypeId, serial: &SerialNumber
+);
+finder!(
+    /// The card whose page has the token with that hash.
+    by_page, BY_PAGE, impl Session, page_token_hash: &[u8]
+);
+
+/// Adds a card; false when one of that id is there already. Its position is set by [`place`] afterwards.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(tx: &mut Tx, card: &Card, page_token_hash: &[u8]) -> Result<bool, StoreError> {
+    let content = &card.content;
+    on_db!(tx, INSERT, |sql, c| {
+        let done = sqlx::query(sql)
+            .bind(&card.workspace)
+            .bind(&card.id)
+            .bind(&card.serial)
+            .bind(&card.pass_type)
+            .bind(&content.template)
+            .bind(content.locale.as_ref().map(Language::as_str))
+            .bind(Json(&content.attributes))
+            .bind(content.state.as_str())
+            .bind(content.expires_at)
+            .bind(card.expired_at)
+            .bind(card.sequence)
+            .bind(card.revision)
+            .bind(card.position)
+            .bind(card.modified)
+            .bind(card.page_generation)
+            .bind(&card.live_message)
+            .bind(card.created_at)
+            .bind(card.updated_at)
+            .bind(page_token_hash)
+            .execute(c)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    })
+}
+
+/// Gives a new card its place in the order of commits.
+///
+/// # Errors
+/// When the database fails.
+pub async fn place(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
+    on_db!(tx, PLACE, |sql, c| {
+        let query = sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(card.position).bind(card.modified);
+        one_row(query.execute(c).await?.rows_affected(), "cards")
+    })
+}
+
+/// Writes a changed card, which must have been locked.
+///
+/// # Errors
+/// When the database fails.
+pub async fn update(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
+    let content = &card.content;
+    on_db!(tx, UPDATE, |sql, c| {
+        let done = sqlx::query(sql)
+            .bind(&card.workspace)
+            .bind(&card.id)
+            .bind(&content.template)
+            .bind(content.locale.as_ref().map(Language::as_str))
+            .bind(Json(&content.attributes))
+            .bind(content.state.as_str())
+            .bind(content.expires_at)
+            .bind(card.expired_at)
+            .bind(card.sequence)
+            .bind(card.revision)
+            .bind(card.position)
+            .bind(card.modified)
+            .bind(&card.live_message)
+            .bind(card.updated_at)
+            .execute(c)
+            .await?;
+        one_row(done.rows_affected(), "cards")
+    })
+}
+
+/// Notes the backend's sequence of a change that changed nothing else.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_sequence(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
+    on_db!(tx, SET_SEQUENCE, |sql, c| {
+        let query = sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(card.sequence);
+        one_row(query.execute(c).await?.rows_affected(), "cards")
+    })
+}
+
+/// The latest `modified` among a template's cards.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_of_template(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    template: &TemplateId,
+) -> Result<Option<i64>, StoreError> {
+    on_db!(session, NEWEST_OF_TEMPLATE, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(workspace).bind(template).fetch_one(c).await?)
+    })
+}
+
+/// The newest face of the card that a phone fetched; 0 when none was.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fetched(session: &mut impl Session, card: &Card) -> Result<i64, StoreError> {
+    on_db!(session, FETCHED, |sql, c| {
+        let face: Option<i64> = sqlx::query_scalar(sql).bind(&card.workspace).bind(&card.id).fetch_optional(c).await?;
+        Ok(face.unwrap_or(0))
+    })
+}
+
+/// Notes that a phone has the face; an older one than known changes nothing.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_fetch(tx: &mut Tx, card: &Card, face: i64, now: Timestamp) -> Result<(), StoreError> {
+    on_db!(tx, NOTE_FETCH, |sql, c| {
+        sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(face).bind(now).execute(c).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,240 @@
+//! The database: SQLite or PostgreSQL, the same tables and, but for a few statements, the same SQL.
+//!
+//! Every statement is a constant declared with [`statements!`], beside the function that runs it; a test prepares
+//! each of them on both databases. [`on_db!`] puts one body in the arms for both. To add a family of tables, add a
+//! file with its statements and list them in [`STATEMENTS`].
+//!
+//! Rules that keep the promises of the web service: rows are locked in the order cards, devices, workspace counter
+//! ([`workspaces::take_position`]), each by key; nothing waits for the network while a transaction is open; times
+//! are arguments, never `now()`.
+
+pub mod api_keys;
+pub mod cards;
+pub mod devices;
+mod error;
+pub mod refreshes;
+pub mod templates;
+mod types;
+pub mod workspaces;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+pub use error::StoreError;
+
+/// A statement's text on each database.
+#[derive(Debug, Clone, Copy)]
+pub struct Sql {
+    /// Its name in the code.
+    pub name: &'static str,
+    /// For SQLite.
+    pub sqlite: &'static str,
+    /// For PostgreSQL.
+    pub postgres: &'static str,
+}
+
+/// Declares statements. `NAME = "text"` is the same on both databases; `NAME = "text" + " FOR UPDATE"` adds an
+/// ending on PostgreSQL only; `NAME = { sqlite: "…", postgres: "…" }` is two texts.
+macro_rules! statements {
+    ($($name:ident = $sql:tt $(+ $ending:literal)?;)*) => {
+        $( const $name: $crate::store::Sql = statements!(@one $name $sql $(+ $ending)?); )*
+        pub(super) const STATEMENTS: &[$crate::store::Sql] = &[$($name),*];
+    };
+    (@one $name:ident { sqlite: $sqlite:expr, postgres: $postgres:expr $(,)? }) => {
+        $crate::store::Sql { name: stringify!($name), sqlite: $sqlite, postgres: $postgres }
+    };
+    (@one $name:ident $both:literal + $ending:literal) => {
+        $crate::store::Sql { name: stringify!($name), sqlite: $both, postgres: concat!($both, $ending) }
+    };
+    (@one $name:ident $both:literal) => {
+        $crate::store::Sql { name: stringify!($name), sqlite: $both, postgres: $both }
+    };
+}
+pub(crate) use statements;
+
+/// Runs one body on whichever database the session is on: `on_db!(session, SQL, |sql, connection| …)`.
+macro_rules! on_db {
+    ($session:expr, $sql:expr, |$text:ident, $connection:ident| $body:expr) => {
+        match $crate::store::Session::connection($session) {
+            $crate::store::Connection::Sqlite($connection) => {
+                let $text = $sql.sqlite;
+                $body
+            }
+            $crate::store::Connection::Postgres($connection) => {
+                let $text = $sql.postgres;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on_db;
+
+/// Every statement, for the test that prepares them.
+pub const STATEMENTS: &[&[Sql]] = &[
+    api_keys::STATEMENTS,
+    cards::STATEMENTS,
+    devices::STATEMENTS,
+    refreshes::STATEMENTS,
+    templates::STATEMENTS,
+    workspaces::STATEMENTS,
+];
+
+/// The open database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pools: Pools,
+}
+
+#[derive(Debug, Clone)]
+enum Pools {
+    /// SQLite has one writer; readers don't wait for it.
+    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    Postgres(PgPool),
+}
+
+/// A connection of either kind.
+pub enum Connection<'c> {
+    /// SQLite.
+    Sqlite(&'c mut SqliteConnection),
+    /// PostgreSQL.
+    Postgres(&'c mut PgConnection),
+}
+
+/// Anything that statements run on: a [`Reader`] or a [`Tx`].
+pub trait Session: Send {
+    /// The connection underneath.
+    fn connection(&mut self) -> Connection<'_>;
+}
+
+/// A connection for reading. Each statement sees what was committed when it began.
+#[derive(Debug)]
+pub struct Reader(ReaderKind);
+
+#[derive(Debug)]
+enum ReaderKind {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+/// A transaction. Dropped without [`Tx::commit`], nothing of it happened.
+#[derive(Debug)]
+pub struct Tx(TxKind);
+
+#[derive(Debug)]
+enum TxKind {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Session for Reader {
+    fn connection(&mut self) -> Connection<'_> {
+        match &mut self.0 {
+            ReaderKind::Sqlite(c) => Connection::Sqlite(c),
+            ReaderKind::Postgres(c) => Connection::Postgres(c),
+        }
+    }
+}
+
+impl Session for Tx {
+    fn connection(&mut self) -> Connection<'_> {
+        match &mut self.0 {
+            TxKind::Sqlite(tx) => Connection::Sqlite(tx),
+            TxKind::Postgres(tx) => Connection::Postgres(tx),
+        }
+    }
+}
+
+impl Tx {
+    /// Makes everything durable, or nothing.
+    ///
+    /// # Errors
+    /// When the database can't commit.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self.0 {
+            TxKind::Sqlite(tx) => tx.commit().await?,
+            TxKind::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Opens (and for SQLite creates) the database at `sqlite://PATH` or `postgres://…` and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When it can't be reached or migrated.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let pools = match url.strip_prefix("sqlite://") {
+            Some(path) => Self::open_sqlite(Path::new(path)).await?,
+            None => {
+                let options: PgConnectOptions = url.parse()?;
+                let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
+                let pool = pool.connect_with(options.application_name("passloom")).await?;
+                sqlx::migrate!("migrations/postgres").run(&pool).await?;
+                Pools::Postgres(pool)
+            }
+        };
+        Ok(Self { pools })
+    }
+
+    async fn open_sqlite(path: &Path) -> Result<Pools, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What was answered survives a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(30))
+            .idle_timeout(None)
+            .max_lifetime(None);
+        let writer = writer.connect_with(options.clone()).await?;
+        sqlx::migrate!("migrations/sqlite").run(&writer).await?;
+        let readers = SqlitePoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
+        let readers = readers.connect_with(options.read_only(true)).await?;
+        Ok(Pools::Sqlite { readers, writer })
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub async fn read(&self) -> Result<Reader, StoreError> {
+        Ok(Reader(match &self.pools {
+            Pools::Sqlite { readers, .. } => ReaderKind::Sqlite(readers.acquire().await?),
+            Pools::Postgres(pool) => ReaderKind::Postgres(pool.acquire().await?),
+        }))
+    }
+
+    /// A transaction for writing. On SQLite it is the only one from the start (`BEGIN IMMEDIATE`), so reading first
+    /// and writing later can't fail; on PostgreSQL rows that will be written must be read `FOR UPDATE`.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(Tx(match &self.pools {
+            Pools::Sqlite { writer, .. } => TxKind::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            #[allow(clippy::disallowed_methods)] // the one place
+            Pools::Postgres(pool) => TxKind::Postgres(pool.begin().await?),
+        }))
+    }
+
+    /// Closes all connections after the work under way.
+    pub async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { readers, writer } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}

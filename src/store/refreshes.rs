@@ -1,0 +1,95 @@
+//! Published templates whose cards' devices are still to be marked. Publishing writes one row here instead of one
+//! for each card; a job walks the cards at a paced rate.
+
+use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
+use crate::domain::time::Timestamp;
+
+statements! {
+    START = "INSERT INTO refreshes (workspace_id, template_id, position, last_card_id, started_at) VALUES ($1, $2, $3, '', $4)
+        ON CONFLICT (workspace_id, template_id) DO UPDATE SET position = excluded.position, last_card_id = '',
+            started_at = excluded.started_at";
+    CLAIM = "SELECT workspace_id, template_id, last_card_id FROM refreshes ORDER BY started_at LIMIT 1"
+        + " FOR UPDATE SKIP LOCKED";
+    CARDS = "SELECT c.id FROM cards c WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3
+        AND EXISTS (SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id)
+        ORDER BY c.id LIMIT $4";
+    ADVANCE = "UPDATE refreshes SET last_card_id = $3 WHERE workspace_id = $1 AND template_id = $2";
+    FINISH = "DELETE FROM refreshes WHERE workspace_id = $1 AND template_id = $2";
+    UNFINISHED = "SELECT COUNT(*) FROM refreshes";
+}
+
+/// Begins (or begins anew) to refresh a template's cards.
+///
+/// # Errors
+/// When the database fails.
+pub async fn start(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    template: &TemplateId,
+    position: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    on_db!(tx, START, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(template).bind(position).bind(now).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// A refresh under way, held until the transaction ends.
+#[derive(Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct Refresh {
+    pub workspace_id: WorkspaceId,
+    pub template_id: TemplateId,
+    pub last_card_id: String,
+}
+
+/// The oldest refresh that no other node holds.
+///
+/// # Errors
+/// When the database fails.
+pub async fn claim(tx: &mut Tx) -> Result<Option<Refresh>, StoreError> {
+    on_db!(tx, CLAIM, |sql, c| Ok(sqlx::query_as(sql).fetch_optional(c).await?))
+}
+
+/// The next cards of a refresh that some device holds, by id.
+///
+/// # Errors
+/// When the database fails.
+pub async fn next_cards(tx: &mut Tx, refresh: &Refresh, limit: i64) -> Result<Vec<CardId>, StoreError> {
+    on_db!(tx, CARDS, |sql, c| {
+        let query = sqlx::query_scalar(sql).bind(&refresh.workspace_id).bind(&refresh.template_id);
+        Ok(query.bind(&refresh.last_card_id).bind(limit).fetch_all(c).await?)
+    })
+}
+
+/// Notes the last card whose devices were marked.
+///
+/// # Errors
+/// When the database fails.
+pub async fn advance(tx: &mut Tx, refresh: &Refresh, last: &CardId) -> Result<(), StoreError> {
+    on_db!(tx, ADVANCE, |sql, c| {
+        sqlx::query(sql).bind(&refresh.workspace_id).bind(&refresh.template_id).bind(last).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// Ends a refresh.
+///
+/// # Errors
+/// When the database fails.
+pub async fn finish(tx: &mut Tx, refresh: &Refresh) -> Result<(), StoreError> {
+    on_db!(tx, FINISH, |sql, c| {
+        sqlx::query(sql).bind(&refresh.workspace_id).bind(&refresh.template_id).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// How many refreshes are under way.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unfinished(session: &mut impl Session) -> Result<i64, StoreError> {
+    on_db!(session, UNFINISHED, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+}

@@ -1,0 +1,72 @@
+//! How names and times go in and out of the database.
+
+use super::StoreError;
+use crate::domain::ids::{
+    CardId, DeviceLibraryId, FieldKey, PassTypeId, PushToken, SerialNumber, TemplateId, WorkspaceId,
+};
+use crate::domain::time::Timestamp;
+
+/// Texts that were checked when they were stored are taken as they are.
+macro_rules! stored_as_text {
+    ($($name:ident),*) => { $(
+        impl<DB: sqlx::Database> sqlx::Type<DB> for $name where String: sqlx::Type<DB> {
+            fn type_info() -> DB::TypeInfo {
+                <String as sqlx::Type<DB>>::type_info()
+            }
+            fn compatible(ty: &DB::TypeInfo) -> bool {
+                <String as sqlx::Type<DB>>::compatible(ty)
+            }
+        }
+        impl<'q, DB: sqlx::Database> sqlx::Encode<'q, DB> for $name where String: sqlx::Encode<'q, DB> {
+            fn encode_by_ref(
+                &self,
+                buf: &mut DB::ArgumentBuffer,
+            ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+                self.as_str().to_owned().encode(buf)
+            }
+        }
+        impl<'r, DB: sqlx::Database> sqlx::Decode<'r, DB> for $name where String: sqlx::Decode<'r, DB> {
+            fn decode(value: DB::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+                Ok(Self::trusted(<String as sqlx::Decode<'r, DB>>::decode(value)?))
+            }
+        }
+    )* };
+}
+
+stored_as_text!(WorkspaceId, TemplateId, CardId, SerialNumber, PassTypeId, DeviceLibraryId, PushToken, FieldKey);
+
+impl<DB: sqlx::Database> sqlx::Type<DB> for Timestamp
+where
+    i64: sqlx::Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        <i64 as sqlx::Type<DB>>::type_info()
+    }
+    fn compatible(ty: &DB::TypeInfo) -> bool {
+        <i64 as sqlx::Type<DB>>::compatible(ty)
+    }
+}
+
+impl<'q, DB: sqlx::Database> sqlx::Encode<'q, DB> for Timestamp
+where
+    i64: sqlx::Encode<'q, DB>,
+{
+    fn encode_by_ref(&self, buf: &mut DB::ArgumentBuffer) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+        self.micros().encode(buf)
+    }
+}
+
+impl<'r, DB: sqlx::Database> sqlx::Decode<'r, DB> for Timestamp
+where
+    i64: sqlx::Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+        Ok(Self::from_micros(<i64 as sqlx::Decode<'r, DB>>::decode(value)?))
+    }
+}
+
+/// Names of a single change for one row, else the row is gone.
+pub(super) fn one_row(changed: u64, table: &'static str) -> Result<(), StoreError> {
+    if changed == 1 { Ok(()) } else { Err(StoreError::RowGone(table)) }
+}
+

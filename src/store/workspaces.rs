@@ -1,0 +1,105 @@
+//! Workspaces, their order of commits, and the pass types that belong to them.
+
+use super::types::one_row;
+use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::time::Timestamp;
+
+statements! {
+    INSERT = "INSERT INTO workspaces (id, name, position, secret, created_at) VALUES ($1, $2, 0, $3, $4) ON CONFLICT (id) DO NOTHING";
+    SECRET = "SELECT secret FROM workspaces WHERE id = $1";
+    TAKE_POSITION = "UPDATE workspaces SET position = position + 1 WHERE id = $1 RETURNING position";
+    POSITION = "SELECT position FROM workspaces WHERE id = $1";
+    CLAIM_PASS_TYPE = "INSERT INTO pass_types (id, workspace_id, team, created_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (id) DO UPDATE SET team = excluded.team WHERE pass_types.workspace_id = excluded.workspace_id";
+    PASS_TYPE_OWNER = "SELECT workspace_id FROM pass_types WHERE id = $1";
+    PING = "SELECT COUNT(*) FROM workspaces";
+}
+
+/// Adds a workspace unless it is there. `secret` is encrypted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(
+    tx: &mut Tx,
+    id: &WorkspaceId,
+    name: &str,
+    secret: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    on_db!(tx, INSERT, |sql, c| {
+        sqlx::query(sql).bind(id).bind(name).bind(secret).bind(now).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// A workspace's encrypted secret; `None` when there is no such workspace.
+///
+/// # Errors
+/// When the database fails.
+pub async fn secret(session: &mut impl Session, id: &WorkspaceId) -> Result<Option<Vec<u8>>, StoreError> {
+    on_db!(session, SECRET, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
+}
+
+/// The next place in the workspace's order of commits: positions are visible in the order in which they were taken,
+/// because the counter's row stays locked until this transaction ends. Take it as late as possible.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_position(tx: &mut Tx, id: &WorkspaceId) -> Result<i64, StoreError> {
+    on_db!(tx, TAKE_POSITION, |sql, c| {
+        let position: Option<i64> = sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?;
+        position.ok_or(StoreError::RowGone("workspaces"))
+    })
+}
+
+/// The newest position whose transaction, and therefore every earlier one, is visible to what is read after this.
+///
+/// # Errors
+/// When the database fails.
+pub async fn position(session: &mut impl Session, id: &WorkspaceId) -> Result<i64, StoreError> {
+    on_db!(session, POSITION, |sql, c| {
+        let position: Option<i64> = sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?;
+        position.ok_or(StoreError::RowGone("workspaces"))
+    })
+}
+
+/// Notes that a pass type belongs to a workspace. A pass type belongs to one workspace only, since phones keep one
+/// update tag per pass type.
+///
+/// # Errors
+/// [`StoreError::RowGone`] when it belongs to another workspace.
+pub async fn claim_pass_type(
+    tx: &mut Tx,
+    id: &PassTypeId,
+    workspace: &WorkspaceId,
+    team: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    on_db!(tx, CLAIM_PASS_TYPE, |sql, c| {
+        let done = sqlx::query(sql).bind(id).bind(workspace).bind(team).bind(now).execute(c).await?;
+        one_row(done.rows_affected(), "pass_types")
+    })
+}
+
+/// The workspace to which a pass type belongs.
+///
+/// # Errors
+/// When the database fails.
+pub async fn pass_type_owner(
+    session: &mut impl Session,
+    id: &PassTypeId,
+) -> Result<Option<WorkspaceId>, StoreError> {
+    on_db!(session, PASS_TYPE_OWNER, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
+}
+
+/// Whether the database answers.
+///
+/// # Errors
+/// When it doesn't.
+pub async fn ping(session: &mut impl Session) -> Result<(), StoreError> {
+    on_db!(session, PING, |sql, c| {
+        let _: i64 = sqlx::query_scalar(sql).fetch_one(c).await?;
+        Ok(())
+    })
+}

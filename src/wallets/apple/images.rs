@@ -1,0 +1,186 @@
+//! Pictures of a pass: which roles there are, how large they are, and every scale made from one upload.
+//!
+//! Sizes in points: Apple, Human Interface Guidelines "Wallet", read 2026-11. Pixels are points × scale.
+
+use std::io::Cursor;
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::imageops::FilterType as Resample;
+use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+
+use crate::domain::styles::Style;
+
+/// The largest side of an upload in pixels.
+pub const MAX_SIDE: u32 = 16_384;
+/// The most pixels of an upload.
+pub const MAX_PIXELS: u64 = 40_000_000;
+/// The most memory that decoding an upload may take.
+const MAX_MEMORY: u64 = 192 * 1024 * 1024;
+
+/// How a picture is brought to its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Exactly this many points: scaled to fill, then cropped around the middle.
+    Fill(u32, u32),
+    /// At most this many points, in its own proportions.
+    Within(u32, u32),
+}
+
+/// The roles that a template may have pictures for: Apple's, and those that other wallets show.
+pub const ROLES: [&str; 12] = [
+    "icon", "logo", "strip", "thumbnail", "background", "footer", "primaryLogo", "secondaryLogo", "artwork",
+    "programLogo", "heroImage", "wideLogo",
+];
+
+/// How a role's picture is packed into a pass of that style; `None` when Apple's passes don't hold it.
+pub fn fit(role: &str, style: &Style) -> Option<Fit> {
+    Some(match role {
+        "icon" => Fit::Fill(38, 38),
+        "logo" => Fit::Within(160, 50),
+        "strip" => {
+            let (width, height) = style.strip?;
+            Fit::Fill(width, height)
+        }
+        "thumbnail" => Fit::Within(90, 90),
+        "background" => Fit::Fill(180, 220),
+        "footer" => Fit::Within(286, 15),
+        "primaryLogo" => Fit::Within(126, 30),
+        "secondaryLogo" => Fit::Within(135, 12),
+        "artwork" => Fit::Fill(358, 448),
+        _ => return None,
+    })
+}
+
+/// Why an upload is no usable picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ImageError {
+    #[error("is not a PNG, JPEG or WebP picture")]
+    Format,
+    #[error("is {width} × {height} pixels; expected at most {MAX_SIDE} a side and 40 megapixels")]
+    TooLarge { width: u32, height: u32 },
+    #[error("is damaged and can't be decoded")]
+    Damaged,
+}
+
+fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, ImageError> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| ImageError::Format)?;
+    match reader.format() {
+        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP) => {}
+        _ => return Err(ImageError::Format),
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_MEMORY);
+    reader.limits(limits);
+    Ok(reader)
+}
+
+/// Reads the declared size without decoding anything, and refuses what is too large.
+///
+/// # Errors
+/// When it is no picture we take, or too large.
+pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
+    // `into_dimensions` would apply the limits and hide the size it refuses; the sizes are read first without them.
+    let mut plain = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| ImageError::Format)?;
+    if !matches!(plain.format(), Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) {
+        return Err(ImageError::Format);
+    }
+    plain.no_limits();
+    let (width, height) = plain.into_dimensions().map_err(|_| ImageError::Damaged)?;
+    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(ImageError::TooLarge { width, height });
+    }
+    if width == 0 || height == 0 {
+        return Err(ImageError::Damaged);
+    }
+    Ok((width, height))
+}
+
+/// Decodes an upload after checking its size. Takes up to 192 MiB: one at a time, off the async threads.
+///
+/// # Errors
+/// When it is no picture we take, too large, or damaged.
+pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
+    check_size(bytes)?;
+    reader(bytes)?.decode().map_err(|_| ImageError::Damaged)
+}
+
+/// The media type of an upload, from its content.
+pub fn media_type(bytes: &[u8]) -> Option<&'static str> {
+    match image::guess_format(bytes).ok()? {
+        ImageFormat::Png => Some("image/png"),
+        ImageFormat::Jpeg => Some("image/jpeg"),
+        ImageFormat::WebP => Some("image/webp"),
+        _ => None,
+    }
+}
+
+/// One scale as PNG. `scale` is 1, 2 or 3.
+///
+/// # Errors
+/// When the encoder fails.
+pub fn at_scale(picture: &DynamicImage, fit: Fit, scale: u32) -> Result<Vec<u8>, ImageError> {
+    let scaled = match fit {
+        Fit::Fill(width, height) => picture.resize_to_fill(width * scale, height * scale, Resample::Lanczos3),
+        Fit::Within(width, height) => picture.resize(width * scale, height * scale, Resample::Lanczos3),
+    };
+    let scaled = if scaled.color().has_alpha() {
+        DynamicImage::ImageRgba8(scaled.into_rgba8())
+    } else {
+        DynamicImage::ImageRgb8(scaled.into_rgb8())
+    };
+    let mut out = Vec::new();
+    let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Default, FilterType::Adaptive);
+    scaled.write_with_encoder(encoder).map_err(|_| ImageError::Damaged)?;
+    Ok(out)
+}
+
+/// The file's name within a pass.
+pub fn file_name(role: &str, scale: u32) -> String {
+    match scale {
+        1 => format!("{role}.png"),
+        _ => format!("{role}@{scale}x.png"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        DynamicImage::new_rgb8(width, height).write_with_encoder(PngEncoder::new(&mut out)).expect("encodes");
+        out
+    }
+
+    #[test]
+    fn every_scale_has_the_size_of_its_role() {
+        let picture = decode(&png(400, 300)).expect("a picture");
+        for scale in 1..=3 {
+            let icon = decode(&at_scale(&picture, Fit::Fill(38, 38), scale).expect("encodes")).expect("a picture");
+            assert_eq!((icon.width(), icon.height()), (38 * scale, 38 * scale));
+            let logo = decode(&at_scale(&picture, Fit::Within(160, 50), scale).expect("encodes")).expect("a picture");
+            assert_eq!(logo.height(), 50 * scale);
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_its_declared_size() {
+        // A valid header that promises 30,000 × 30,000 pixels, without the pixels.
+        let mut bomb = png(1, 1);
+        bomb[16..20].copy_from_slice(&30_000u32.to_be_bytes());
+        bomb[20..24].copy_from_slice(&30_000u32.to_be_bytes());
+        let crc = crc32fast::hash(&bomb[12..29]);
+        bomb[29..33].copy_from_slice(&crc.to_be_bytes());
+        assert_eq!(decode(&bomb).err(), Some(ImageError::TooLarge { width: 30_000, height: 30_000 }));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        for bad in [b"".as_slice(), b"GIF89a\x01\0\x01\0\0\0\0;", b"<svg/>", &png(4, 4)[..40]] {
+            assert!(decode(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `pass.json` of one card.
+//!
+//! Key names and types: Apple, "Pass" and "PassFieldContent", read 2026-11. Phones refuse a pass with a value of the
+//! wrong JSON type, so numbers are numbers, and nothing is ever null.
+
+use serde_json::{Map, Value, json};
+
+use super::strings::{PREFIX, write_entry};
+use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
+use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField};
+use crate::domain::template::{BarcodeFormat, Group, merge};
+use crate::domain::card::State;
+
+/// Who a pass is and how its phone asks for updates; never from a template.
+#[derive(Debug)]
+pub struct PassIdentity<'a> {
+    /// The pass's number.
+    pub serial: &'a SerialNumber,
+    /// The certificate's pass type.
+    pub pass_type: &'a PassTypeId,
+    /// The certificate's team.
+    pub team: &'a str,
+    /// The phone's proof that it holds the pass.
+    pub auth_token: &'a AuthToken,
+    /// The base of Apple's web service, without `/v1`.
+    pub web_service_url: &'a str,
+}
+
+/// A written pass.json and the string entries that hold this card's own values.
+#[derive(Debug)]
+pub struct PassJson {
+    /// The document.
+    pub json: Value,
+    /// Entries for `pass.strings`, in the order of the template's languages; empty when no phrase needs them.
+    pub own_entries: Vec<String>,
+}
+
+struct Writer {
+    own_entries: Vec<String>,
+    languages: usize,
+}
+
+/// Writes a card.
+pub fn pass_json(card: &RenderedCard<'_>, identity: &PassIdentity<'_>) -> PassJson {
+    let mut w = Writer { own_entries: Vec::new(), languages: card.template.languages.len() };
+    let mut pass = Map::new();
+    let mut put = |key: &str, value: Value| {
+        pass.insert(key.to_owned(), value);
+    };
+    put("formatVersion", json!(1));
+    put("passTypeIdentifier", json!(identity.pass_type));
+    put("serialNumber", json!(identity.serial));
+    put("teamIdentifier", json!(identity.team));
+    put("authenticationToken", json!(identity.auth_token.as_str()));
+    put("webServiceURL", json!(identity.web_service_url));
+    put("organizationName", json!(w.text(&card.organization)));
+    put("description", json!(w.text(&card.description)));
+    if let Some(text) = &card.logo_text {
+        put("logoText", json!(w.text(text)));
+    }
+    let colours = card.colours;
+    for (key, colour) in [
+        ("backgroundColor", colours.background),
+        ("foregroundColor", colours.foreground),
+        ("labelColor", colours.label),
+    ] {
+        if let Some(colour) = colour {
+            put(key, json!(colour.to_rgb()));
+        }
+    }
+    if let Some(barcode) = &card.barcode {
+        let written = write_barcode(barcode);
+        // Old readers know the single key only, and that without Code 128.
+        if barcode.format != BarcodeFormat::Code128 {
+            put("barcode", written.clone());
+        }
+        put("barcodes", json!([written]));
+    }
+    if !card.locations.is_empty() {
+        let locations = card.locations.iter().map(|location| {
+            let mut o = Map::new();
+            o.insert("latitude".to_owned(), json!(location.latitude));
+            o.insert("longitude".to_owned(), json!(location.longitude));
+            if let Some(altitude) = location.altitude {
+                o.insert("altitude".to_owned(), json!(altitude));
+            }
+            if let Some(text) = &location.text {
+                o.insert("relevantText".to_owned(), json!(w.text(text)));
+            }
+            Value::Object(o)
+        });
+        let locations = locations.collect();
+        put("locations", Value::Array(locations));
+    }
+    if let Some(end) = card.ends_at {
+        put("expirationDate", json!(end.to_rfc3339_seconds()));
+    }
+    if card.state == State::Voided {
+        put("voided", json!(true));
+    }
+    let mut style = Map::new();
+    for (group, fields) in &card.fields {
+        let key = match group {
+            Group::Header => "headerFields",
+            Group::Primary => "primaryFields",
+            Group::Secondary => "secondaryFields",
+            Group::Auxiliary => "auxiliaryFields",
+            Group::Back => "backFields",
+        };
+        let fields: Vec<Value> = fields.iter().map(|field| w.field(*group, field)).collect();
+        style.insert(key.to_owned(), Value::Array(fields));
+    }
+    put(card.template.style.name, Value::Object(style));
+    let mut json = Value::Object(pass);
+    merge(&mut json, card.apple_pass.clone());
+    PassJson { json, own_entries: w.own_entries }
+}
+
+impl Writer {
+    /// The text, or the key under which `pass.strings` has it.
+    fn text(&mut self, text: &Localised<'_>) -> String {
+        match text {
+            // A value that looks like one of our keys must not be looked up: an invisible character parts it from them.
+            Localised::Plain(text) if text.starts_with(PREFIX) => format!("\u{200B}{text}"),
+            Localised::Plain(text) => text.clone(),
+            Localised::Fixed { key, .. } => format!("{PREFIX}{key}"),
+            Localised::PerCard { key, texts } => {
+                self.own_entries.resize(self.languages, String::new());
+                for (entries, text) in self.own_entries.iter_mut().zip(texts) {
+                    write_entry(entries, key, text);
+                }
+                format!("{PREFIX}{key}")
+            }
+        }
+    }
+
+    fn field(&mut self, group: Group, field: &RenderedField<'_>) -> Value {
+        let mut o = Map::new();
+        let mut put = |key: &str, value: Value| {
+            o.insert(key.to_owned(), value);
+        };
+        put("key", json!(field.key));
+        if let Some(label) = &field.label {
+            put("label", json!(self.text(label)));
+        }
+        match &field.value {
+            FieldValue::Text(text) => put("value", json!(self.text(text))),
+            FieldValue::Integer(n) => {
+                put("value", json!(n));
+                put("numberStyle", json!("PKNumberStyleDecimal"));
+            }
+            FieldValue::Decimal(d) => {
+                put("value", number(*d));
+                put("numberStyle", json!("PKNumberStyleDecimal"));
+            }
+            FieldValue::Money(amount, currency) => {
+                put("value", number(*amount));
+                put("currencyCode", json!(currency.as_str()));
+            }
+            // A calendar day is the same day everywhere: shown in the zone it is written in.
+            FieldValue::Date(date) => {
+                put("value", json!(format!("{date}T00:00:00Z")));
+                put("dateStyle", json!("PKDateStyleMedium"));
+                put("timeStyle", json!("PKDateStyleNone"));
+                put("ignoresTimeZone", json!(true));
+            }
+            FieldValue::DateTime(t) => {
+                put("value", json!(t.to_rfc3339_seconds()));
+                put("dateStyle", json!("PKDateStyleMedium"));
+                put("timeStyle", json!("PKDateStyleShort"));
+            }
+        }
+        if let (Some(link), Group::Back) = (&field.link, group) {
+            let shown = field.value.in_language(0);
+            put("attributedValue", json!(format!("<a href=\"{}\">{}</a>", escape(link), escape(&shown))));
+        }
+        if let Some(message) = &field.message {
+            put("changeMessage", json!(self.text(message)));
+        }
+        Value::Object(o)
+    }
+}
+
+/// Whole numbers without a point.
+fn number(d: crate::domain::money::Decimal) -> Value {
+    d.to_fixed(0).parse::<i64>().map_or_else(|_| json!(d.to_f64()), |n| json!(n))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn write_barcode(barcode: &RenderedBarcode) -> Value {
+    let format = match barcode.format {
+        BarcodeFormat::Qr => "PKBarcodeFormatQR",
+        BarcodeFormat::Pdf417 => "PKBarcodeFormatPDF417",
+        BarcodeFormat::Aztec => "PKBarcodeFormatAztec",
+        BarcodeFormat::Code128 => "PKBarcodeFormatCode128",
+    };
+    // Scanners expect Latin-1 unless the message can't be written in it.
+    let latin = barcode.value.chars().all(|c| u32::from(c) < 256);
+    let mut o = json!({
+        "format": format,
+        "message": barcode.value,
+        "messageEncoding": if latin { "iso-8859-1" } else { "utf-8" },
+    });
+    if let (Some(text), Some(map)) = (&barcode.text, o.as_object_mut()) {
+        map.insert("altText".to_owned(), json!(text));
+    }
+    o
+}
