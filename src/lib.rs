@@ -1,4 +1,5 @@
 //! Passloom
 
 pub mod domain;
+pub mod sandbox;
 pub mod wallets;
