@@ -41,6 +41,9 @@ use goaway::WithReason;
 /// Most pushes, refusals and dead tokens remembered, each.
 const LOG_LIMIT: usize = 10_000;
 
+/// Most bytes of headers in one request.
+const HEADERS_LIMIT: u32 = 16 * 1024;
+
 /// How long a client may take for TLS and the start of HTTP/2.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -515,6 +518,7 @@ async fn open(tcp: TcpStream, acceptor: &SslAcceptor, streams: u32) -> io::Resul
     let topic = tls.ssl().peer_certificate().as_ref().and_then(certificate_topic);
     let http = h2::server::Builder::new()
         .max_concurrent_streams(streams)
+        .max_header_list_size(HEADERS_LIMIT)
         .handshake(WithReason::new(tls))
         .await
         .map_err(io::Error::other)?;

@@ -11,6 +11,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::domain::ids::PassTypeId;
@@ -194,7 +195,17 @@ async fn a_server_of_another_authority_is_not_trusted() {
     let ca_pem = Some(stranger.certificate.to_pem().expect("PEM"));
     let client = client_with(&ApnsEndpoint { ca_pem, ..endpoint(&service) }, &chain().pass);
     let reason = reason_to_try_later(push(&client, &token(1)).await);
-    assert!(reason.starts_with("can't connect: ") && reason.contains("certificate verify failed"), "{reason}");
+    assert!(reason.starts_with("can't connect: the server's certificate is not trusted ("), "{reason}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_certificate_is_refused_before_any_push() {
+    let service = service().await;
+    let chain = chain();
+    let certificate = chain.pass.certificate.to_pem().expect("PEM");
+    let key = chain.server.key.private_key_to_pem_pkcs8().expect("PEM");
+    let refused = Apns::new(&endpoint(&service), &certificate, &key).expect_err("they don't belong together");
+    assert!(refused.to_string().ends_with("the key does not belong to the certificate"), "{refused}");
 }
 
 #[tokio::test]
@@ -299,6 +310,28 @@ async fn a_goaway_in_the_middle_loses_nothing() {
     assert_eq!(heard.len(), 200);
     assert!(service.connections() >= 2, "no new connection followed");
     assert!(delivered >= 50, "requests under way were not answered: {delivered}");
+}
+
+#[tokio::test]
+async fn a_goaway_gives_apples_reason_on_the_wire() {
+    let service = service().await;
+    let mut tls = openssl::ssl::SslConnector::builder(openssl::ssl::SslMethod::tls_client()).expect("TLS");
+    let chain = chain();
+    tls.cert_store_mut().add_cert(chain.root.certificate.clone()).expect("root");
+    tls.set_certificate(&chain.pass.certificate).expect("certificate");
+    tls.set_private_key(&chain.pass.key).expect("key");
+    tls.set_alpn_protos(b"\x02h2").expect("ALPN");
+    let tls = tls.build().configure().expect("TLS").into_ssl("localhost").expect("TLS");
+    let tcp = TcpStream::connect(("127.0.0.1", service.handle.address.port())).await.expect("connected");
+    let mut tls = SslStream::new(tls, tcp).expect("TLS");
+    Pin::new(&mut tls).connect().await.expect("trusted");
+    // The preface and empty settings, all that HTTP/2 asks of a client (RFC 9113, section 3.4).
+    tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
+    service.go_away();
+    let mut heard = Vec::new();
+    while !heard.windows(goaway::REASON.len()).any(|part| part == goaway::REASON) {
+        assert_ne!(tls.read_buf(&mut heard).await.expect("open"), 0, "closed without a reason: {heard:?}");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use openssl::pkey::PKey;
+use openssl::x509::X509;
+
 use crate::domain::ids::{PassTypeId, PushToken};
 use crate::domain::time::Timestamp;
 use crate::wallets::PushOutcome;
@@ -111,6 +114,7 @@ impl Apns {
         let devices = devices_url(&endpoint.url)?;
         let identity = reqwest::Identity::from_pkcs8_pem(certificate_chain_pem, key_pkcs8_pem)
             .map_err(|error| ApnsError::Identity(cause(&error)))?;
+        check_pair(certificate_chain_pem, key_pkcs8_pem)?;
         let mut builder = reqwest::Client::builder()
             .identity(identity)
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
@@ -176,6 +180,18 @@ impl Apns {
     }
 }
 
+/// Says it before the TLS library would, and in words.
+fn check_pair(certificate_chain_pem: &[u8], key_pem: &[u8]) -> Result<(), ApnsError> {
+    let unreadable = |error: openssl::error::ErrorStack| ApnsError::Identity(error.to_string());
+    let certified = X509::from_pem(certificate_chain_pem).and_then(|own| own.public_key()).map_err(unreadable)?;
+    let key = PKey::private_key_from_pem(key_pem).map_err(unreadable)?;
+    if certified.public_eq(&key) {
+        Ok(())
+    } else {
+        Err(ApnsError::Identity("the key does not belong to the certificate".to_owned()))
+    }
+}
+
 fn devices_url(url: &str) -> Result<String, ApnsError> {
     let wrong = || ApnsError::Url { found: url.to_owned() };
     let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
@@ -229,6 +245,10 @@ fn cause(error: &reqwest::Error) -> String {
     }
     if let Some(plain) = tls_alert(&text) {
         return plain.to_owned();
+    }
+    if let Some((_, why)) = text.split_once("certificate verify failed") {
+        let why = why.rsplit_once('(').and_then(|(_, why)| why.split_once(')')).map_or("", |(why, _)| why);
+        return format!("the server's certificate is not trusted ({why})");
     }
     if text.is_empty() {
         text = error.to_string();
