@@ -1,5 +1,30 @@
-//! Passloom
+//! Passloom issues digital wallet passes from a server of your own: from card templates it makes signed Apple Wallet
+//! passes, serves the web service by which phones update them, and pushes every change of a balance or tier, so that
+//! cards in phones refresh by themselves.
+//!
+//! Each layer knows only those below it:
+//!
+//! ```text
+//! main, cli, app        builds everything once from the configuration
+//! http      jobs        what drives us: requests, deliveries
+//!      actions          one file for each thing the product does; owns the transaction
+//! wallets   store       Apple's formats and servers;  SQL
+//!       domain          cards, templates, rules: no input, no output, no clock
+//! ```
+//!
+//! `outside` holds the clock, randomness and secrets, which come in as parameters; `sandbox` holds simulated outside
+//! services that check like the real ones. ARCHITECTURE.md has the walks through all of it.
 
+pub mod actions;
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod http;
+pub mod jobs;
+pub mod outside;
+pub mod sandbox;
+pub mod starters;
 pub mod store;
+pub mod telemetry;
 pub mod wallets;

@@ -1,9 +1,12 @@
 //! Apple Wallet: signed `.pkpass` archives and empty pushes by APNs.
 //!
 //! The way of a pass: [`prepare`] makes everything that is the same for all cards of a published version ready
-//! once; [`pass_json`] writes one card; [`archive`] joins both; [`signature`] signs the manifest.
+//! once; [`mod@pass_json`] writes one card; [`archive`] joins both; [`signature`] signs the manifest.
 
+pub mod apns;
+pub mod apns_reason;
 pub mod archive;
+pub mod development_chain;
 pub mod identity;
 pub mod images;
 pub mod pass;

@@ -1,0 +1,335 @@
+//! Telling Apple's phones that a card changed: the client of APNs for one pass type certificate.
+//!
+//! A push for a pass carries nothing; it makes the phone ask our web service what changed. One [`Apns`] holds one
+//! HTTP/2 connection for hours, as Apple asks (many quick connections look like an attack). For a renewed certificate
+//! build a new one and drop the old, which closes its connection. It doesn't retry, wait or count: that is the
+//! business of whoever keeps the queue.
+//!
+//! Sources: Apple, "Sending notification requests to APNs" and "Adding a Web Service to Update Passes", read 2026-11.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use openssl::pkey::PKey;
+use openssl::x509::X509;
+
+use crate::domain::ids::{PassTypeId, PushToken};
+use crate::domain::time::Timestamp;
+use crate::wallets::PushOutcome;
+use crate::wallets::apple::apns_reason;
+
+/// The documentation names no push type for passes. `background` is the one that fits a push that shows nothing by
+/// itself, and the field reports that it works with passes.
+pub const PUSH_TYPE: &str = "background";
+
+/// Apple refuses a `background` push with priority 10; 5 lets the phone choose a moment that spares its battery.
+pub const PRIORITY: &str = "5";
+
+/// APNs wants a body and ignores this one: the phone learns what changed from our web service.
+pub const BODY: &str = "{}";
+
+/// How often a quiet connection is probed, so that one that a firewall forgot is replaced before a push needs it.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a probe may stay without an answer until the connection counts as lost.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Longest wait taken over from a Retry-After: a misread number must not silence a phone for a year.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest text of a failed connection, in characters.
+const CAUSE_LIMIT: usize = 300;
+
+/// Where APNs is and how long we wait for it.
+#[derive(Debug, Clone)]
+pub struct ApnsEndpoint {
+    /// `https`, host and port, without a path.
+    pub url: String,
+    /// Certificates (PEM) that alone are trusted in place of the system's roots; for tests, the sandbox and proxies.
+    pub ca_pem: Option<Vec<u8>>,
+    /// For TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// For one push from start to end, waiting for a free stream included: keep the number of pushes under way near
+    /// the server's stream limit (Apple's is about 1,000 a connection), else the queue counts as slowness.
+    pub timeout: Duration,
+}
+
+impl ApnsEndpoint {
+    /// Apple's production service. Passes have no other: the developer environment doesn't serve them.
+    pub fn apple() -> Self {
+        Self {
+            url: "https://api.push.apple.com".to_owned(),
+            ca_pem: None,
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ApnsError {
+    /// The address can't be one of APNs.
+    #[error(
+        "the address of APNs is {found:?}; expected https, a host and perhaps a port, e.g. https://api.push.apple.com"
+    )]
+    Url {
+        /// What was given.
+        found: String,
+    },
+    /// The trusted certificates can't be read.
+    #[error("the certificates to trust APNs by can't be read; expected at least one certificate as PEM")]
+    Roots,
+    /// Certificate and key can't be read, or don't belong together.
+    #[error("the pass type certificate and its key (PEM, PKCS#8) can't be used for APNs: {0}")]
+    Identity(String),
+    /// The HTTP client can't be made.
+    #[error("can't prepare the connection to APNs: {0}")]
+    Client(String),
+}
+
+/// The client of APNs for one certificate; clones share the connection.
+#[derive(Clone)]
+pub struct Apns {
+    client: reqwest::Client,
+    /// `https://host:port/3/device/`
+    devices: String,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Apns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Apns").field("devices", &self.devices).finish_non_exhaustive()
+    }
+}
+
+impl Apns {
+    /// Prepares a client; the first push connects.
+    ///
+    /// `certificate_chain_pem` begins with the pass type certificate, `key_pkcs8_pem` is its key, not encrypted.
+    ///
+    /// # Errors
+    /// When address, certificates or key can't be read or used; the text never holds key material.
+    pub fn new(endpoint: &ApnsEndpoint, certificate_chain_pem: &[u8], key_pkcs8_pem: &[u8]) -> Result<Self, ApnsError> {
+        let devices = devices_url(&endpoint.url)?;
+        let identity = reqwest::Identity::from_pkcs8_pem(certificate_chain_pem, key_pkcs8_pem)
+            .map_err(|error| ApnsError::Identity(cause(&error)))?;
+        check_pair(certificate_chain_pem, key_pkcs8_pem)?;
+        let mut builder = reqwest::Client::builder()
+            .identity(identity)
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            .https_only(true)
+            // Apple's documented trust is direct; a proxy of the environment would see device tokens in addresses.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            // Without this every push that waits for the first connection dials one of its own (hyper#1485).
+            .http2_prior_knowledge()
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .http2_keep_alive_while_idle(true)
+            .pool_idle_timeout(None)
+            .connect_timeout(endpoint.connect_timeout)
+            .timeout(endpoint.timeout);
+        // `.retry(…)` stays untouched: by default exactly what the server says it never looked at is sent again.
+        if let Some(pem) = &endpoint.ca_pem {
+            let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ApnsError::Roots)?;
+            if roots.is_empty() {
+                return Err(ApnsError::Roots);
+            }
+            builder = builder.tls_certs_only(roots);
+        }
+        let client = builder.build().map_err(|error| ApnsError::Client(cause(&error)))?;
+        Ok(Self { client, devices, timeout: endpoint.timeout })
+    }
+
+    /// Sends one empty push, which makes the device with this token ask for changes of the topic's passes.
+    ///
+    /// APNs keeps it until `expires` (at most about 30 days) for a device that is out of reach. A repeat does no harm.
+    /// No outcome's text holds the token, and nothing is logged here.
+    pub async fn push(&self, topic: &PassTypeId, token: &PushToken, expires: Timestamp) -> PushOutcome {
+        // Readers on other systems register tokens of any shape; only this one may become a part of the path.
+        if !token.is_hexadecimal() {
+            return PushOutcome::Refused {
+                reason: "the push token is not one of APNs: it is not hexadecimal".to_owned(),
+            };
+        }
+        let request = self
+            .client
+            .post(format!("{}{}", self.devices, token.as_str()))
+            .header("apns-topic", topic.as_str())
+            .header("apns-push-type", PUSH_TYPE)
+            .header("apns-priority", PRIORITY)
+            .header("apns-expiration", expires.seconds().max(0))
+            .body(BODY);
+        let outcome = match request.send().await {
+            Ok(response) => read(response).await,
+            Err(error) => PushOutcome::TryLater { after: None, reason: self.failure(error) },
+        };
+        without(token, outcome)
+    }
+
+    fn failure(&self, error: reqwest::Error) -> String {
+        let error = error.without_url();
+        let seconds = self.timeout.as_secs_f32();
+        match (error.is_connect(), error.is_timeout()) {
+            (true, true) => "can't connect: no answer in time".to_owned(),
+            (true, false) => format!("can't connect: {}", cause(&error)),
+            (false, true) => format!("no answer within {seconds} s"),
+            (false, false) => format!("the connection broke: {}", cause(&error)),
+        }
+    }
+}
+
+/// Says it before the TLS library would, and in words.
+fn check_pair(certificate_chain_pem: &[u8], key_pem: &[u8]) -> Result<(), ApnsError> {
+    let unreadable = |error: openssl::error::ErrorStack| ApnsError::Identity(error.to_string());
+    let certified = X509::from_pem(certificate_chain_pem).and_then(|own| own.public_key()).map_err(unreadable)?;
+    let key = PKey::private_key_from_pem(key_pem).map_err(unreadable)?;
+    if certified.public_eq(&key) {
+        Ok(())
+    } else {
+        Err(ApnsError::Identity("the key does not belong to the certificate".to_owned()))
+    }
+}
+
+fn devices_url(url: &str) -> Result<String, ApnsError> {
+    let wrong = || ApnsError::Url { found: url.to_owned() };
+    let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
+    let plain = parsed.scheme() == "https"
+        && parsed.has_host()
+        && parsed.path() == "/"
+        && parsed.query().is_none()
+        && parsed.fragment().is_none()
+        && parsed.username().is_empty()
+        && parsed.password().is_none();
+    if plain { Ok(format!("{parsed}3/device/")) } else { Err(wrong()) }
+}
+
+async fn read(mut response: reqwest::Response) -> PushOutcome {
+    let status = response.status().as_u16();
+    let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).and_then(retry_after);
+    let mut body = Vec::new();
+    if status != 200 {
+        // A body that breaks off counts as far as it came: the status alone says most of it.
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = apns_reason::ANSWER_LIMIT - body.len();
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if chunk.len() >= room {
+                break;
+            }
+        }
+    }
+    apns_reason::outcome(status, after, &body)
+}
+
+/// The seconds of a Retry-After. Its other form, a date, would need a clock; the queue's own schedule serves then.
+fn retry_after(value: &str) -> Option<Duration> {
+    let seconds: u64 = value.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_LIMIT))
+}
+
+/// What went wrong below, for a reader who has never seen our libraries.
+fn cause(error: &reqwest::Error) -> String {
+    // The outermost text only says that something failed; what follows may repeat itself from layer to layer.
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(inner) = next {
+        let words = inner.to_string();
+        if !text.contains(&words) && !words.starts_with("client error (") {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&words);
+        }
+        next = inner.source();
+    }
+    if let Some(plain) = tls_alert(&text) {
+        return plain.to_owned();
+    }
+    if let Some((_, why)) = text.split_once("certificate verify failed") {
+        let why = why.rsplit_once('(').and_then(|(_, why)| why.split_once(')')).map_or("", |(why, _)| why);
+        return format!("the server's certificate is not trusted ({why})");
+    }
+    if text.is_empty() {
+        text = error.to_string();
+    }
+    text.chars().take(CAUSE_LIMIT).collect()
+}
+
+/// The server's refusal of our certificate, which TLS tells as a number (RFC 8446, section 6.2).
+fn tls_alert(text: &str) -> Option<&'static str> {
+    let (_, number) = text.split_once("alert number ")?;
+    let number: String = number.chars().take_while(char::is_ascii_digit).collect();
+    match number.as_str() {
+        "42" | "43" | "46" | "48" | "49" => Some("the server does not accept our certificate"),
+        "44" => Some("the server says that our certificate is revoked"),
+        "45" => Some("the server says that our certificate has expired"),
+        "116" => Some("the server asks for a certificate and got none"),
+        _ => None,
+    }
+}
+
+/// A last guard: whatever text came back, the token is not in it.
+fn without(token: &PushToken, outcome: PushOutcome) -> PushOutcome {
+    let clean = |reason: String| reason.replace(token.as_str(), "***");
+    match outcome {
+        PushOutcome::Delivered => PushOutcome::Delivered,
+        PushOutcome::TargetGone { since, reason } => PushOutcome::TargetGone { since, reason: clean(reason) },
+        PushOutcome::Refused { reason } => PushOutcome::Refused { reason: clean(reason) },
+        PushOutcome::IssuerRefused { reason } => PushOutcome::IssuerRefused { reason: clean(reason) },
+        PushOutcome::TryLater { after, reason } => PushOutcome::TryLater { after, reason: clean(reason) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_https_with_nothing_behind_the_host() {
+        assert_eq!(devices_url("https://localhost:2197").ok().as_deref(), Some("https://localhost:2197/3/device/"));
+        assert_eq!(devices_url("https://a.example/").ok().as_deref(), Some("https://a.example/3/device/"));
+        for bad in [
+            "",
+            "api.push.apple.com",
+            "http://a.example",
+            "https://a.example/x",
+            "https://u:p@a.example",
+            "https://a.example?x",
+        ] {
+            assert!(devices_url(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_read_in_seconds_and_never_lasts_more_than_a_day() {
+        assert_eq!(retry_after(" 90 "), Some(Duration::from_secs(90)));
+        assert_eq!(retry_after("18446744073709551615"), Some(RETRY_AFTER_LIMIT));
+        for unreadable in ["", "-1", "1.5", "Sat, 21 Nov 2026 23:15:00 GMT", "99999999999999999999"] {
+            assert_eq!(retry_after(unreadable), None, "{unreadable:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_our_certificate_are_told_in_plain_words() {
+        let required =
+            "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:SSL alert number 116";
+        assert_eq!(tls_alert(required), Some("the server asks for a certificate and got none"));
+        assert_eq!(tls_alert("SSL alert number 80"), None);
+        assert_eq!(tls_alert("Connection refused"), None);
+    }
+
+    #[test]
+    fn a_token_never_stays_in_an_outcome() {
+        let token = PushToken::parse("0123abcd").expect("valid");
+        let outcome = PushOutcome::TryLater { after: None, reason: "lost /3/device/0123abcd".to_owned() };
+        let expected = PushOutcome::TryLater { after: None, reason: "lost /3/device/***".to_owned() };
+        assert_eq!(without(&token, outcome), expected);
+    }
+
+    #[test]
+    fn what_is_no_certificate_or_no_key_is_refused() {
+        let refused = Apns::new(&ApnsEndpoint::apple(), b"no certificate", b"no key");
+        assert!(matches!(refused, Err(ApnsError::Identity(_))), "{refused:?}");
+    }
+}
