@@ -1,0 +1,184 @@
+//! Everything that a running service has, put together in one place.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use moka::future::Cache;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::actions::error::ActionError;
+use crate::actions::published::Published;
+use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use crate::domain::time::Timestamp;
+use crate::outside::clock::Clock;
+use crate::outside::random::Random;
+use crate::outside::secrets::{MasterKey, WorkspaceSecret};
+use crate::sandbox::apns::SimulatedApns;
+use crate::store::{Store, workspaces};
+use crate::telemetry::Metrics;
+use crate::wallets::apple::apns::Apns;
+use crate::wallets::apple::identity::SigningIdentity;
+
+/// By what a workspace signs and pushes.
+#[derive(Debug)]
+pub struct AppleIssuer {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// The certificate and key.
+    pub identity: SigningIdentity,
+    /// The connection to APNs under that certificate.
+    pub apns: Apns,
+}
+
+/// A running service. Holds no state of its own that another node would need: all of that is in the database.
+#[derive(Debug)]
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// What customers and phones reach, without a slash at the end.
+    pub public_url: String,
+    /// The bootstrap key's fingerprint, when one is configured.
+    pub admin_key: Option<Vec<u8>>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Wakes the delivery worker when a change was committed.
+    pub wake: Notify,
+    /// One picture is decoded at a time: each may take 192 MiB.
+    pub decoding: Arc<Semaphore>,
+    /// The simulated APNs, in the sandbox.
+    pub sandbox: Option<SimulatedApns>,
+    master_key: MasterKey,
+    signing: Arc<Semaphore>,
+    issuers: RwLock<HashMap<WorkspaceId, Arc<AppleIssuer>>>,
+    secrets: Cache<WorkspaceId, WorkspaceSecret>,
+    pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
+}
+
+/// From what an [`App`] is built.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct AppParts {
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub public_url: String,
+    pub admin_key: Option<String>,
+    pub master_key: MasterKey,
+    pub sandbox: Option<SimulatedApns>,
+}
+
+impl App {
+    /// Puts a service together.
+    pub fn new(parts: AppParts) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            store: parts.store,
+            clock: parts.clock,
+            random: parts.random,
+            public_url: parts.public_url.trim_end_matches('/').to_owned(),
+            admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
+            metrics: Metrics::new(),
+            wake: Notify::new(),
+            decoding: Arc::new(Semaphore::new(1)),
+            sandbox: parts.sandbox,
+            master_key: parts.master_key,
+            signing: Arc::new(Semaphore::new(cores)),
+            issuers: RwLock::default(),
+            secrets: Cache::new(10_000),
+            // A prepared version holds its pictures: some hundred kilobytes.
+            published: Cache::new(1_000),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Gives a workspace its Apple issuer and notes in the database that the pass type belongs to it.
+    ///
+    /// # Errors
+    /// When the pass type belongs to another workspace, or the database fails.
+    pub async fn set_apple_issuer(&self, issuer: AppleIssuer) -> Result<(), ActionError> {
+        let mut tx = self.store.begin().await?;
+        let identity = &issuer.identity;
+        workspaces::claim_pass_type(&mut tx, &identity.pass_type, &issuer.workspace, &identity.team, self.now()).await?;
+        tx.commit().await?;
+        if let Ok(mut issuers) = self.issuers.write() {
+            issuers.insert(issuer.workspace.clone(), Arc::new(issuer));
+        }
+        Ok(())
+    }
+
+    /// A workspace's Apple issuer.
+    pub fn apple_issuer(&self, workspace: &WorkspaceId) -> Option<Arc<AppleIssuer>> {
+        self.issuers.read().ok()?.get(workspace).cloned()
+    }
+
+    /// The issuer that signs for cards of that pass type.
+    pub fn apple_issuer_of(&self, workspace: &WorkspaceId, pass_type: &PassTypeId) -> Option<Arc<AppleIssuer>> {
+        self.apple_issuer(workspace).filter(|issuer| &issuer.identity.pass_type == pass_type)
+    }
+
+    /// Every issuer, for readiness.
+    pub fn apple_issuers(&self) -> Vec<Arc<AppleIssuer>> {
+        self.issuers.read().map(|issuers| issuers.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Adds a workspace unless it is there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn ensure_workspace(&self, id: &WorkspaceId, name: &str) -> Result<(), ActionError> {
+        let secret = crate::outside::random::bytes::<32>(&*self.random)?;
+        let sealed = self.master_key.seal(&*self.random, &format!("workspace {id}"), &secret)?;
+        let mut tx = self.store.begin().await?;
+        workspaces::insert(&mut tx, id, name, &sealed, self.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// A workspace's secret. Fails when the master key doesn't open it.
+    ///
+    /// # Errors
+    /// When there is no such workspace, the key is another one, or the database fails.
+    pub async fn secret(&self, workspace: &WorkspaceId) -> Result<WorkspaceSecret, ActionError> {
+        if let Some(secret) = self.secrets.get(workspace).await {
+            return Ok(secret);
+        }
+        let sealed = workspaces::secret(&mut self.store.read().await?, workspace).await?;
+        let sealed = sealed.ok_or(ActionError::NotFound("workspace"))?;
+        let opened = self.master_key.open(&format!("workspace {workspace}"), &sealed)?;
+        let bytes = opened.try_into().map_err(|_| crate::outside::secrets::SecretError::Damaged)?;
+        let secret = WorkspaceSecret::new(bytes);
+        self.secrets.insert(workspace.clone(), secret.clone()).await;
+        Ok(secret)
+    }
+
+    /// Runs a signature off the async threads, at most one per core at a time.
+    ///
+    /// # Errors
+    /// What `work` fails with, or that it panicked.
+    pub async fn sign<T: Send + 'static, E: Into<ActionError> + Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ActionError> {
+        let permit = self.signing.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+        self.metrics.signatures.inc();
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        });
+        done.await.map_err(|_| ActionError::Fault("signing panicked".to_owned()))?.map_err(Into::into)
+    }
+
+    /// The address of a card's page.
+    pub async fn page_url(&self, workspace: &WorkspaceId, serial: &SerialNumber, generation: i64) -> Result<String, ActionError> {
+        let token = self.secret(workspace).await?.page_token(serial, generation);
+        Ok(format!("{}/c/{}", self.public_url, token.as_str()))
+    }
+}

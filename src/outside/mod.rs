@@ -1,0 +1,7 @@
+//! The world outside as parameters: the clock, randomness and the master key. Real versions for the service, manual
+//! ones for tests.
+
+pub mod clock;
+pub mod crash;
+pub mod random;
+pub mod secrets;

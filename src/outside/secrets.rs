@@ -1,0 +1,179 @@
+//! Secrets at rest, and secrets that are derived instead of stored.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
+use sha2::{Digest, Sha256};
+
+use super::random::{self, Random};
+use crate::domain::ids::{AuthToken, PageToken, SerialNumber};
+
+/// Encrypts what the database must not hold in plain text (AES-256-GCM).
+#[derive(Clone)]
+pub struct MasterKey {
+    key: [u8; 32],
+    id: [u8; 4],
+}
+
+impl std::fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MasterKey({})", hex::encode(self.id))
+    }
+}
+
+/// Why a secret can't be had.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum SecretError {
+    #[error("a stored secret was encrypted under another master key")]
+    OtherKey,
+    #[error("a stored secret is damaged")]
+    Damaged,
+    #[error("OpenSSL failed: {0}")]
+    OpenSsl(#[from] openssl::error::ErrorStack),
+}
+
+const VERSION: u8 = 1;
+const NONCE: usize = 12;
+const TAG: usize = 16;
+
+impl MasterKey {
+    /// From 32 bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        let digest = Sha256::new().chain_update(b"passloom master key id").chain_update(key).finalize();
+        let mut id = [0; 4];
+        id.copy_from_slice(&digest[..4]);
+        Self { key, id }
+    }
+
+    /// Reads 64 hexadecimal digits or the base64 of 32 bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let bytes = hex::decode(text).or_else(|_| STANDARD.decode(text)).or_else(|_| URL_SAFE_NO_PAD.decode(text)).ok()?;
+        Some(Self::new(bytes.try_into().ok()?))
+    }
+
+    /// The key's name, which stands in every sealed secret. Says nothing about the key.
+    pub fn id(&self) -> String {
+        hex::encode(self.id)
+    }
+
+    /// Encrypts; `purpose` must be the same when it is opened.
+    ///
+    /// # Errors
+    /// When OpenSSL fails.
+    pub fn seal(&self, random: &dyn Random, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
+        let nonce = random::bytes::<NONCE>(random)?;
+        let mut tag = [0; TAG];
+        let sealed = encrypt_aead(Cipher::aes_256_gcm(), &self.key, Some(&nonce), purpose.as_bytes(), secret, &mut tag)?;
+        Ok([&[VERSION], &self.id[..], &nonce, &tag, &sealed].concat())
+    }
+
+    /// Decrypts.
+    ///
+    /// # Errors
+    /// When it was sealed under another key or for another purpose, or was changed.
+    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, SecretError> {
+        let head = 1 + self.id.len() + NONCE + TAG;
+        if sealed.len() < head || sealed.first() != Some(&VERSION) {
+            return Err(SecretError::Damaged);
+        }
+        let (id, rest) = sealed[1..].split_at(self.id.len());
+        if id != self.id {
+            return Err(SecretError::OtherKey);
+        }
+        let (nonce, rest) = rest.split_at(NONCE);
+        let (tag, content) = rest.split_at(TAG);
+        decrypt_aead(Cipher::aes_256_gcm(), &self.key, Some(nonce), purpose.as_bytes(), content, tag)
+            .map_err(|_| SecretError::Damaged)
+    }
+}
+
+/// A workspace's secret, from which the tokens of its cards are derived. Never rotated: copies of old passes keep
+/// their tokens for ever.
+#[derive(Clone)]
+pub struct WorkspaceSecret([u8; 32]);
+
+impl std::fmt::Debug for WorkspaceSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl WorkspaceSecret {
+    /// From 32 bytes.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self(secret)
+    }
+
+    fn derive(&self, what: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("HMAC takes any key"));
+        mac.update(what.as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+
+    /// The authentication token in every Apple pass of that serial number.
+    pub fn auth_token(&self, serial: &SerialNumber) -> AuthToken {
+        AuthToken::trusted(self.derive(&format!("apple:{serial}")))
+    }
+
+    /// The token in a card's public address; another generation is another address.
+    pub fn page_token(&self, serial: &SerialNumber, generation: i64) -> PageToken {
+        PageToken::trusted(self.derive(&format!("page:{serial}:{generation}"))[..32].to_owned())
+    }
+}
+
+/// The digest under which the database knows a secret that someone will show.
+pub fn fingerprint(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}
+
+/// The SHA-256 of a content, by which equal contents share one row.
+pub fn digest(content: &[u8]) -> Vec<u8> {
+    Sha256::digest(content).to_vec()
+}
+
+/// Compares in a time that doesn't depend on where two texts differ.
+pub fn same(a: &str, b: &str) -> bool {
+    use subtle::ConstantTimeEq;
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::random::SystemRandom;
+
+    #[test]
+    fn a_sealed_secret_opens_under_its_own_key_and_purpose_only() {
+        let key = MasterKey::new([7; 32]);
+        let sealed = key.seal(&SystemRandom, "workspace", b"secret").expect("seals");
+        assert_eq!(key.open("workspace", &sealed).expect("opens"), b"secret");
+        assert!(matches!(key.open("issuer", &sealed), Err(SecretError::Damaged)));
+        assert!(matches!(MasterKey::new([8; 32]).open("workspace", &sealed), Err(SecretError::OtherKey)));
+        for cut in 0..sealed.len() {
+            assert!(key.open("workspace", &sealed[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_master_key_is_read_from_hexadecimal_and_base64() {
+        assert!(MasterKey::parse(&"ab".repeat(32)).is_some());
+        assert!(MasterKey::parse(&STANDARD.encode([1; 32])).is_some());
+        for bad in ["", "abc", &"ab".repeat(31), &STANDARD.encode([1; 16])] {
+            assert!(MasterKey::parse(bad).is_none());
+        }
+    }
+
+    #[test]
+    fn tokens_differ_by_card_and_generation_and_stay_the_same() {
+        let secret = WorkspaceSecret::new([3; 32]);
+        let serial = |text| SerialNumber::parse(text).expect("valid");
+        assert_eq!(secret.auth_token(&serial("a")).as_str().len(), 43);
+        assert_ne!(secret.auth_token(&serial("a")).as_str(), secret.auth_token(&serial("b")).as_str());
+        let page = |generation| secret.page_token(&serial("a"), generation).as_str().to_owned();
+        assert_ne!(page(1), page(2));
+        assert_eq!(page(1), page(1));
+    }
+}

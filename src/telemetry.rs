@@ -1,0 +1,139 @@
+//! Logs and metrics.
+//!
+//! Logs hold no key, token, card address or personal value at any level: requests are logged by their route's
+//! pattern, never by their address.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tracing_subscriber::EnvFilter;
+
+/// The labels of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct RequestLabels {
+    pub method: String,
+    pub route: String,
+    pub status: u16,
+}
+
+/// The label of a push.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct PushLabels {
+    pub outcome: &'static str,
+}
+
+/// What the service counts about itself; one set per [`App`](crate::app::App).
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by method, route and status.
+    pub requests: Family<RequestLabels, Counter>,
+    /// How long requests took.
+    pub request_seconds: Histogram,
+    /// RSA signatures made.
+    pub signatures: Counter,
+    /// Files hashed to prepare published versions.
+    pub files_hashed: Counter,
+    /// Passes that phones and pages fetched.
+    pub passes_served: Counter,
+    /// Pushes by what came of them.
+    pub pushes: Family<PushLabels, Counter>,
+    /// From a change's being due to its push's being taken.
+    pub push_delay_seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A fresh set, all zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("passloom");
+        let metrics = Self {
+            requests: Family::default(),
+            request_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            signatures: Counter::default(),
+            files_hashed: Counter::default(),
+            passes_served: Counter::default(),
+            pushes: Family::default(),
+            push_delay_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 16)),
+            registry: Registry::default(),
+        };
+        registry.register("http_requests", "Requests by method, route and status", metrics.requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "How long requests took",
+            Unit::Seconds,
+            metrics.request_seconds.clone(),
+        );
+        registry.register("signatures", "Signatures made", metrics.signatures.clone());
+        registry.register("files_hashed", "Files hashed to prepare published versions", metrics.files_hashed.clone());
+        registry.register("passes_served", "Passes served to phones and pages", metrics.passes_served.clone());
+        registry.register("pushes", "Pushes by outcome", metrics.pushes.clone());
+        registry.register_with_unit(
+            "push_delay",
+            "From a change's being due to its push's being taken",
+            Unit::Seconds,
+            metrics.push_delay_seconds.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+
+    /// Counts a push.
+    pub fn push(&self, outcome: &'static str) {
+        self.pushes.get_or_create(&PushLabels { outcome }).inc();
+    }
+
+    /// All of it in the text format that Prometheus reads.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String can't fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Sends logs to standard error. `filter` is a tracing filter such as `info` or `passloom=debug,warn`.
+///
+/// # Errors
+/// When the filter can't be read.
+pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only the first subscriber of a process counts; tests share one.
+    let _ = match format {
+        LogFormat::Text => logs.with_target(false).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// A text from a phone, fit for a log: one line, no control characters, at most 2 KiB.
+pub fn from_outside(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let escaped: String = if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+        if out.len() + escaped.len() > 2048 {
+            out.push('…');
+            break;
+        }
+        out.push_str(&escaped);
+    }
+    out
+}
