@@ -1,4 +1,6 @@
 //! Passloom
 
 pub mod domain;
+pub mod http;
+pub mod starters;
 pub mod wallets;
