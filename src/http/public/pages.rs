@@ -242,6 +242,11 @@ impl CardPage {
         }
     }
 
+    /// Beside the code that leads a phone here, the card's own would be the one that people scan by mistake.
+    fn folds_code(&self) -> bool {
+        self.device == Device::Desktop && self.page_qr_svg.is_some()
+    }
+
     fn copies_link(&self) -> bool {
         self.is_active() && self.device == Device::InAppBrowser
     }
@@ -471,6 +476,7 @@ mod tests {
             assert_eq!(html.matches("<main").count(), 1, "{name}");
             assert_eq!(html.matches("<img").count(), html.matches(" alt=\"").count(), "{name}: an image without alt");
             assert!(html.len() + assets < 150_000, "{name} is too large");
+            // To look at them in a browser.
             if let Ok(directory) = std::env::var("PASSLOOM_SAMPLE_PAGES") {
                 std::fs::write(format!("{directory}/{name}.html"), html).expect("written");
             }

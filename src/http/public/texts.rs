@@ -76,7 +76,7 @@ pub struct Texts {
     pub scan_alt: &'static str,
     pub barcode_alt: &'static str,
     pub barcode_alt_without_number: &'static str,
-    pub show_at_till: &'static str,
+    pub show_code: &'static str,
     pub in_app_title: &'static str,
     pub in_app_steps: [&'static str; 3],
     pub in_app_anyway: &'static str,
@@ -115,7 +115,7 @@ static ENGLISH: Texts = Texts {
     scan_alt: "QR code that opens this page on your phone",
     barcode_alt: "Code of your card, number {number}",
     barcode_alt_without_number: "Code of your card",
-    show_at_till: "Show this code at the till",
+    show_code: "Show the card’s code",
     in_app_title: "Open in your browser",
     in_app_steps: [
         "Tap ••• or the share icon of this app.",
@@ -182,7 +182,7 @@ static LATVIAN: Texts = Texts {
     scan_alt: "Kvadrātkods, kas atver šo lapu tālrunī",
     barcode_alt: "Jūsu kartes kods, numurs {number}",
     barcode_alt_without_number: "Jūsu kartes kods",
-    show_at_till: "Uzrādiet šo kodu kasē",
+    show_code: "Parādīt kartes kodu",
     in_app_title: "Atveriet pārlūkprogrammā",
     in_app_steps: [
         "Pieskarieties ••• vai šīs lietotnes kopīgošanas ikonai.",
@@ -249,7 +249,7 @@ static RUSSIAN: Texts = Texts {
     scan_alt: "QR-код, который откроет эту страницу в телефоне",
     barcode_alt: "Код вашей карты, номер {number}",
     barcode_alt_without_number: "Код вашей карты",
-    show_at_till: "Покажите этот код на кассе",
+    show_code: "Показать код карты",
     in_app_title: "Откройте в браузере",
     in_app_steps: [
         "Нажмите ••• или значок «Поделиться» в этом приложении.",
