@@ -29,6 +29,10 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     });
     env.add_filter("upper", |text: String| text.to_uppercase());
     env.add_filter("lower", |text: String| text.to_lowercase());
+    env.add_filter("capitalize", |text: String| {
+        let mut letters = text.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect::<String>())
+    });
     env.add_filter("trim", |text: String| text.trim().to_owned());
     env.add_filter("abs", |n: f64| tidy(n.abs()));
     env.add_filter("round", |n: f64, places: Option<u32>| {

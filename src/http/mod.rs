@@ -1,0 +1,3 @@
+//! What drives us from outside: requests.
+
+pub mod public;
