@@ -85,6 +85,14 @@ pub fn all() -> Result<Vec<Starter>, StarterError> {
         .collect()
 }
 
+/// The ids of all starters, without drawing their pictures.
+pub fn ids() -> Vec<String> {
+    let documents = Files::iter().filter(|path| path.ends_with("/template.json")).filter_map(|path| Files::get(&path));
+    documents
+        .filter_map(|file| serde_json::from_slice::<Value>(&file.data).ok()?.get("id")?.as_str().map(ToOwned::to_owned))
+        .collect()
+}
+
 fn read(folder: &str) -> Result<Starter, StarterProblem> {
     let file = Files::get(&format!("{folder}/template.json")).ok_or(StarterProblem::Missing("template.json"))?;
     let mut document: Value = serde_json::from_slice(&file.data)?;

@@ -1,0 +1,213 @@
+//! What issuing and changing a card have in common: rendering it, comparing faces, taking its place in the order of
+//! commits, and marking the devices that must be told.
+
+use std::sync::Arc;
+
+use super::error::ActionError;
+use super::published::Published;
+use crate::app::{App, AppleIssuer};
+use crate::domain::card::{Card, Content, State};
+use crate::domain::change::live_message;
+use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::input::{Problems, pointer};
+use crate::domain::render::{RenderedCard, render};
+use crate::domain::retry::WINDOW;
+use crate::domain::template::Template;
+use crate::domain::time::Timestamp;
+use crate::outside::secrets::WorkspaceSecret;
+use crate::store::cards::{self, Issued};
+use crate::store::{Tx, devices, templates, workspaces};
+use crate::wallets::apple::pass_json::{PassIdentity, PassJson, pass_json};
+
+/// What a card is rendered with.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// The template's newest published version.
+    pub published: Arc<Published>,
+    /// Who signs.
+    pub issuer: Arc<AppleIssuer>,
+    /// From which the card's tokens are derived.
+    pub secret: WorkspaceSecret,
+}
+
+/// The newest published version of a template that a card document names.
+///
+/// # Errors
+/// A problem at `/template` when it is unknown, [`ActionError::NotPublished`] when it was never published.
+pub async fn published_for_card(
+    app: &App,
+    workspace: &WorkspaceId,
+    template: &TemplateId,
+) -> Result<Arc<Published>, ActionError> {
+    let row = templates::find(&mut app.store.read().await?, workspace, template).await?;
+    let row = row.ok_or_else(|| Problems::one("/template", "is not a template of this workspace"))?;
+    let publication = row.publication().ok_or(ActionError::NotPublished)?;
+    app.published(workspace, template, publication.version).await
+}
+
+impl Desk {
+    /// Gathers what a card of that pass type needs.
+    ///
+    /// # Errors
+    /// [`ActionError::IssuerMissing`] when the workspace can't sign.
+    pub async fn open(app: &App, workspace: &WorkspaceId, published: Arc<Published>) -> Result<Self, ActionError> {
+        let issuer = app.apple_issuer(workspace).ok_or(ActionError::IssuerMissing)?;
+        let secret = app.secret(workspace).await?;
+        Ok(Self { published, issuer, secret })
+    }
+
+    fn render<'t>(&self, template: &'t Template, card: &Card, page_base: &str) -> Result<RenderedCard<'t>, Problems> {
+        let token = self.secret.page_token(&card.serial, card.page_generation);
+        render(template, card, &format!("{page_base}/c/{}", token.as_str()))
+    }
+
+    /// The card's pass.json, to compare faces and to check what its values break.
+    fn pass_json(&self, rendered: &RenderedCard<'_>, card: &Card, app: &App) -> PassJson {
+        let identity = PassIdentity {
+            serial: &card.serial,
+            pass_type: &card.pass_type,
+            team: &self.issuer.identity.team,
+            auth_token: &self.secret.auth_token(&card.serial),
+            web_service_url: &format!("{}/apple", app.public_url),
+        };
+        pass_json(rendered, &identity)
+    }
+
+    /// Renders a card as it will be and checks it as a phone would.
+    ///
+    /// # Errors
+    /// Problems at the attributes whose values break a rule.
+    pub fn check(&self, app: &App, card: &Card) -> Result<(), ActionError> {
+        let template = &self.published.template;
+        let rendered = self.render(template, card, &app.public_url)?;
+        let json = self.pass_json(&rendered, card, app);
+        let problems = super::check_template::problems_of_values(template, &json.json, app.now());
+        if problems.is_empty() { Ok(()) } else { Err(ActionError::Invalid(problems)) }
+    }
+}
+
+/// What came of laying a new content over a card.
+#[derive(Debug)]
+pub enum Changed {
+    /// The card has a new revision.
+    Updated(Issued),
+    /// Nothing differs.
+    Unchanged(Issued),
+}
+
+/// Writes `content` over a locked card. Devices are marked only when the face differs: a value that the card doesn't
+/// show is stored without a push.
+///
+/// # Errors
+/// When values break a rule, or the change is stale.
+pub async fn change(
+    app: &App,
+    tx: &mut Tx,
+    desk: &Desk,
+    before: Issued,
+    content: Content,
+    sequence: Option<i64>,
+) -> Result<Changed, ActionError> {
+    if let (Some(given), Some(stored)) = (sequence, before.card.sequence)
+        && given <= stored
+    {
+        return Err(ActionError::Stale { stored });
+    }
+    let now = app.now();
+    let mut card = before.card.clone();
+    card.sequence = sequence.or(card.sequence);
+    if content == before.card.content {
+        if sequence.is_some() {
+            cards::set_sequence(tx, &card).await?;
+        }
+        return Ok(Changed::Unchanged(Issued { card, ..before }));
+    }
+    card.expired_at = expired_at(&before.card, content.state, now);
+    card.content = content;
+    card.revision += 1;
+    card.updated_at = now;
+    desk.check(app, &card)?;
+    let shown = shown_change(app, tx, desk, &before, &card).await?;
+    if let Some(message) = shown {
+        card.live_message = message;
+        devices::mark(tx, &card.workspace, &card.id, now, WINDOW).await?;
+        take_place(tx, &mut card, now).await?;
+    }
+    cards::update(tx, &card).await?;
+    let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
+    let publication = publication.ok_or(ActionError::NotPublished)?;
+    Ok(Changed::Updated(Issued { card, publication }))
+}
+
+/// The field whose message is live on the new face; `None` when the face is the same.
+async fn shown_change(
+    app: &App,
+    tx: &mut Tx,
+    desk: &Desk,
+    before: &Issued,
+    after: &Card,
+) -> Result<Option<Option<crate::domain::ids::FieldKey>>, ActionError> {
+    let template = &desk.published.template;
+    let rendered = desk.render(template, after, &app.public_url)?;
+    // The old values are rendered with the new design: only what the backend changed counts as a change.
+    let Ok(old) = desk.render(template, &before.card, &app.public_url) else {
+        return Ok(Some(None));
+    };
+    let same_template = before.card.content.template == after.content.template;
+    let (old_json, new_json) = (desk.pass_json(&old, &before.card, app), desk.pass_json(&rendered, after, app));
+    if same_template && old_json.json == new_json.json && old_json.own_entries == new_json.own_entries {
+        return Ok(None);
+    }
+    let waiting = match &before.card.live_message {
+        Some(field) if cards::fetched(tx, &before.card).await? < before.card.position => Some(field),
+        _ => None,
+    };
+    Ok(Some(live_message(template, &old, &rendered, waiting)))
+}
+
+fn expired_at(before: &Card, state: State, now: Timestamp) -> Option<Timestamp> {
+    match (before.content.state, state) {
+        (State::Expired, State::Expired) => before.expired_at,
+        (_, State::Expired) => Some(now),
+        _ => None,
+    }
+}
+
+/// Gives a card the next place in the order of commits and a `Last-Modified` that grew. The counter is taken last, and
+/// the template's publication is read after it, so that neither can be overtaken unseen.
+async fn take_place(tx: &mut Tx, card: &mut Card, now: Timestamp) -> Result<(), ActionError> {
+    card.position = workspaces::take_position(tx, &card.workspace).await?;
+    let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
+    let published = publication.map_or(0, |p| p.modified);
+    card.modified = now.seconds().max(card.modified + 1).max(published + 1);
+    Ok(())
+}
+
+/// Adds a new card; `None` when another request added one of that id first.
+///
+/// # Errors
+/// When values break a rule.
+pub async fn issue(
+    app: &App,
+    tx: &mut Tx,
+    desk: &Desk,
+    mut card: Card,
+) -> Result<Option<Issued>, ActionError> {
+    desk.check(app, &card)?;
+    let token = desk.secret.page_token(&card.serial, card.page_generation);
+    let hash = crate::outside::secrets::fingerprint(token.as_str());
+    if !cards::insert(tx, &card, &hash).await? {
+        return Ok(None);
+    }
+    let now = card.created_at;
+    take_place(tx, &mut card, now).await?;
+    cards::place(tx, &card).await?;
+    let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
+    let publication = publication.ok_or(ActionError::NotPublished)?;
+    Ok(Some(Issued { card, publication }))
+}
+
+/// Where an attribute stands in a card's document.
+pub fn attribute_pointer(name: &str) -> String {
+    pointer("/attributes", name)
+}

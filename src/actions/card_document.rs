@@ -1,0 +1,142 @@
+//! What the backend sends about a card: the document of a PUT, the merge patch of a PATCH.
+
+use serde_json::{Map, Value};
+
+use crate::domain::attribute::{Attribute, check_values};
+use crate::domain::card::{Content, State};
+use crate::domain::ids::TemplateId;
+use crate::domain::input::{Node, Object, Problems};
+use crate::domain::locale::Language;
+use crate::domain::time::Timestamp;
+
+/// A document whose shape was checked; its attributes are checked once the template is known.
+#[derive(Debug)]
+pub struct CardDocument<'v> {
+    /// The card's template.
+    pub template: TemplateId,
+    /// The backend's order of changes.
+    pub sequence: Option<i64>,
+    locale: Option<Language>,
+    state: State,
+    expires_at: Option<Timestamp>,
+    attributes: Option<Node<'v>>,
+}
+
+fn state(node: &Node<'_>, problems: &mut Problems) -> Option<State> {
+    node.parsed(problems, State::parse)
+}
+
+fn time(node: &Node<'_>, problems: &mut Problems) -> Option<Timestamp> {
+    node.parsed(problems, |text| {
+        Timestamp::parse_rfc3339(text).ok_or("is not a time of RFC 3339; expected for example 2026-12-31T18:00:00Z")
+    })
+}
+
+fn sequence(object: &mut Object<'_>, problems: &mut Problems) -> Option<i64> {
+    object.get("sequence").and_then(|n| n.integer(problems))
+}
+
+impl<'v> CardDocument<'v> {
+    /// Reads the document of a PUT. Members that are left out have their defaults.
+    pub fn read(body: &'v Value, problems: &mut Problems) -> Option<Self> {
+        let mut object = Node::root(body).object(problems)?;
+        let template = object.required("template", problems).and_then(|n| n.parsed(problems, TemplateId::parse));
+        let locale = object.get("locale").and_then(|n| n.parsed(problems, Language::parse));
+        let attributes = object.get("attributes");
+        if let Some(node) = &attributes {
+            node.members(problems, 200);
+        }
+        let state = object.get("state").and_then(|n| state(&n, problems)).unwrap_or(State::Active);
+        let expires_at = object.get("expires_at").and_then(|n| time(&n, problems));
+        let sequence = sequence(&mut object, problems);
+        object.finish(problems);
+        Some(Self { template: template?, sequence, locale, state, expires_at, attributes })
+    }
+
+    /// The card's content, its attributes checked against the template's.
+    pub fn content(&self, declared: &[Attribute], problems: &mut Problems) -> Content {
+        let mut attributes = Map::new();
+        if let Some(node) = &self.attributes {
+            attributes = check_values(node, declared, problems);
+        }
+        Content {
+            template: self.template.clone(),
+            locale: self.locale.clone(),
+            attributes,
+            state: self.state,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+/// A merge patch (RFC 7396) whose shape was checked. The outer `None` leaves a member, the inner one takes it away.
+#[derive(Debug)]
+pub struct CardPatch<'v> {
+    /// Another template.
+    pub template: Option<TemplateId>,
+    /// The backend's order of changes.
+    pub sequence: Option<i64>,
+    locale: Option<Option<Language>>,
+    state: Option<State>,
+    expires_at: Option<Option<Timestamp>>,
+    attributes: Option<Node<'v>>,
+}
+
+impl<'v> CardPatch<'v> {
+    /// Reads the body of a PATCH.
+    pub fn read(body: &'v Value, problems: &mut Problems) -> Option<Self> {
+        let mut object = Node::root(body).object(problems)?;
+        let template = object.given("template").and_then(|n| n.parsed(problems, TemplateId::parse));
+        let locale = object.given("locale").map(|n| match n.value {
+            Value::Null => None,
+            _ => n.parsed(problems, Language::parse),
+        });
+        let state = object.given("state").and_then(|n| match n.value {
+            Value::Null => Some(State::Active),
+            _ => state(&n, problems),
+        });
+        let expires_at = object.given("expires_at").map(|n| match n.value {
+            Value::Null => None,
+            _ => time(&n, problems),
+        });
+        let attributes = object.given("attributes");
+        if let Some(node) = attributes.as_ref().filter(|n| !n.value.is_null()) {
+            node.members(problems, 200);
+        }
+        let sequence = sequence(&mut object, problems);
+        object.finish(problems);
+        Some(Self { template, sequence, locale, state, expires_at, attributes })
+    }
+
+    /// `content` with the patch laid over it; given attributes are checked against the template's. A value of null
+    /// goes back to the default.
+    pub fn apply(&self, content: &Content, declared: &[Attribute], problems: &mut Problems) -> Content {
+        let mut patched = content.clone();
+        if let Some(template) = &self.template {
+            patched.template = template.clone();
+        }
+        if let Some(locale) = &self.locale {
+            patched.locale = locale.clone();
+        }
+        if let Some(state) = self.state {
+            patched.state = state;
+        }
+        if let Some(expires_at) = self.expires_at {
+            patched.expires_at = expires_at;
+        }
+        if let Some(node) = &self.attributes {
+            if node.value.is_null() {
+                patched.attributes = Map::new();
+            } else {
+                for (name, value) in check_values(node, declared, problems) {
+                    if value.is_null() {
+                        patched.attributes.shift_remove(&name);
+                    } else {
+                        patched.attributes.insert(name, value);
+                    }
+                }
+            }
+        }
+        patched
+    }
+}

@@ -1,0 +1,69 @@
+//! Why an action didn't do what it was asked, in the words of the product. `http::problem` turns each into an answer.
+
+use crate::domain::checks::Issue;
+use crate::domain::input::Problems;
+use crate::outside::secrets::SecretError;
+use crate::store::StoreError;
+use crate::wallets::apple::pass::BuildError;
+
+/// An action's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// The input breaks rules; nothing was stored.
+    #[error("the input breaks rules")]
+    Invalid(Problems),
+    /// There is no such thing in this workspace.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The template was never published, so it can't have cards.
+    #[error("the template was never published")]
+    NotPublished,
+    /// The workspace has nothing to sign with.
+    #[error("the workspace has no issuer")]
+    IssuerMissing,
+    /// The template's draft breaks rules that a phone enforces.
+    #[error("the template breaks rules")]
+    Unpublishable(Vec<Issue>),
+    /// The card is at another revision than the caller expects.
+    #[error("the card is at revision {found}")]
+    WrongRevision {
+        /// The revision there is.
+        found: i64,
+    },
+    /// The change is older than one that was stored.
+    #[error("a change with sequence {stored} was stored already")]
+    Stale {
+        /// The last stored sequence.
+        stored: i64,
+    },
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    ShuttingDown,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A secret can't be opened.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A fault of ours.
+    #[error("{0}")]
+    Fault(String),
+}
+
+impl From<openssl::error::ErrorStack> for ActionError {
+    fn from(error: openssl::error::ErrorStack) -> Self {
+        Self::Fault(format!("OpenSSL failed: {error}"))
+    }
+}
+
+impl From<BuildError> for ActionError {
+    fn from(error: BuildError) -> Self {
+        Self::Fault(error.to_string())
+    }
+}
+
+impl From<Problems> for ActionError {
+    fn from(problems: Problems) -> Self {
+        Self::Invalid(problems)
+    }
+}

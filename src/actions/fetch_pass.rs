@@ -1,0 +1,106 @@
+//! The pass of a card, signed now.
+
+use std::sync::Arc;
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::ids::{PassTypeId, SerialNumber};
+use crate::domain::render::render;
+use crate::domain::time::Timestamp;
+use crate::outside::secrets::same;
+use crate::store::cards::{self, Issued};
+use crate::wallets::apple::pass::{self, SignedPass};
+use crate::wallets::apple::pass_json::PassIdentity;
+
+/// What a phone's request for its pass leads to.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The newest pass and its `Last-Modified`.
+    Pass(SignedPass, Timestamp),
+    /// The phone has the newest one.
+    NotModified(Timestamp),
+    /// Not the holder of this pass; also when there is none, so that nobody can probe.
+    Unauthorized,
+}
+
+/// Whether a request only looks, or takes what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// HEAD: nothing is taken, so nothing is noted.
+    Look,
+    /// GET by a phone that then holds the face.
+    Hold,
+}
+
+/// Answers a phone.
+///
+/// # Errors
+/// When the database fails or the issuer is gone.
+pub async fn fetch_pass(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    token: &str,
+    since: Option<Timestamp>,
+    purpose: Purpose,
+) -> Result<Fetched, ActionError> {
+    let Some(issued) = cards::by_serial(&mut app.store.read().await?, pass_type, serial).await? else {
+        return Ok(Fetched::Unauthorized);
+    };
+    let secret = app.secret(&issued.card.workspace).await?;
+    if !same(secret.auth_token(serial).as_str(), token) {
+        return Ok(Fetched::Unauthorized);
+    }
+    let modified = Timestamp::from_seconds(issued.modified());
+    let answer = match since {
+        Some(since) if since >= modified => Fetched::NotModified(modified),
+        _ => Fetched::Pass(signed_pass(app, &issued).await?, modified),
+    };
+    if purpose == Purpose::Hold {
+        note_fetch(app, &issued).await?;
+    }
+    Ok(answer)
+}
+
+async fn note_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
+    let face = issued.face();
+    // Most fetches bring nothing new; only those that do wait for a writer.
+    if cards::fetched(&mut app.store.read().await?, &issued.card).await? >= face {
+        return Ok(());
+    }
+    let mut tx = app.store.begin().await?;
+    cards::note_fetch(&mut tx, &issued.card, face, app.now()).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Renders and signs a card's newest face.
+///
+/// # Errors
+/// When the issuer that the card was issued under is gone, or signing fails.
+pub async fn signed_pass(app: &App, issued: &Issued) -> Result<SignedPass, ActionError> {
+    let card = &issued.card;
+    let issuer =
+        app.apple_issuer_of(&card.workspace, &card.pass_type).ok_or(ActionError::IssuerMissing)?;
+    let published = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
+    let secret = app.secret(&card.workspace).await?;
+    let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
+    let (unsigned, tier) = {
+        let rendered = render(&published.template, card, &page)
+            .map_err(|problems| ActionError::Fault(format!("a stored card can't be rendered: {} problems", problems.into_vec().len())))?;
+        let identity = PassIdentity {
+            serial: &card.serial,
+            pass_type: &card.pass_type,
+            team: &issuer.identity.team,
+            auth_token: &secret.auth_token(&card.serial),
+            web_service_url: &format!("{}/apple", app.public_url),
+        };
+        (pass::write(&rendered, &identity, &published.passes), rendered.tier)
+    };
+    let now = app.now();
+    let (published, issuer) = (Arc::clone(&published), Arc::clone(&issuer));
+    let pass = app
+        .sign(move || pass::sign(&unsigned, tier.as_deref(), &published.passes, &issuer.identity.signer, now))
+        .await?;
+    app.metrics.passes_served.inc();
+    Ok(pass)
+}

@@ -1,0 +1,110 @@
+//! The pictures of a template's draft.
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::input::Problems;
+use crate::domain::locale::Language;
+use crate::outside::secrets::digest;
+use crate::store::templates::{self, ImageKey};
+use crate::wallets::apple::images::{ROLES, decode};
+
+/// Which picture, as a request names it; checked by [`ImagePlace::parse`].
+#[derive(Debug, Clone)]
+pub struct ImagePlace {
+    role: String,
+    locale: String,
+    tier: String,
+}
+
+impl ImagePlace {
+    /// Checks role, language and tier; their problems point at the query's names.
+    ///
+    /// # Errors
+    /// [`ActionError::NotFound`] for an unknown role, problems for the others.
+    pub fn parse(role: &str, locale: Option<&str>, tier: Option<&str>) -> Result<Self, ActionError> {
+        if !ROLES.contains(&role) {
+            return Err(ActionError::NotFound("image role"));
+        }
+        let mut problems = Problems::new();
+        let locale = locale.map(|tag| match Language::parse(tag) {
+            Ok(language) => language.to_string(),
+            Err(detail) => {
+                problems.add("/locale", detail);
+                String::new()
+            }
+        });
+        let tier = tier.unwrap_or_default();
+        if tier.chars().count() > 64 || tier.chars().any(char::is_control) {
+            problems.add("/tier", "is not a tier: expected at most 64 printable characters");
+        }
+        problems.or(Some(Self { role: role.to_owned(), locale: locale.unwrap_or_default(), tier: tier.to_owned() })).map_err(Into::into)
+    }
+
+    fn key(&self) -> ImageKey<'_> {
+        ImageKey { role: &self.role, locale: &self.locale, tier: &self.tier }
+    }
+}
+
+/// Gives the draft a picture. The picture is decoded once, so that a damaged or oversized one is refused now.
+///
+/// # Errors
+/// When the template is unknown or the picture is unusable.
+pub async fn put_image(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    place: &ImagePlace,
+    bytes: Vec<u8>,
+) -> Result<(), ActionError> {
+    if templates::find(&mut app.store.read().await?, workspace, id).await?.is_none() {
+        return Err(ActionError::NotFound("template"));
+    }
+    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let checked = tokio::task::spawn_blocking(move || {
+        let result = decode(&bytes).map(|_| bytes);
+        drop(permit);
+        result
+    });
+    let checked = checked.await.map_err(|_| ActionError::Invalid(Problems::one("", "can't be decoded")))?;
+    let bytes = checked.map_err(|e| Problems::one("", e.to_string()))?;
+    let digest = digest(&bytes);
+    let mut tx = app.store.begin().await?;
+    if templates::lock(&mut tx, workspace, id).await?.is_none() {
+        return Err(ActionError::NotFound("template"));
+    }
+    templates::put_blob(&mut tx, workspace, &digest, &bytes).await?;
+    templates::put_image(&mut tx, workspace, id, &place.key(), &digest).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The draft's picture as it was uploaded.
+///
+/// # Errors
+/// When there is none.
+pub async fn get_image(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    place: &ImagePlace,
+) -> Result<Vec<u8>, ActionError> {
+    let image = templates::image(&mut app.store.read().await?, workspace, id, 0, &place.key()).await?;
+    image.ok_or(ActionError::NotFound("image"))
+}
+
+/// Takes the picture from the draft.
+///
+/// # Errors
+/// When there is none.
+pub async fn delete_image(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    place: &ImagePlace,
+) -> Result<(), ActionError> {
+    let mut tx = app.store.begin().await?;
+    if !templates::delete_image(&mut tx, workspace, id, &place.key()).await? {
+        return Err(ActionError::NotFound("image"));
+    }
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,66 @@
+//! What changed since a phone last asked.
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber};
+use crate::store::devices::{self, DeviceKey};
+use crate::store::workspaces;
+
+/// The passes to fetch and the tag to ask with next time.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChangedPasses {
+    /// Their serial numbers.
+    pub serials: Vec<SerialNumber>,
+    /// The tag.
+    pub tag: i64,
+}
+
+/// The serial numbers registered by the device that changed after `tag`; `None` when nothing did or the device is
+/// unknown. A tag that can't be read, or that no answer of ours ever carried, counts as absent.
+///
+/// Tags are positions in the workspace's order of commits. Whoever sees a position sees every earlier one, so no
+/// change can appear later with a number that was already passed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_changed(
+    app: &App,
+    pass_type: &PassTypeId,
+    device: &DeviceLibraryId,
+    tag: Option<&str>,
+) -> Result<Option<ChangedPasses>, ActionError> {
+    let mut reader = app.store.read().await?;
+    let Some(workspace) = workspaces::pass_type_owner(&mut reader, pass_type).await? else {
+        return Ok(None);
+    };
+    // Read before the list: everything up to this position is then visible to the list.
+    let position = workspaces::position(&mut reader, &workspace).await?;
+    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
+    let after = tag.and_then(read_tag).filter(|tag| *tag <= position).unwrap_or(0);
+    let (serials, newest) = devices::changed(&mut reader, &key, after).await?;
+    let asked = devices::asked(&mut reader, &key).await?;
+    drop(reader);
+    if asked.is_some_and(|asked| asked < position.max(newest)) {
+        let mut tx = app.store.begin().await?;
+        devices::note_asked(&mut tx, &key, position.max(newest), app.now()).await?;
+        tx.commit().await?;
+    }
+    Ok((!serials.is_empty()).then_some(ChangedPasses { serials, tag: newest }))
+}
+
+fn read_tag(text: &str) -> Option<i64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_digits_only() {
+        assert_eq!(read_tag("17"), Some(17));
+        for bad in ["", "-1", "+1", "1.5", "2026-11-21T10:00:00Z", "99999999999999999999", "١"] {
+            assert_eq!(read_tag(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What the product does, one file for each thing. An action owns its transaction; it knows no HTTP.
+
+pub mod api_keys;
+pub mod card_answer;
+pub mod card_change;
+pub mod card_document;
+pub mod change_card;
+pub mod check_template;
+pub mod deliver;
+pub mod error;
+pub mod fetch_pass;
+pub mod images;
+pub mod list_changed;
+pub mod publish_template;
+pub mod published;
+pub mod put_card;
+pub mod put_template;
+pub mod refresh_cards;
+pub mod register_device;
+pub mod starters;

@@ -1,0 +1,112 @@
+//! Publishes a template's draft: a new numbered version that every card of the template shows from then on.
+
+use serde_json::Value;
+
+use super::check_template::check_draft;
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::card::Publication;
+use crate::domain::checks::Severity;
+use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::template::Template;
+use crate::outside::secrets::digest;
+use crate::store::{cards, refreshes, templates, workspaces};
+use crate::wallets::apple::prepare::{PassFile, Picture, picture_files};
+
+/// A draft with its pictures, as it was read.
+#[derive(Debug, PartialEq)]
+struct Draft {
+    document: Value,
+    pictures: Vec<(String, String, String, Vec<u8>)>,
+}
+
+/// Publishes; the new version's number. Cards are not rewritten: what phones must reach follows from the template's
+/// position, and a job tells the devices at a paced rate.
+///
+/// # Errors
+/// When the template is unknown, breaks rules, or the workspace has no issuer.
+pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<i64, ActionError> {
+    // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
+    for _ in 0..5 {
+        let draft = read_draft(app, workspace, id).await?;
+        let (files, draft) = prepare(app, workspace, draft).await?;
+        if let Some(version) = store(app, workspace, id, &draft, &files).await? {
+            app.wake.notify_one();
+            return Ok(version);
+        }
+    }
+    Err(ActionError::Fault("the draft kept changing while it was being published".to_owned()))
+}
+
+async fn read_draft(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Draft, ActionError> {
+    let mut reader = app.store.read().await?;
+    let row = templates::find(&mut reader, workspace, id).await?.ok_or(ActionError::NotFound("template"))?;
+    let pictures = templates::images(&mut reader, workspace, id).await?;
+    Ok(Draft { document: row.draft.0, pictures })
+}
+
+async fn prepare(app: &App, workspace: &WorkspaceId, draft: Draft) -> Result<(Vec<PassFile>, Draft), ActionError> {
+    let template = Template::parse(&draft.document)?;
+    let issuer = app.apple_issuer(workspace);
+    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let (now, public_url) = (app.now(), app.public_url.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+        let pictures: Vec<Picture> = draft
+            .pictures
+            .iter()
+            .map(|(role, locale, tier, bytes)| Picture {
+                role: role.clone(),
+                locale: some(locale),
+                tier: some(tier),
+                bytes: bytes.clone(),
+            })
+            .collect();
+        let files = picture_files(&template, &pictures).map_err(|e| ActionError::Fault(e.to_string()))?;
+        let issues = check_draft(&template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
+        drop(permit);
+        if issues.iter().any(|issue| issue.severity == Severity::Error) {
+            return Err(ActionError::Unpublishable(issues));
+        }
+        if issuer.is_none() {
+            return Err(ActionError::IssuerMissing);
+        }
+        Ok((files, draft))
+    });
+    work.await.map_err(|_| ActionError::Fault("preparing a version panicked".to_owned()))?
+}
+
+/// Stores the version unless the draft is another one by now.
+async fn store(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    draft: &Draft,
+    files: &[PassFile],
+) -> Result<Option<i64>, ActionError> {
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    let row = templates::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("template"))?;
+    let pictures = templates::images(&mut tx, workspace, id).await?;
+    if (Draft { document: row.draft.0.clone(), pictures }) != *draft {
+        return Ok(None);
+    }
+    let digests: Vec<Vec<u8>> = files.iter().map(|file| digest(&file.bytes)).collect();
+    for (file, digest) in files.iter().zip(&digests) {
+        templates::put_blob(&mut tx, workspace, digest, &file.bytes).await?;
+    }
+    let position = workspaces::take_position(&mut tx, workspace).await?;
+    // Read after the position was taken: no change of a card can commit in between with a later Last-Modified.
+    let newest = cards::newest_of_template(&mut tx, workspace, id).await?.unwrap_or(0);
+    let modified = now.seconds().max(newest + 1).max(row.modified + 1);
+    let version = row.version.unwrap_or(0) + 1;
+    let publication = Publication { version, position, modified };
+    templates::publish(&mut tx, workspace, id, &draft.document, &publication, now).await?;
+    for (file, digest) in files.iter().zip(&digests) {
+        let tier = file.tier.as_deref().unwrap_or_default();
+        templates::put_file(&mut tx, workspace, id, version, (tier, &file.path), digest).await?;
+    }
+    refreshes::start(&mut tx, workspace, id, position, now).await?;
+    tx.commit().await?;
+    Ok(Some(version))
+}

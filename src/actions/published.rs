@@ -1,0 +1,70 @@
+//! A published version made ready: parsed, its pictures hashed and laid out. Done once per version and node.
+
+use std::sync::Arc;
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::template::Template;
+use crate::store::templates;
+use crate::wallets::apple::prepare::{PassFile, PreparedPasses};
+
+/// A published version, ready to render and to build passes from.
+#[derive(Debug)]
+pub struct Published {
+    /// The design.
+    pub template: Template,
+    /// What all Apple passes of it share.
+    pub passes: PreparedPasses,
+    /// The ready files, for pages that show pictures.
+    pub files: Vec<PassFile>,
+}
+
+impl App {
+    /// The version, from memory or made ready now. Versions never change, so they are never made ready twice.
+    ///
+    /// # Errors
+    /// When there is no such version or the database fails.
+    pub async fn published(
+        &self,
+        workspace: &WorkspaceId,
+        template: &TemplateId,
+        version: i64,
+    ) -> Result<Arc<Published>, ActionError> {
+        let key = (workspace.clone(), template.clone(), version);
+        let loaded = self.published.try_get_with(key, self.load_published(workspace, template, version)).await;
+        // The cache hands one error to everyone who waited; actions want their own.
+        loaded.map_err(|shared: Arc<ActionError>| match Arc::try_unwrap(shared) {
+            Ok(error) => error,
+            Err(shared) => ActionError::Fault(shared.to_string()),
+        })
+    }
+
+    async fn load_published(
+        &self,
+        workspace: &WorkspaceId,
+        id: &TemplateId,
+        version: i64,
+    ) -> Result<Arc<Published>, ActionError> {
+        let mut reader = self.store.read().await?;
+        let document = templates::document(&mut reader, workspace, id, version).await?;
+        let document = document.ok_or(ActionError::NotFound("template version"))?;
+        let files = templates::files(&mut reader, workspace, id, version).await?;
+        drop(reader);
+        let template = Template::parse(&document)
+            .map_err(|problems| ActionError::Fault(format!("a published template can't be read: {problems:?}")))?;
+        let prepare = move || {
+            let files: Vec<PassFile> = files
+                .into_iter()
+                .map(|(tier, path, bytes)| PassFile { tier: Some(tier).filter(|t| !t.is_empty()), path, bytes })
+                .collect();
+            let passes = PreparedPasses::new(&template, &files).map_err(|e| ActionError::Fault(e.to_string()))?;
+            Ok::<_, ActionError>(Published { template, passes, files })
+        };
+        let published = tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|_| ActionError::Fault("preparing a version panicked".to_owned()))??;
+        self.metrics.files_hashed.inc_by(published.passes.files_hashed());
+        Ok(Arc::new(published))
+    }
+}

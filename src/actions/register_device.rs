@@ -1,0 +1,91 @@
+//! A phone registers for a pass, or ends its registration.
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::ids::{DeviceLibraryId, PassTypeId, PushToken, SerialNumber};
+use crate::outside::secrets::same;
+use crate::store::devices::{self, DeviceKey, DeviceKind};
+use crate::store::{cards, workspaces};
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// A new registration.
+    Created,
+    /// It was registered; the push token is the given one now.
+    Known,
+    /// Not the holder of this pass; also when there is none, so that nobody can probe.
+    Unauthorized,
+}
+
+/// Registers. A new registration counts as a change for the device's list, so that an old file that registers late is
+/// brought up to date.
+///
+/// # Errors
+/// When the database fails.
+pub async fn register_device(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+    push_token: &PushToken,
+    kind: DeviceKind,
+) -> Result<Registered, ActionError> {
+    let Some(workspace) = authorized(app, pass_type, serial, token).await? else {
+        return Ok(Registered::Unauthorized);
+    };
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    // The card is held so that a change of it either sees this registration or is seen by the list that follows it.
+    let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? else {
+        return Ok(Registered::Unauthorized);
+    };
+    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
+    devices::put(&mut tx, &key, push_token, kind, now).await?;
+    let known = devices::is_registered(&mut tx, &key, &issued.card.id).await?;
+    if !known {
+        let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+        devices::register(&mut tx, &key, &issued.card.id, position, now).await?;
+    }
+    tx.commit().await?;
+    Ok(if known { Registered::Known } else { Registered::Created })
+}
+
+/// Ends a registration; false when the token is wrong. A registration that isn't there is as good as ended.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unregister_device(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+) -> Result<bool, ActionError> {
+    let Some(workspace) = authorized(app, pass_type, serial, token).await? else {
+        return Ok(false);
+    };
+    let mut tx = app.store.begin().await?;
+    if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? {
+        let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
+        devices::unregister(&mut tx, &key, &issued.card.id).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// The workspace of the pass, when the token is its own.
+async fn authorized(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    token: &str,
+) -> Result<Option<crate::domain::ids::WorkspaceId>, ActionError> {
+    let Some(issued) = cards::by_serial(&mut app.store.read().await?, pass_type, serial).await? else {
+        return Ok(None);
+    };
+    let workspace = issued.card.workspace;
+    let expected = app.secret(&workspace).await?.auth_token(serial);
+    Ok(same(expected.as_str(), token).then_some(workspace))
+}

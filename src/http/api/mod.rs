@@ -1,0 +1,4 @@
+//! The API for the loyalty backend: one file per endpoint.
+
+pub mod cards;
+pub mod templates;

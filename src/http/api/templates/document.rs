@@ -1,0 +1,39 @@
+//! `PUT` and `GET /api/v1/templates/{id}`
+
+use actix_web::{HttpResponse, web};
+
+use super::existing;
+use crate::actions::put_template::{Put, get_template, put_template};
+use crate::app::App;
+use crate::domain::ids::TemplateId;
+use crate::domain::input::Problems;
+use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
+use crate::http::body::Json;
+use crate::http::problem::Problem;
+
+/// Replaces the draft (200), or makes a new template (201).
+///
+/// # Errors
+/// See [`put_template`].
+pub async fn put(
+    app: web::Data<App>,
+    key: Key<TemplatesWrite>,
+    id: web::Path<String>,
+    body: Json,
+) -> Result<HttpResponse, Problem> {
+    let id = TemplateId::parse(&id).map_err(|e| Problems::one("/id", e.to_string()))?;
+    let put = put_template(&app, &key.workspace, &id, &body.0).await?;
+    let document = get_template(&app, &key.workspace, &id).await?;
+    Ok(match put {
+        Put::Created => HttpResponse::Created().json(document),
+        Put::Replaced => HttpResponse::Ok().json(document),
+    })
+}
+
+/// The draft.
+///
+/// # Errors
+/// When there is no such template.
+pub async fn get(app: web::Data<App>, key: Key<TemplatesRead>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(get_template(&app, &key.workspace, &existing(&id)?).await?))
+}

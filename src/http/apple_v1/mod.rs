@@ -1,0 +1,66 @@
+//! Apple's web service, to the letter: one file per endpoint (Apple, "Adding a Web Service to Update Passes", read
+//! 2026-11). Phones know only the statuses that Apple names, so problems have none of the API's documents here.
+
+pub mod changed;
+pub mod latest;
+pub mod log;
+pub mod register;
+pub mod unregister;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+
+use crate::actions::error::ActionError;
+use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber};
+use crate::http::auth::authorization;
+use crate::http::problem::Problem;
+
+/// A failure towards a phone: a bare status. Phones try again by themselves.
+#[derive(Debug)]
+pub struct Failure(Problem);
+
+impl From<ActionError> for Failure {
+    fn from(error: ActionError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ResponseError for Failure {
+    fn status_code(&self) -> StatusCode {
+        self.0.status_code()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+fn unauthorized() -> HttpResponse {
+    HttpResponse::Unauthorized().finish()
+}
+
+/// The scheme word and the pass's token. Apple's word is `ApplePass`; other readers have their own.
+fn pass_token(request: &HttpRequest) -> Option<(String, String)> {
+    authorization(request)
+}
+
+/// Device, pass type and serial number of a registration's path; `None` when one can't be any of ours.
+fn registration(path: &(String, String, String)) -> Option<(DeviceLibraryId, PassTypeId, SerialNumber)> {
+    Some((
+        DeviceLibraryId::parse(&path.0).ok()?,
+        PassTypeId::parse(&path.1).ok()?,
+        SerialNumber::parse(&path.2).ok()?,
+    ))
+}

@@ -1,0 +1,40 @@
+//! `POST /v1/devices/{device}/registrations/{pass type}/{serial}`
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::Value;
+
+use super::{Failure, pass_token, registration, unauthorized};
+use crate::actions::register_device::{Registered, register_device};
+use crate::app::App;
+use crate::domain::ids::PushToken;
+use crate::http::body::{Limited, REGISTRATION};
+use crate::store::devices::DeviceKind;
+
+/// Registers a device: 201 new, 200 known, 401 for a wrong token and an unknown serial alike, 400 without a push token.
+///
+/// # Errors
+/// When the database fails.
+pub async fn register(
+    app: web::Data<App>,
+    path: web::Path<(String, String, String)>,
+    request: HttpRequest,
+    body: Limited<REGISTRATION>,
+) -> Result<HttpResponse, Failure> {
+    let (Some((device, pass_type, serial)), Some((scheme, token))) = (registration(&path), pass_token(&request)) else {
+        return Ok(unauthorized());
+    };
+    let push_token = serde_json::from_slice::<Value>(&body.0).ok();
+    let push_token = push_token.as_ref().and_then(|v| v.get("pushToken")?.as_str());
+    let Some(push_token) = push_token.and_then(|text| PushToken::parse(text).ok()) else {
+        return Ok(HttpResponse::BadRequest().finish());
+    };
+    // Readers of other makers call themselves otherwise, or register under Apple's word with a header of their own.
+    let apples = scheme.eq_ignore_ascii_case("ApplePass") && !request.headers().contains_key("x-pass-client");
+    let kind = if apples && push_token.is_hexadecimal() { DeviceKind::Apns } else { DeviceKind::Other };
+    let registered = register_device(&app, &pass_type, &serial, &device, &token, &push_token, kind).await?;
+    Ok(match registered {
+        Registered::Created => HttpResponse::Created().finish(),
+        Registered::Known => HttpResponse::Ok().finish(),
+        Registered::Unauthorized => unauthorized(),
+    })
+}

@@ -1,0 +1,76 @@
+//! Whether the service lives, whether it can do its work, and what it counts.
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use super::problem::{self, NOT_FOUND, Problem};
+use crate::store::workspaces;
+
+/// `GET /healthz`: the process lives.
+pub async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+/// `GET /readyz`: the database answers and every signing identity is within its dates; 503 with the reasons otherwise.
+pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
+    let mut reasons = Vec::new();
+    let asked = async { workspaces::ping(&mut app.store.read().await?).await };
+    match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the database doesn't answer");
+            reasons.push("the database doesn't answer".to_owned());
+        }
+        Err(_) => reasons.push("the database doesn't answer within 5 seconds".to_owned()),
+    }
+    let now = app.now();
+    for issuer in app.apple_issuers() {
+        let identity = &issuer.identity;
+        if now < identity.not_before || now >= identity.not_after {
+            reasons.push(format!(
+                "the certificate of {} is valid from {} to {}",
+                identity.pass_type, identity.not_before, identity.not_after
+            ));
+        }
+    }
+    if reasons.is_empty() {
+        HttpResponse::Ok().json(json!({"status": "ready"}))
+    } else {
+        HttpResponse::ServiceUnavailable().json(json!({"status": "not ready", "reasons": reasons}))
+    }
+}
+
+/// `GET /metrics`: counters for Prometheus.
+pub async fn metrics(app: web::Data<crate::app::App>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(app.metrics.render())
+}
+
+/// `GET /problems/{code}`: what a problem's `type` leads to.
+///
+/// # Errors
+/// When there is no such kind.
+pub async fn problem_page(code: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let kind = problem::kind(&code).ok_or_else(|| Problem::new(&NOT_FOUND, "there is no such kind of problem"))?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body(format!("{} ({})\n\n{}\n", kind.title, kind.status, kind.remedy)))
+}
+
+/// Any address that no route knows.
+///
+/// # Errors
+/// Always.
+pub async fn not_found(_: web::Data<crate::app::App>) -> Result<HttpResponse, Problem> {
+    Err(Problem::new(&NOT_FOUND, "there is nothing at this address"))
+}
+
+/// A known address with a method that it doesn't know.
+///
+/// # Errors
+/// Always.
+pub async fn method_not_allowed() -> Result<HttpResponse, Problem> {
+    Err(Problem::new(&problem::METHOD_NOT_ALLOWED, "the address doesn't know this method"))
+}
+

@@ -1,0 +1,53 @@
+//! What happens around every request: an id, a line in the log, counters. The log has the route's pattern, never the
+//! address: addresses hold card tokens.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+
+use super::problem::Problem;
+use super::server::Shared;
+use crate::outside::random::uuid;
+use crate::telemetry::RequestLabels;
+
+/// The answer's header with the request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Wraps a request.
+///
+/// # Errors
+/// What the handler fails with.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let Some(app) = request.app_data::<Shared>().cloned() else {
+        return next.call(request).await;
+    };
+    let started = std::time::Instant::now();
+    let id = uuid(&*app.random, app.now()).map(|id| id.to_string()).unwrap_or_default();
+    let method = request.method().as_str().to_owned();
+    let mut response = next.call(request).await?;
+    let route = response.request().match_pattern().unwrap_or_else(|| "(none)".to_owned());
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status().as_u16();
+    let elapsed = started.elapsed();
+    let cause = response.response().error().and_then(|error| error.as_error::<Problem>()?.cause().map(ToOwned::to_owned));
+    if status >= 500 {
+        let cause = cause.unwrap_or_else(|| "no cause was given".to_owned());
+        tracing::error!(request = id, method, route, status, cause, "a request failed");
+    } else {
+        tracing::debug!(request = id, method, route, status, ms = elapsed.as_millis(), "request");
+    }
+    // Methods are the client's own words; only known ones become a label.
+    let method = match method.as_str() {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
+        _ => "other".to_owned(),
+    };
+    app.metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    app.metrics.request_seconds.observe(elapsed.as_secs_f64());
+    Ok(response)
+}

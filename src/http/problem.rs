@@ -1,0 +1,199 @@
+//! The one place where an error becomes an answer: `application/problem+json` (RFC 9457).
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::{Value, json};
+
+use crate::actions::error::ActionError;
+use crate::domain::checks::Issue;
+use crate::domain::input::{Problem as InputProblem, Problems};
+use crate::store::StoreError;
+
+/// A kind of problem.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its name; the last part of the answer's `type`, which leads to a page that explains it.
+    pub code: &'static str,
+    /// The status it is answered with.
+    pub status: u16,
+    /// What it is, in a few words.
+    pub title: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $status:literal $code:literal $title:literal $remedy:literal;)*) => {
+        $( #[allow(missing_docs)] pub const $name: Kind = Kind { code: $code, status: $status, title: $title, remedy: $remedy }; )*
+        /// Every kind.
+        pub const KINDS: &[&Kind] = &[$(&$name),*];
+    };
+}
+
+kinds! {
+    NOT_JSON = 400 "not-json" "The body is not JSON" "Send one JSON document in UTF-8.";
+    UNAUTHENTICATED = 401 "unauthenticated" "No valid API key" "Send a valid key: Authorization: Bearer <key>.";
+    FORBIDDEN = 403 "forbidden" "The key does not allow this" "Use a key with the scope that the detail names.";
+    NOT_FOUND = 404 "not-found" "There is no such thing" "Check the address and the workspace of the key.";
+    METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The address does not know this method" "See the API's documentation.";
+    NOT_PUBLISHED = 409 "template-not-published" "The template was never published" "Publish the template first.";
+    ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
+    STALE = 409 "stale" "A newer change was stored already" "Nothing to do: the card is ahead of this change.";
+    WRONG_REVISION = 412 "wrong-revision" "The card is at another revision" "Read the card and decide anew.";
+    TOO_LARGE = 413 "too-large" "The body is too large" "Send less; the detail names the limit.";
+    INVALID = 422 "invalid" "The input breaks rules" "Mend what errors lists; nothing was stored.";
+    UNPUBLISHABLE = 422 "unpublishable" "The template breaks rules" "Mend what errors lists, then publish again.";
+    FAULT = 500 "internal-error" "Something went wrong here" "Try again; tell us the request id if it stays.";
+    UNAVAILABLE = 503 "unavailable" "The service can't answer now" "Try again after the time in Retry-After.";
+}
+
+/// The kind with that code.
+pub fn kind(code: &str) -> Option<&'static Kind> {
+    KINDS.iter().copied().find(|kind| kind.code == code)
+}
+
+/// A problem on its way to an answer.
+#[derive(Debug)]
+pub struct Problem {
+    kind: &'static Kind,
+    detail: String,
+    errors: Vec<Value>,
+    /// What really happened, for the log only.
+    cause: Option<String>,
+}
+
+impl Problem {
+    /// A problem of that kind; `detail` says what happened this time.
+    pub fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), cause: None }
+    }
+
+    /// What the input breaks.
+    pub fn invalid(problems: Problems) -> Self {
+        let errors: Vec<InputProblem> = problems.into_vec();
+        let count = errors.len();
+        let detail = match errors.as_slice() {
+            [one] => format!("{} {}", place(&one.pointer), one.detail),
+            _ => format!("{count} members break rules"),
+        };
+        let errors = errors.into_iter().map(|e| json!({"pointer": e.pointer, "detail": e.detail})).collect();
+        Self { errors, ..Self::new(&INVALID, detail) }
+    }
+
+    fn unpublishable(issues: Vec<Issue>) -> Self {
+        let errors: Vec<Value> = issues.iter().map(|issue| json!(issue)).collect();
+        Self { errors, ..Self::new(&UNPUBLISHABLE, "a phone would refuse passes of this template") }
+    }
+
+    fn fault(cause: String) -> Self {
+        Self { cause: Some(cause), ..Self::new(&FAULT, "the request could not be completed; nothing was stored") }
+    }
+
+    fn unavailable(cause: String) -> Self {
+        Self { cause: Some(cause), ..Self::new(&UNAVAILABLE, "the database can't be reached or is too busy") }
+    }
+
+    /// What really happened, when it must not be told outside.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+}
+
+fn place(pointer: &str) -> &str {
+    if pointer.is_empty() { "the body" } else { pointer }
+}
+
+impl From<ActionError> for Problem {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::Invalid(problems) => Self::invalid(problems),
+            ActionError::NotFound(what) => Self::new(&NOT_FOUND, format!("there is no such {what}")),
+            ActionError::NotPublished => Self::new(&NOT_PUBLISHED, "the template was never published, so it can't have cards"),
+            ActionError::IssuerMissing => {
+                Self::new(&ISSUER_MISSING, "the workspace has no certificate to sign passes with")
+            }
+            ActionError::Unpublishable(issues) => Self::unpublishable(issues),
+            ActionError::WrongRevision { found: 0 } => Self::new(&WRONG_REVISION, "there is no such card yet"),
+            ActionError::WrongRevision { found } => Self::new(&WRONG_REVISION, format!("the card is at revision {found}")),
+            ActionError::Stale { stored } => Self::new(&STALE, format!("a change with sequence {stored} was stored already")),
+            ActionError::ShuttingDown => Self::unavailable("shutting down".to_owned()),
+            ActionError::Store(StoreError::Unavailable(cause)) => Self::unavailable(cause.to_string()),
+            ActionError::Store(StoreError::Conflict(cause)) => Self::unavailable(format!("conflict: {cause}")),
+            ActionError::Store(other) => Self::fault(other.to_string()),
+            ActionError::Secret(error) => Self::fault(error.to_string()),
+            ActionError::Fault(cause) => Self::fault(cause),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        ActionError::from(error).into()
+    }
+}
+
+impl From<Problems> for Problem {
+    fn from(problems: Problems) -> Self {
+        Self::invalid(problems)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.kind.code, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut body = json!({
+            "type": format!("/problems/{}", self.kind.code),
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+        });
+        if let (false, Some(map)) = (self.errors.is_empty(), body.as_object_mut()) {
+            map.insert("errors".to_owned(), Value::Array(self.errors.clone()));
+        }
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        match self.kind.status {
+            401 => {
+                response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            }
+            503 => {
+                response.insert_header((header::RETRY_AFTER, "2"));
+            }
+            _ => {}
+        }
+        response.content_type("application/problem+json").body(body.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_has_its_own_code_and_a_remedy() {
+        let codes: BTreeSet<_> = KINDS.iter().map(|kind| kind.code).collect();
+        assert_eq!(codes.len(), KINDS.len());
+        for kind in KINDS {
+            assert!((400..600).contains(&kind.status) && !kind.remedy.is_empty(), "{}", kind.code);
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_fault_tells_nothing_of_its_cause() {
+        let problem = Problem::from(ActionError::Fault("password=hunter2".to_owned()));
+        let body = actix_web::body::to_bytes(problem.error_response().into_body()).await.expect("a body");
+        assert!(!String::from_utf8_lossy(&body).contains("hunter2"));
+        assert_eq!(problem.cause(), Some("password=hunter2"));
+    }
+}

@@ -1,0 +1,53 @@
+//! What the service does by itself. Each job is one action, repeated; all of them are safe to repeat and to run on
+//! any number of nodes.
+//!
+//! | job | wakes | does |
+//! | --- | --- | --- |
+//! | deliver | at each committed change, when a device is due, and every second | pushes to devices that must be told |
+//! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
+
+mod deliver;
+mod refresh;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::app::App;
+
+/// The jobs of one node, until they are told to stop.
+#[derive(Debug)]
+pub struct Jobs {
+    stop: watch::Sender<bool>,
+    running: JoinSet<()>,
+}
+
+impl Jobs {
+    /// Starts every job.
+    pub fn start(app: &Arc<App>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut running = JoinSet::new();
+        running.spawn(deliver::run(Arc::clone(app), stopped.clone()));
+        running.spawn(refresh::run(Arc::clone(app), stopped));
+        Self { stop, running }
+    }
+
+    /// Lets each job finish the step it is at.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        while let Some(ended) = self.running.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a job ended badly");
+            }
+        }
+    }
+}
+
+/// Waits for a span, or until the jobs must stop; true when they must.
+async fn pause(span: std::time::Duration, stopped: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(span) => *stopped.borrow(),
+        _ = stopped.changed() => true,
+    }
+}

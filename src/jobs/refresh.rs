@@ -1,0 +1,31 @@
+//! Spreads a publishing over time: some cards' devices at each step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pause;
+use crate::actions::refresh_cards::{Step, refresh_step};
+use crate::app::App;
+
+/// Between two steps of a refresh.
+const STEP_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks for one.
+const POLL: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let wait = match refresh_step(&app).await {
+            Ok(Step::Marked) => STEP_PAUSE,
+            Ok(Step::Idle) => POLL,
+            Err(error) => {
+                tracing::error!(%error, "a refresh can't go on");
+                POLL
+            }
+        };
+        if pause(wait, &mut stopped).await {
+            return;
+        }
+    }
+}
