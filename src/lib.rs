@@ -1,4 +1,5 @@
 //! Passloom
 
+pub mod cli;
 pub mod domain;
 pub mod wallets;
