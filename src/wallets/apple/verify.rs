@@ -18,6 +18,8 @@ use crate::domain::time::Timestamp;
 
 const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "signature";
+/// A signature with its two certificates has about four kilobytes; thousands of certificates would only cost time.
+const LARGEST_SIGNATURE: usize = 256 * 1024;
 
 /// Who signed a pass, as the certificate says.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -109,6 +111,11 @@ pub fn check_signature(
         report.error("signature-missing", SIGNATURE, "the pass is not signed; Wallet refuses it");
         return None;
     };
+    if signature.len() > LARGEST_SIGNATURE {
+        let detail = format!("has {} bytes; at most {LARGEST_SIGNATURE} are read", signature.len());
+        report.error("signature-format", SIGNATURE, detail);
+        return None;
+    }
     let signed = match der::signed_data(signature) {
         Ok(signed) => signed,
         Err(fault) => {
@@ -156,7 +163,10 @@ pub fn check_signature(
         report.error("signature-verify", SIGNATURE, "does not include the certificate of its signer");
         return None;
     };
-    let info = describe(leaf, signer.signing_time)?;
+    let Some(info) = describe(leaf, signer.signing_time) else {
+        report.error("signature-verify", SIGNATURE, "the certificate of its signer has a validity that can't be read");
+        return None;
+    };
     check_time(&info, now, report);
     check_chain(leaf, &shown, &info, trust, now, report);
     check_key(leaf, report);
@@ -208,8 +218,7 @@ fn describe(certificate: &X509Ref, signed_at: Option<Timestamp>) -> Option<Signe
 
 /// The first entry of a kind, as text.
 fn entry(name: &X509NameRef, kind: Nid) -> Option<String> {
-    let value = name.entries_by_nid(kind).next()?.data().as_utf8().ok()?;
-    Some(value.to_string())
+    name.entries_by_nid(kind).next()?.data().to_string().ok()
 }
 
 fn timestamp(time: &Asn1TimeRef) -> Option<Timestamp> {

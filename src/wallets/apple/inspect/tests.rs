@@ -197,7 +197,7 @@ fn what_is_missing_or_unlisted_is_named() {
     files.remove("icon@3x.png");
     files.insert("notes.txt".into(), b"x".to_vec());
     let found = rules_of(&look(&files));
-    assert_eq!(found, ["manifest-file-absent", "manifest-file-unlisted", "image-icon-3x-missing", "file-unknown"]);
+    assert_eq!(found, ["manifest-file-absent", "manifest-file-unlisted", "file-unknown", "image-icon-3x-missing"]);
     let mut bare = files.clone();
     for name in ["manifest.json", "signature", "pass.json"] {
         bare.remove(name);

@@ -42,7 +42,7 @@ pub fn check(pass: &Pass<'_>, context: &Context, report: &mut Report) {
     if let Some(found) = pass.text("serialNumber").filter(|found| !found.trim().is_empty()) {
         let length = found.chars().count();
         if length < 16 {
-            let detail = format!("has {length} characters; use 16 or more, so that it can't be guessed");
+            let detail = format!("is {length} long; use 16 characters or more, so that it can't be guessed");
             report.warning("serial-number-short", "/serialNumber", detail);
         }
     }

@@ -52,6 +52,9 @@ struct Name<'a> {
     extension: &'a str,
 }
 
+/// Scale, width and height in pixels.
+type Picture = (u32, u32, u32);
+
 /// Whether the name claims to be a picture.
 pub fn looks_like_image(name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
@@ -85,7 +88,7 @@ fn parse(path: &str) -> Option<(&str, Name<'_>)> {
 pub fn check(pass: &Pass<'_>, files: &Files, report: &mut Report) {
     check_icons(files, report);
     let mut pixels_left = DECODED_PIXELS;
-    let mut pictures: BTreeMap<(&str, &str), Vec<(u32, u32, u32)>> = BTreeMap::new();
+    let mut pictures: BTreeMap<(&str, &str), Vec<Picture>> = BTreeMap::new();
     for (path, content) in files {
         let Some((folder, name)) = parse(path) else { continue };
         let (Some(role), Some(scale)) = (name.role, name.scale) else {
@@ -233,7 +236,7 @@ impl std::fmt::Display for Size {
 }
 
 /// Half a point of rounding is allowed at each scale.
-fn same_picture(sizes: &[(u32, u32, u32)]) -> bool {
+fn same_picture(sizes: &[Picture]) -> bool {
     sizes.iter().enumerate().all(|(index, a)| {
         sizes.iter().skip(index + 1).all(|b| {
             let close = |x: u32, y: u32| (x * b.0).abs_diff(y * a.0) <= a.0 * b.0;

@@ -1,7 +1,7 @@
 //! The catalogue: every rule that an Apple pass can break, checked the same way by `publish` and `passloom inspect`.
 //!
 //! Pure functions over pass.json and the packaged files. A rule's id is stable, since people search and filter by it.
-//! The groups: [`schema`] (types and forms of single values), `identity`, `style`, `fields`, `barcodes`, `relevance`,
+//! The groups: `schema` (types and forms of single values), `identity`, `style`, `fields`, `barcodes`, `relevance`,
 //! `web_service`, `poster_event`, `boarding`, `actions`, `images`, `strings`. Rules on the archive, the manifest and
 //! the signature live with their readers in the folder above. To add a rule, write it in its group; a new group is
 //! one line in [`check_pass`].

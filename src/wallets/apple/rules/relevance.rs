@@ -79,8 +79,9 @@ fn check_beacons(pass: &Pass<'_>, report: &mut Report) {
 
 fn check_date(entry: &Map<String, Value>, pointer: &str, report: &mut Report) {
     let has = |key: &str| entry.get(key).is_some_and(|value| !value.is_null());
-    let moment = has("date") || has("relevantDate");
-    if !moment && !(has("startDate") && has("endDate")) {
+    let is_moment = has("date") || has("relevantDate");
+    let is_interval = has("startDate") && has("endDate");
+    if !is_moment && !is_interval {
         report.error("relevant-date-entry", pointer, "is neither a date nor a startDate with an endDate");
     }
     let read = |key: &str| text(entry, key).and_then(values::date);
