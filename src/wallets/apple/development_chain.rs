@@ -58,7 +58,8 @@ impl DevelopmentChain {
     /// OpenSSL's, when it has no randomness or a name can't be encoded.
     pub fn mint(pass_type: &PassTypeId, team: &str, now: Timestamp) -> Result<Self, ErrorStack> {
         let root_key = rsa_key()?;
-        let root_name = name(&[(Nid::ORGANIZATIONNAME, "Passloom"), (Nid::COMMONNAME, "Passloom Development Root CA")])?;
+        let root_name =
+            name(&[(Nid::ORGANIZATIONNAME, "Passloom"), (Nid::COMMONNAME, "Passloom Development Root CA")])?;
         let mut builder = begin(&root_name, &root_name, &root_key, now, ROOT_LIFE)?;
         add_authority_extensions(&mut builder, None)?;
         builder.sign(&root_key, MessageDigest::sha256())?;

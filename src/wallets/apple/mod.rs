@@ -2,15 +2,23 @@
 //!
 //! The way of a pass: [`prepare`] makes everything that is the same for all cards of a published version ready
 //! once; [`mod@pass_json`] writes one card; [`archive`] joins both; [`signature`] signs the manifest.
+//! The way back: [`unpack`] opens any archive, [`verify`] its manifest and signature, [`rules`] all the rest; together
+//! they are [`mod@inspect`].
 
 pub mod apns;
 pub mod apns_reason;
 pub mod archive;
+pub mod der;
 pub mod development_chain;
 pub mod identity;
 pub mod images;
+pub mod inspect;
 pub mod pass;
 pub mod pass_json;
 pub mod prepare;
+pub mod rules;
 pub mod signature;
 pub mod strings;
+pub mod trust;
+pub mod unpack;
+pub mod verify;

@@ -1,0 +1,71 @@
+//! Collecting broken rules without letting a hostile file fill the memory with them.
+
+use std::collections::BTreeMap;
+
+use crate::domain::checks::{Issue, Severity};
+
+/// More of one rule than this helps nobody; the rest are counted.
+const MAX_PER_RULE: usize = 40;
+
+/// The issues found so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    issues: Vec<Issue>,
+    counts: BTreeMap<(&'static str, Severity), usize>,
+}
+
+impl Report {
+    /// Notes something that a phone would refuse or show broken.
+    pub fn error(&mut self, rule: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.add(Issue::error(rule, pointer, detail));
+    }
+
+    /// Notes something that works, but not as the author probably meant.
+    pub fn warning(&mut self, rule: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.add(Issue::warning(rule, pointer, detail));
+    }
+
+    /// Notes with a severity decided elsewhere.
+    pub fn add(&mut self, issue: Issue) {
+        let count = self.counts.entry((issue.rule, issue.severity)).or_default();
+        *count += 1;
+        if *count <= MAX_PER_RULE {
+            self.issues.push(issue);
+        }
+    }
+
+    /// Everything found, in the order of finding; what was too much of one rule is summed up at the end.
+    pub fn finish(mut self) -> Vec<Issue> {
+        for ((rule, severity), count) in self.counts {
+            if count > MAX_PER_RULE {
+                let detail = format!("{} more places break this rule", count - MAX_PER_RULE);
+                self.issues.push(Issue { rule, severity, pointer: String::new(), detail });
+            }
+        }
+        self.issues
+    }
+}
+
+/// A found text for a message: quoted, escaped, and cut.
+pub fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let cut: String = text.chars().take(LONGEST).collect();
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_broken_a_thousand_times_is_listed_forty_times_and_summed_up() {
+        let mut report = Report::default();
+        for place in 0..1000 {
+            report.error("some-rule", format!("/{place}"), "wrong");
+        }
+        report.warning("other-rule", "", "odd");
+        let issues = report.finish();
+        assert_eq!(issues.len(), 42);
+        assert_eq!(issues.last().map(|issue| issue.detail.as_str()), Some("960 more places break this rule"));
+    }
+}

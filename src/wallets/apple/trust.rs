@@ -1,0 +1,154 @@
+//! Apple's public certificates, built into the binary, and which of them a pass has to chain to.
+//!
+//! To follow Apple: put the new file into `certs/apple`, add a line below and one to that folder's README.
+
+use openssl::error::ErrorStack;
+use openssl::stack::Stack;
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
+use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult};
+
+use crate::domain::time::Timestamp;
+
+const APPLE_ROOTS: [&[u8]; 3] = [
+    include_bytes!("../../../certs/apple/AppleIncRootCertificate.pem"),
+    include_bytes!("../../../certs/apple/AppleRootCA-G2.pem"),
+    include_bytes!("../../../certs/apple/AppleRootCA-G3.pem"),
+];
+
+const APPLE_INTERMEDIATES: [&[u8]; 7] = [
+    include_bytes!("../../../certs/apple/AppleWWDRCAG2.pem"),
+    include_bytes!("../../../certs/apple/AppleWWDRCAG3.pem"),
+    include_bytes!("../../../certs/apple/AppleWWDRCAG4.pem"),
+    include_bytes!("../../../certs/apple/AppleWWDRCAG5.pem"),
+    include_bytes!("../../../certs/apple/AppleWWDRCAG6.pem"),
+    include_bytes!("../../../certs/apple/AppleWWDRCAG7.pem"),
+    include_bytes!("../../../certs/apple/AppleWWDRCAG8.pem"),
+];
+
+/// Which roots are trusted, and the intermediates that are known without being shown.
+#[derive(Clone)]
+pub struct Trust {
+    roots: Vec<X509>,
+    intermediates: Vec<X509>,
+    name: &'static str,
+}
+
+impl Trust {
+    /// Apple's roots and Worldwide Developer Relations intermediates.
+    pub fn apple() -> Self {
+        Self { roots: built_in(&APPLE_ROOTS), intermediates: built_in(&APPLE_INTERMEDIATES), name: "Apple's roots" }
+    }
+
+    /// Exactly one root: that of a development chain, or a file named by `--root`.
+    pub fn only(root: X509) -> Self {
+        Self { roots: vec![root], intermediates: Vec::new(), name: "the given root" }
+    }
+
+    /// What to call the trusted roots in a sentence.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether one of the roots issued this certificate directly.
+    pub fn root_issued(&self, certificate: &X509Ref) -> bool {
+        self.roots.iter().any(|root| issued(root, certificate))
+    }
+
+    /// Whether the certificate chains to a trusted root at a moment, over the certificates shown with it
+    /// or known here. Extended key usage is not looked at: OpenSSL doesn't know Apple's.
+    ///
+    /// Returns OpenSSL's reason when it doesn't.
+    ///
+    /// # Errors
+    /// OpenSSL's, when the check can't be made at all.
+    pub fn verify(
+        &self,
+        certificate: &X509Ref,
+        shown: &[X509],
+        at: Timestamp,
+    ) -> Result<Result<(), X509VerifyResult>, ErrorStack> {
+        let store = self.store(at)?;
+        let mut between = Stack::new()?;
+        for other in shown.iter().chain(&self.intermediates) {
+            between.push(other.clone())?;
+        }
+        let mut context = X509StoreContext::new()?;
+        context.init(&store, certificate, &between, |context| {
+            Ok(if context.verify_cert()? { Ok(()) } else { Err(context.error()) })
+        })
+    }
+
+    fn store(&self, at: Timestamp) -> Result<X509Store, ErrorStack> {
+        let mut parameters = X509VerifyParam::new()?;
+        parameters.set_time(at.seconds());
+        parameters.set_purpose(X509PurposeId::ANY)?;
+        // What the operator names as root is trusted even if another authority issued it.
+        parameters.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+        let mut builder = X509StoreBuilder::new()?;
+        for root in &self.roots {
+            builder.add_cert(root.clone())?;
+        }
+        builder.set_param(&parameters)?;
+        Ok(builder.build())
+    }
+}
+
+fn built_in(files: &[&[u8]]) -> Vec<X509> {
+    // A test reads every one of them, so none is ever skipped.
+    files.iter().filter_map(|pem| X509::from_pem(pem).ok()).collect()
+}
+
+/// Whether `issuer` issued `certificate`: names and key identifiers agree, and its key made the signature.
+pub fn issued(issuer: &X509Ref, certificate: &X509Ref) -> bool {
+    issuer.issued(certificate) == X509VerifyResult::OK
+        && issuer.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
+}
+
+/// Apple's intermediate that issued a pass certificate, found by the leaf's own issuer and authority key identifier.
+/// `None` when none of the known ones did: then the operator has to supply it.
+pub fn intermediate_for(leaf: &X509Ref) -> Option<X509> {
+    built_in(&APPLE_INTERMEDIATES).into_iter().find(|intermediate| issued(intermediate, leaf))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::PassTypeId;
+    use crate::wallets::apple::development_chain::DevelopmentChain;
+
+    fn now() -> Timestamp {
+        Timestamp::from_seconds(1_795_000_000)
+    }
+
+    #[test]
+    fn every_certificate_of_apple_is_read_and_chains_to_its_root() {
+        let trust = Trust::apple();
+        assert_eq!((trust.roots.len(), trust.intermediates.len()), (APPLE_ROOTS.len(), APPLE_INTERMEDIATES.len()));
+        for intermediate in &trust.intermediates {
+            assert!(trust.root_issued(intermediate), "{:?}", intermediate.subject_name());
+        }
+    }
+
+    #[test]
+    fn an_intermediate_of_apple_is_not_its_own_issuer() {
+        for pem in APPLE_INTERMEDIATES {
+            let certificate = X509::from_pem(pem).expect("built in");
+            assert!(intermediate_for(&certificate).is_none());
+        }
+    }
+
+    #[test]
+    fn a_development_certificate_chains_to_its_own_root_only_and_only_while_valid() {
+        let pass_type = PassTypeId::trusted("pass.com.example.sandbox".into());
+        let chain = DevelopmentChain::mint(&pass_type, "ABCDE12345", now()).expect("minted");
+        let shown = [chain.intermediate.clone()];
+        let own = Trust::only(chain.root.clone());
+        assert_eq!(own.verify(&chain.leaf, &shown, now()).expect("checked"), Ok(()));
+        assert!(own.verify(&chain.leaf, &[], now()).expect("checked").is_err());
+        assert!(Trust::apple().verify(&chain.leaf, &shown, now()).expect("checked").is_err());
+        let later = now().plus(std::time::Duration::from_secs(400 * 24 * 3600));
+        assert!(own.verify(&chain.leaf, &shown, later).expect("checked").is_err());
+        assert!(intermediate_for(&chain.leaf).is_none());
+    }
+}
