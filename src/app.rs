@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use moka::future::Cache;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::actions::error::ActionError;
 use crate::actions::published::Published;
@@ -47,6 +47,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Wakes the delivery worker when a change was committed.
     pub wake: Notify,
+    /// Tells streams without an end that the node stops.
+    pub stopping: watch::Sender<bool>,
     /// One picture is decoded at a time: each may take 192 MiB.
     pub decoding: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
@@ -83,6 +85,7 @@ impl App {
             admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
             metrics: Metrics::new(),
             wake: Notify::new(),
+            stopping: watch::Sender::new(false),
             decoding: Arc::new(Semaphore::new(1)),
             sandbox: parts.sandbox,
             master_key: parts.master_key,

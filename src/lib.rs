@@ -24,6 +24,7 @@ pub mod http;
 pub mod jobs;
 pub mod outside;
 pub mod sandbox;
+pub mod start;
 pub mod starters;
 pub mod store;
 pub mod telemetry;

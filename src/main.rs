@@ -1,15 +1,5 @@
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(name = "passloom", version)]
-enum Command {
-    Inspect(passloom::cli::inspect::InspectArgs),
-}
+//! The `passloom` command.
 
 fn main() -> std::process::ExitCode {
-    let Command::Inspect(args) = Command::parse();
-    passloom::cli::inspect::run(args).unwrap_or_else(|error| {
-        eprintln!("passloom: {error:#}");
-        std::process::ExitCode::from(2)
-    })
+    passloom::cli::run()
 }

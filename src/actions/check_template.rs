@@ -38,6 +38,7 @@ pub fn check_draft(
     }
     let token = AuthToken::trusted("sample-authentication-token-of-43-characters".to_owned());
     let service = format!("{public_url}/apple");
+    let none = Files::new();
     let mut issues: Vec<Issue> = Vec::new();
     // A pass carries one change message at a time: each is checked on a pass of its own.
     let messages = template.messaged_fields().into_iter().map(|field| Some(field.key.clone()));
@@ -47,7 +48,7 @@ pub fn check_draft(
         let found = match render(template, &card, &format!("{public_url}/c/sample")) {
             Ok(rendered) => {
                 let written = pass_json(&rendered, &sample_identity(&card, identity, &token, &service));
-                let found = check_pass(&written.json, if first { &packed } else { &Files::new() }, &context);
+                let found = check_pass(&written.json, if first { &packed } else { &none }, &context);
                 let pass = written.json;
                 found.into_iter().map(|issue| in_document(template, &pass, issue)).collect::<Vec<_>>()
             }

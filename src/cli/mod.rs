@@ -1,3 +1,41 @@
 //! The commands, one file each.
 
 pub mod inspect;
+pub mod phone;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Issues digital wallet passes and keeps them fresh.
+///
+/// Without a command it serves, and without any configuration that is the sandbox: an embedded database, a development
+/// certificate, starter templates and a simulated push service.
+#[derive(Debug, Parser)]
+#[command(name = "passloom", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Phone(phone::PhoneArgs),
+    Inspect(inspect::InspectArgs),
+}
+
+/// Runs the command that the arguments ask for. Failures are told on standard error in one line.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Some(Command::Serve(args)) => serve::run(args),
+        None => serve::run(serve::ServeArgs::default()),
+        Some(Command::Phone(args)) => phone::run(args),
+        Some(Command::Inspect(args)) => inspect::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("passloom: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -2,3 +2,5 @@
 //! the tests run the same code as production. They never judge more mildly than the original.
 
 pub mod apns;
+pub mod certificates;
+pub mod phone;

@@ -1,6 +1,6 @@
 //! `POST /v1/log`
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use serde_json::Value;
 
 use crate::http::body::{LOG, Limited};

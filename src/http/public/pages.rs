@@ -15,6 +15,7 @@ use rxing::Writer as _;
 
 use super::texts::{Notice, PageLanguage};
 use crate::domain::colour::Colour;
+use crate::domain::template::BarcodeFormat;
 
 /// What these pages are allowed to load and run: their own files, nothing inline, nothing from elsewhere.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; \
@@ -428,9 +429,22 @@ pub fn card_css(colours: &CardColours) -> String {
     )
 }
 
-/// A QR code as an `<svg>`, one unit a module, with its quiet zone. `None` when the text is too long for a code.
+/// A QR code as an `<svg>`; see [`code_svg`].
 pub fn qr_svg(text: &str) -> Option<String> {
-    let matrix = rxing::qrcode::QRCodeWriter.encode(text, &rxing::BarcodeFormat::QR_CODE, 0, 0).ok()?;
+    code_svg(BarcodeFormat::Qr, text)
+}
+
+/// A code as an `<svg>`, one unit a module, with its quiet zone. `None` when the symbology can't hold the text.
+pub fn code_svg(format: BarcodeFormat, text: &str) -> Option<String> {
+    use rxing::BarcodeFormat as Symbology;
+    // A linear code is one module high; it is drawn as a band.
+    let (symbology, width, height) = match format {
+        BarcodeFormat::Qr => (Symbology::QR_CODE, 0, 0),
+        BarcodeFormat::Aztec => (Symbology::AZTEC, 0, 0),
+        BarcodeFormat::Pdf417 => (Symbology::PDF_417, 0, 0),
+        BarcodeFormat::Code128 => (Symbology::CODE_128, 0, 40),
+    };
+    let matrix = rxing::MultiFormatWriter.encode(text, &symbology, width, height).ok()?;
     let (width, height) = (matrix.getWidth(), matrix.getHeight());
     let mut path = String::new();
     for y in 0..height {

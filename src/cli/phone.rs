@@ -1,0 +1,81 @@
+//! `passloom phone`: a simulated iPhone on the terminal.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use openssl::x509::X509;
+
+use crate::outside::clock::{Clock, SystemClock};
+use crate::outside::random::SystemRandom;
+use crate::sandbox::phone::{Phone, PhoneOptions};
+
+/// Add a card to a simulated iPhone and watch it refresh.
+///
+/// Adds the card from its address, registers for updates, stays, and prints the pass's front whenever it refreshes. It
+/// checks passes like a real phone and speaks Apple's protocol; pushes reach it through the sandbox's simulated APNs.
+#[derive(Debug, Args)]
+pub struct PhoneArgs {
+    /// The card's address, as the sandbox prints it or the API answers it (urls.page).
+    #[arg(value_name = "URL")]
+    pub url: String,
+
+    /// The owner's language, e.g. en, lv or ru.
+    #[arg(long, default_value = "en")]
+    pub language: String,
+
+    /// The root certificate that signatures must lead to. Without it: certs/dev/root.pem when it is there, else Apple's.
+    #[arg(long, value_name = "FILE")]
+    pub root: Option<PathBuf>,
+}
+
+/// Runs until the server ends.
+///
+/// # Errors
+/// When the card can't be added, or the line to the sandbox breaks.
+pub fn run(args: PhoneArgs) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Runtime::new()?.block_on(watch(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn watch(args: PhoneArgs) -> anyhow::Result<()> {
+    let known = Path::new("certs/dev/root.pem");
+    let root = args.root.or_else(|| known.exists().then(|| known.to_owned()));
+    let root = match root {
+        Some(path) => {
+            let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+            Some(X509::from_pem(&bytes).with_context(|| format!("{} is no certificate in PEM", path.display()))?)
+        }
+        None => None,
+    };
+    let mut phone = Phone::new(&SystemRandom, PhoneOptions { language: args.language, root })?;
+    let serial = phone.add(&args.url, SystemClock.now()).await?;
+    // Opened before anything is shown, so that whoever reads "added" can rely on the next change to arrive.
+    let mut line = phone.listen(&serial).await?;
+    println!("Added to the wallet.");
+    show(&phone, &serial, None);
+    while let Some(topic) = line.next().await? {
+        match phone.update(&topic, SystemClock.now()).await {
+            Ok(refreshed) => refreshed.iter().for_each(|r| show(&phone, &r.serial, r.notice.as_deref())),
+            Err(error) => eprintln!("passloom: {error}"),
+        }
+    }
+    println!("The server has ended.");
+    Ok(())
+}
+
+fn show(phone: &Phone, serial: &str, notice: Option<&str>) {
+    let Some(pass) = phone.passes().get(serial) else { return };
+    println!();
+    if let Some(notice) = notice {
+        println!("({}) {notice}", pass.organization());
+    }
+    println!("{}", pass.description());
+    let fields = phone.front(serial);
+    let width = fields.iter().map(|f| f.label.chars().count()).max().unwrap_or(0);
+    for field in fields {
+        let pad = width - field.label.chars().count();
+        println!("  {}{}  {}", field.label, " ".repeat(pad), field.value);
+    }
+}

@@ -1,0 +1,70 @@
+//! `passloom serve`: the service.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::outside::clock::SystemClock;
+use crate::outside::random::SystemRandom;
+use crate::start::{JobMode, Outside, SandboxFacts, prepare};
+use crate::telemetry::start_logs;
+
+/// Serve passes, the web service for phones, and the API.
+///
+/// Settings come from PASSLOOM_… variables and the file given with --config; the environment wins. Without an issuer
+/// and on a loopback address it is the sandbox. SIGTERM stops it in order: requests under way finish (up to 30
+/// seconds), and unfinished deliveries are handed back.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// A TOML file with settings, e.g. listen = "127.0.0.1:8080".
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// When a setting is wrong, or something that the service needs isn't there.
+pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
+    start_logs(&config.log, config.log_format).map_err(anyhow::Error::msg)?;
+    actix_web::rt::System::new().block_on(serve(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+    let prepared = prepare(config, outside).await?;
+    let (address, public_url) = (prepared.listener.local_addr()?, prepared.app.public_url.clone());
+    let facts = prepared.sandbox.clone();
+    let running = prepared.run(JobMode::Running).context("the server can't be started")?;
+    tracing::info!(%address, public_url, sandbox = facts.is_some(), "passloom serves");
+    if let Some(facts) = facts {
+        print_sandbox(&public_url, &facts)?;
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    running.stop().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Three lines that scripts read, on standard output; logs go to standard error.
+fn print_sandbox(public_url: &str, facts: &SandboxFacts) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Studio: {public_url}/studio (not there yet)")?;
+    writeln!(out, "API key: {}", facts.api_key)?;
+    writeln!(out, "Demo card: {}", facts.demo_card)?;
+    out.flush()
+}

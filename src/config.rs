@@ -1,0 +1,299 @@
+//! Settings: from the environment (`PASSLOOM_…`) and a TOML file; the environment wins.
+//!
+//! [`SETTINGS`] lists all of them once: name, what is expected, what stands when it isn't given. A wrong one stops
+//! the start with one line that names it, what was found and what is expected.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::outside::secrets::MasterKey;
+use crate::telemetry::LogFormat;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name in the TOML file; in the environment upper case with `PASSLOOM_` before it.
+    pub name: &'static str,
+    /// What it may be.
+    pub expected: &'static str,
+    /// Whether its value must not be repeated in messages.
+    pub secret: bool,
+}
+
+macro_rules! settings {
+    ($($constant:ident $name:literal $expected:literal $($secret:ident)?;)*) => {
+        $( const $constant: Setting = Setting { name: $name, expected: $expected, secret: settings!(@secret $($secret)?) }; )*
+        /// Every setting.
+        pub const SETTINGS: &[&Setting] = &[$(&$constant),*];
+    };
+    (@secret secret) => { true };
+    (@secret) => { false };
+}
+
+settings! {
+    LISTEN "listen" "an address and port such as 127.0.0.1:8080";
+    PUBLIC_URL "public_url" "an https address such as https://cards.example.com (http only for a loopback address)";
+    DATA_DIR "data_dir" "a directory";
+    DATABASE_URL "database_url" "sqlite://PATH or postgres://…";
+    MASTER_KEY "master_key" "32 bytes as 64 hexadecimal digits or base64" secret;
+    ADMIN_KEY "admin_key" "at least 32 characters" secret;
+    APPLE_CERTIFICATE "apple_certificate" "a PEM, DER or PKCS#12 file";
+    APPLE_KEY "apple_key" "a PEM or DER file";
+    APPLE_KEY_PASSWORD "apple_key_password" "the password of the key" secret;
+    APPLE_WWDR "apple_wwdr" "a PEM or DER file with the intermediate that issued the certificate";
+    APNS_URL "apns_url" "an https address such as https://api.push.apple.com";
+    APNS_CA "apns_ca" "a PEM file";
+    SANDBOX "sandbox" "on or off";
+    LOG "log" "a filter such as info or passloom=debug";
+    LOG_FORMAT "log_format" "text or json";
+}
+
+/// A setting that is wrong; prints as one line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// One setting.
+    #[error("{place}: found {found}; expected {expected}")]
+    Setting {
+        /// The variable, or the name in the file.
+        place: String,
+        /// What was found; never a secret.
+        found: String,
+        /// What is expected.
+        expected: String,
+    },
+    /// The file as a whole.
+    #[error("{path}: {problem}")]
+    File {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Where the Apple certificate and what belongs to it are.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct AppleFiles {
+    pub certificate: PathBuf,
+    pub key: Option<PathBuf>,
+    pub password: Option<String>,
+    pub wwdr: Option<PathBuf>,
+}
+
+/// All settings, read and checked each by itself.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    /// Whether no public address was given; then it is localhost at the port that is listened on.
+    pub public_url_default: bool,
+    pub data_dir: PathBuf,
+    /// Whether the data directory was given; then the development certificates lie within it.
+    pub data_dir_given: bool,
+    pub database_url: String,
+    pub master_key: Option<MasterKey>,
+    pub admin_key: Option<String>,
+    pub apple: Option<AppleFiles>,
+    pub apns_url: Option<String>,
+    pub apns_ca: Option<PathBuf>,
+    /// What was said about the sandbox.
+    pub sandbox: Option<bool>,
+    pub log: String,
+    pub log_format: LogFormat,
+}
+
+struct Values {
+    found: BTreeMap<&'static str, (String, String)>,
+}
+
+impl Values {
+    /// A setting's value as `parse` reads it.
+    fn read<T>(&self, setting: &Setting, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
+        let Some((place, text)) = self.found.get(setting.name) else { return Ok(None) };
+        parse(text).map(Some).ok_or_else(|| ConfigError::Setting {
+            place: place.clone(),
+            found: match setting.secret {
+                true => format!("a secret of {} characters", text.chars().count()),
+                false => format!("{text:?}"),
+            },
+            expected: setting.expected.to_owned(),
+        })
+    }
+}
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// The first setting that is wrong.
+    pub fn load(file: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut found = match file {
+            Some(path) => read_file(path)?,
+            None => BTreeMap::new(),
+        };
+        for setting in SETTINGS {
+            let variable = format!("PASSLOOM_{}", setting.name.to_uppercase());
+            // A variable that is set to nothing counts as not set, as compose files write them.
+            if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
+                found.insert(setting.name, (variable, value));
+            }
+        }
+        Self::from_values(&Values { found })
+    }
+
+    fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let text = |setting: &Setting| values.read(setting, |t| Some(t.to_owned()));
+        let path = |setting: &Setting| values.read(setting, |t| Some(PathBuf::from(t)));
+        let listen: SocketAddr =
+            values.read(&LISTEN, |t| t.parse().ok())?.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let given_url = values.read(&PUBLIC_URL, read_public_url)?;
+        let public_url_default = given_url.is_none();
+        let public_url = given_url.unwrap_or_else(|| "http://localhost:8080".to_owned());
+        let given = path(&DATA_DIR)?;
+        let data_dir = given.clone().unwrap_or_else(|| PathBuf::from("data"));
+        let database_url = values
+            .read(&DATABASE_URL, |t| {
+                ["sqlite://", "postgres://", "postgresql://"].iter().any(|s| t.len() > s.len() && t.starts_with(s)).then(|| t.to_owned())
+            })?
+            .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("passloom.db").display()));
+        let on_off = |t: &str| match t {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => None,
+        };
+        let apple = match path(&APPLE_CERTIFICATE)? {
+            Some(certificate) => Some(AppleFiles {
+                certificate,
+                key: path(&APPLE_KEY)?,
+                password: text(&APPLE_KEY_PASSWORD)?,
+                wwdr: path(&APPLE_WWDR)?,
+            }),
+            None => None,
+        };
+        Ok(Self {
+            listen,
+            public_url,
+            public_url_default,
+            data_dir_given: given.is_some(),
+            data_dir,
+            database_url,
+            master_key: values.read(&MASTER_KEY, MasterKey::parse)?,
+            admin_key: values.read(&ADMIN_KEY, |t| (t.chars().count() >= 32).then(|| t.to_owned()))?,
+            apple,
+            apns_url: values.read(&APNS_URL, |t| t.starts_with("https://").then(|| t.trim_end_matches('/').to_owned()))?,
+            apns_ca: path(&APNS_CA)?,
+            sandbox: values.read(&SANDBOX, on_off)?,
+            log: values
+                .read(&LOG, |t| tracing_subscriber::EnvFilter::try_new(t).is_ok().then(|| t.to_owned()))?
+                .unwrap_or_else(|| "info".to_owned()),
+            log_format: values
+                .read(&LOG_FORMAT, |t| match t {
+                    "text" => Some(LogFormat::Text),
+                    "json" => Some(LogFormat::Json),
+                    _ => None,
+                })?
+                .unwrap_or(LogFormat::Text),
+        })
+    }
+}
+
+fn read_public_url(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/');
+    let url = reqwest::Url::parse(text).ok()?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let allowed = match url.scheme() {
+        "https" => true,
+        "http" => crate::wallets::apple::rules::values::is_loopback(text),
+        _ => false,
+    };
+    (plain && allowed && url.has_host()).then(|| text.to_owned())
+}
+
+fn read_file(path: &Path) -> Result<BTreeMap<&'static str, (String, String)>, ConfigError> {
+    let shown = path.display().to_string();
+    let wrong = |problem: String| ConfigError::File { path: shown.clone(), problem };
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("can't be read: {e}")))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        // The parser's own message quotes the line, which may hold a secret.
+        let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        wrong(format!("is not TOML: {} at line {line}", e.message()))
+    })?;
+    let mut found = BTreeMap::new();
+    for (name, value) in table {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+            let known: Vec<_> = SETTINGS.iter().map(|s| s.name).collect();
+            return Err(wrong(format!("{name} is unknown; known are {}", known.join(", "))));
+        };
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Boolean(true) => "on".to_owned(),
+            toml::Value::Boolean(false) => "off".to_owned(),
+            toml::Value::Integer(n) => n.to_string(),
+            other => return Err(wrong(format!("{name}: found {}; expected {}", other.type_str(), setting.expected))),
+        };
+        found.insert(setting.name, (format!("{shown}: {name}"), value));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let get = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Config::load(None, get).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn without_settings_it_is_the_sandbox_of_the_contract() {
+        let config = load(&[]).expect("valid");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.public_url, "http://localhost:8080");
+        assert_eq!(config.database_url, "sqlite://data/passloom.db");
+        assert!(config.sandbox.is_none() && !config.data_dir_given);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_what_was_found_and_what_is_expected() {
+        assert_eq!(
+            load(&[("PASSLOOM_LISTEN", "8080")]).unwrap_err(),
+            "PASSLOOM_LISTEN: found \"8080\"; expected an address and port such as 127.0.0.1:8080"
+        );
+        for (name, value) in [
+            ("PASSLOOM_PUBLIC_URL", "http://cards.example.com"),
+            ("PASSLOOM_PUBLIC_URL", "cards.example.com"),
+            ("PASSLOOM_DATABASE_URL", "mysql://x"),
+            ("PASSLOOM_SANDBOX", "yes"),
+            ("PASSLOOM_LOG_FORMAT", "xml"),
+            ("PASSLOOM_ADMIN_KEY", "short"),
+        ] {
+            assert!(load(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_secret_is_not_repeated() {
+        let message = load(&[("PASSLOOM_MASTER_KEY", "hunter2")]).unwrap_err();
+        assert!(!message.contains("hunter2") && message.contains("7 characters"), "{message}");
+    }
+
+    #[test]
+    fn a_file_is_read_and_the_environment_wins() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("passloom.toml");
+        std::fs::write(&path, "listen = \"127.0.0.1:1\"\nsandbox = false\n").expect("written");
+        let get = |name: &str| (name == "PASSLOOM_LISTEN").then(|| "127.0.0.1:2".to_owned());
+        let config = Config::load(Some(&path), get).expect("valid");
+        assert_eq!((config.listen.port(), config.sandbox), (2, Some(false)));
+        std::fs::write(&path, "lsiten = 1\n").expect("written");
+        let message = Config::load(Some(&path), |_| None).expect_err("unknown").to_string();
+        assert!(message.contains("lsiten is unknown"), "{message}");
+        std::fs::write(&path, "admin_key = \"hunter2\nx").expect("written");
+        let message = Config::load(Some(&path), |_| None).expect_err("no TOML").to_string();
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}

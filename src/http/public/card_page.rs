@@ -1,0 +1,276 @@
+//! `GET /c/{token}`: a card's own page, with its style sheet and pictures.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT_LANGUAGE, ETAG, IF_NONE_MATCH, USER_AGENT};
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template as _;
+
+use super::pages::{
+    CONTENT_SECURITY_POLICY, CardColours, CardPage, Device, Message, MessagePage, PageBarcode, PageField, PageState,
+    asset, card_css, code_svg, qr_svg,
+};
+use super::texts::PageLanguage;
+use crate::actions::error::ActionError;
+use crate::actions::published::Published;
+use crate::app::App;
+use crate::domain::card::State;
+use crate::domain::colour::Colour;
+use crate::domain::ids::PageToken;
+use crate::domain::locale::negotiate;
+use crate::domain::render::{FieldValue, RenderedCard, RenderedField, language_of, render};
+use crate::domain::template::{BarcodeFormat, Group};
+use crate::http::problem::{FAULT, NOT_FOUND, Problem};
+use crate::outside::secrets::fingerprint;
+use crate::store::cards::{self, Issued};
+
+/// Where our pages' own files are.
+const ASSETS: &str = "/assets";
+
+/// The card whose page has that token.
+///
+/// # Errors
+/// When the database fails.
+pub async fn card_of(app: &App, token: &str) -> Result<Option<Issued>, Problem> {
+    if PageToken::parse(token).is_err() {
+        return Ok(None);
+    }
+    Ok(cards::by_page(&mut app.store.read().await?, &fingerprint(token)).await?)
+}
+
+fn header<'r>(request: &'r HttpRequest, name: &actix_web::http::header::HeaderName) -> &'r str {
+    request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}
+
+fn html(status: StatusCode, body: askama::Result<String>) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|_| Problem::new(&FAULT, "the page could not be drawn"))?;
+    Ok(HttpResponse::build(status)
+        .content_type("text/html; charset=utf-8")
+        .insert_header(("content-security-policy", CONTENT_SECURITY_POLICY))
+        .insert_header(("cache-control", "no-store"))
+        .insert_header(("referrer-policy", "no-referrer"))
+        .insert_header(("x-content-type-options", "nosniff"))
+        .insert_header(("x-robots-tag", "noindex"))
+        .body(body))
+}
+
+/// A page that says something to a customer instead of showing a card.
+///
+/// # Errors
+/// When it can't be drawn.
+pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, Problem> {
+    let wishes = header(request, &ACCEPT_LANGUAGE);
+    let languages = PageLanguage::ALL.map(|l| crate::domain::locale::Language::parse(l.tag()));
+    let languages: Vec<_> = languages.into_iter().flatten().collect();
+    let language = negotiate(wishes, &languages).and_then(|i| PageLanguage::ALL.get(i).copied());
+    let page = MessagePage {
+        language: language.unwrap_or(PageLanguage::English),
+        assets: ASSETS.to_owned(),
+        organization: None,
+        message,
+    };
+    let status = match message {
+        Message::LinkClosed | Message::LinkUsedUp | Message::CardErased => StatusCode::GONE,
+        Message::NotFound => StatusCode::NOT_FOUND,
+        Message::SlowDown => StatusCode::TOO_MANY_REQUESTS,
+        Message::TryLater => StatusCode::SERVICE_UNAVAILABLE,
+        Message::FormUsed => StatusCode::CONFLICT,
+    };
+    html(status, page.render())
+}
+
+/// The card's page.
+///
+/// # Errors
+/// When the database fails or the page can't be drawn.
+pub async fn page(app: web::Data<App>, token: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let Some(issued) = card_of(&app, &token).await? else {
+        return message(Message::NotFound, &request);
+    };
+    let published = published(&app, &issued).await?;
+    let template = &published.template;
+    let page_url = app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?;
+    let card = rendered(&published, &issued, &page_url)?;
+    // The visitor's language among the template's, else the card's own.
+    let place = negotiate(header(&request, &ACCEPT_LANGUAGE), &template.languages)
+        .unwrap_or_else(|| language_of(&issued.card, &template.languages));
+    let tag = template.languages.get(place).map_or_else(|| "en".to_owned(), ToString::to_string);
+    let language = PageLanguage::of_tag(&tag);
+    let device = Device::of_user_agent(header(&request, &USER_AGENT));
+    let here = format!("/c/{}", token.as_str());
+    let picture = |role: &str| {
+        find_picture(&published, card.tier.as_deref(), &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"))
+    };
+    let fields = |groups: &[Group]| -> Vec<PageField> {
+        let chosen = card.fields.iter().filter(|(group, _)| groups.contains(group));
+        chosen.flat_map(|(_, fields)| fields.iter().map(|field| page_field(field, place, language))).collect()
+    };
+    let page = CardPage {
+        language,
+        card_language: tag.clone(),
+        assets: ASSETS.to_owned(),
+        stylesheet: format!("{here}/card.css"),
+        organization: card.organization.in_language(place).to_owned(),
+        logo_url: picture("logo"),
+        logo_text: card.logo_text.as_ref().map(|text| text.in_language(place).to_owned()),
+        strip_url: picture("strip"),
+        header: fields(&[Group::Header]),
+        primary: fields(&[Group::Primary]),
+        secondary: fields(&[Group::Secondary, Group::Auxiliary]),
+        back: fields(&[Group::Back]),
+        barcode: card.barcode.as_ref().and_then(|barcode| {
+            Some(PageBarcode {
+                svg: code_svg(barcode.format, &barcode.value)?,
+                text: barcode.text.clone(),
+                wide: matches!(barcode.format, BarcodeFormat::Pdf417 | BarcodeFormat::Code128),
+            })
+        }),
+        state: match card.state {
+            _ if card.ends_at.is_some_and(|end| end <= app.now()) => PageState::Expired,
+            State::Active => PageState::Active,
+            State::Voided => PageState::Voided,
+            State::Expired => PageState::Expired,
+        },
+        device,
+        apple_url: app
+            .apple_issuer_of(&issued.card.workspace, &issued.card.pass_type)
+            .map(|_| format!("{here}/card.pkpass")),
+        google_url: None,
+        page_qr_svg: (device == Device::Desktop).then(|| qr_svg(&page_url)).flatten(),
+        page_url,
+    };
+    html(StatusCode::OK, page.render())
+}
+
+async fn published(app: &App, issued: &Issued) -> Result<Arc<Published>, Problem> {
+    let card = &issued.card;
+    Ok(app.published(&card.workspace, &card.content.template, issued.publication.version).await?)
+}
+
+fn rendered<'p>(published: &'p Published, issued: &Issued, page_url: &str) -> Result<RenderedCard<'p>, Problem> {
+    render(&published.template, &issued.card, page_url)
+        .map_err(|_| ActionError::Fault("a stored card can't be rendered".to_owned()).into())
+}
+
+fn page_field(field: &RenderedField<'_>, place: usize, language: PageLanguage) -> PageField {
+    PageField {
+        label: field.label.as_ref().map_or_else(String::new, |label| label.in_language(place).to_owned()),
+        value: written(&field.value, place, language),
+        link: field.link.clone(),
+    }
+}
+
+/// A value as people of that language write it. Phones format values themselves; pages do it here.
+fn written(value: &FieldValue<'_>, place: usize, language: PageLanguage) -> String {
+    let (point, group) = match language {
+        PageLanguage::English => (".", ","),
+        PageLanguage::Latvian | PageLanguage::Russian => (",", "\u{a0}"),
+    };
+    let day = |date: jiff::civil::Date| match language {
+        PageLanguage::English => date.strftime("%-d %b %Y").to_string(),
+        PageLanguage::Latvian => date.strftime("%d.%m.%Y.").to_string(),
+        PageLanguage::Russian => date.strftime("%d.%m.%Y").to_string(),
+    };
+    let grouped = |text: &str| {
+        let (number, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("−", digits));
+        let mut out = String::new();
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                out.push_str(group);
+            }
+            out.push(digit);
+        }
+        let fraction = if fraction.is_empty() { String::new() } else { format!("{point}{fraction}") };
+        format!("{sign}{out}{fraction}")
+    };
+    match value {
+        FieldValue::Text(text) => text.in_language(place).to_owned(),
+        FieldValue::Integer(n) => grouped(&n.to_string()),
+        FieldValue::Decimal(d) => grouped(&d.to_fixed(0)),
+        FieldValue::Money(amount, currency) => {
+            let amount = grouped(&amount.to_fixed(currency.decimals()));
+            match currency.as_str() {
+                "EUR" if language == PageLanguage::English => format!("€{amount}"),
+                "EUR" => format!("{amount}\u{a0}€"),
+                code => format!("{amount}\u{a0}{code}"),
+            }
+        }
+        FieldValue::Date(date) => day(*date),
+        FieldValue::DateTime(t) => {
+            let (year, month, date, hour, minute, _) = t.civil();
+            let date = jiff::civil::Date::new(year, month, date).map(day).unwrap_or_default();
+            format!("{date} {hour:02}:{minute:02} UTC")
+        }
+    }
+}
+
+/// `GET /c/{token}/card.css`: the card's colours.
+///
+/// # Errors
+/// When the database fails.
+pub async fn style_sheet(app: web::Data<App>, token: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let missing = || Problem::new(&NOT_FOUND, "there is no such card");
+    let issued = card_of(&app, &token).await?.ok_or_else(missing)?;
+    let published = published(&app, &issued).await?;
+    let card = rendered(&published, &issued, &app.public_url)?;
+    let background = card.colours.background.unwrap_or(Colour { rgb: [0x5A, 0x5F, 0x66] });
+    // What a phone chooses for a colour that isn't given: readable on the background.
+    let [r, g, b] = background.rgb.map(u32::from);
+    let readable = if r * 299 + g * 587 + b * 114 > 140_000 { [0x1A; 3] } else { [0xFF; 3] };
+    let foreground = card.colours.foreground.unwrap_or(Colour { rgb: readable });
+    let colours = CardColours { background, foreground, label: card.colours.label.unwrap_or(foreground) };
+    Ok(HttpResponse::Ok()
+        .content_type("text/css; charset=utf-8")
+        .insert_header(("cache-control", "no-store"))
+        .insert_header(("x-content-type-options", "nosniff"))
+        .body(card_css(&colours)))
+}
+
+fn find_picture<'p>(published: &'p Published, tier: Option<&str>, language: &str, role: &str) -> Option<&'p [u8]> {
+    let name = format!("{role}@3x.png");
+    let paths = [name.clone(), format!("{language}.lproj/{name}")];
+    let of = |tier: Option<&str>| published.files.iter().find(|f| f.tier.as_deref() == tier && paths.contains(&f.path));
+    tier.and_then(|tier| of(Some(tier))).or_else(|| of(None)).map(|file| file.bytes.as_slice())
+}
+
+/// `GET /c/{token}/{role}.png`: a picture of the card's look.
+///
+/// # Errors
+/// When there is none.
+pub async fn picture(
+    app: web::Data<App>,
+    path: web::Path<(String, String)>,
+    query: web::Query<std::collections::HashMap<String, String>>,
+) -> Result<HttpResponse, Problem> {
+    let missing = || Problem::new(&NOT_FOUND, "there is no such picture");
+    let issued = card_of(&app, &path.0).await?.ok_or_else(missing)?;
+    let published = published(&app, &issued).await?;
+    let card = rendered(&published, &issued, &app.public_url)?;
+    let language = query.get("lang").map(String::as_str).unwrap_or_default();
+    let picture = find_picture(&published, card.tier.as_deref(), language, &path.1).ok_or_else(missing)?;
+    Ok(HttpResponse::Ok()
+        .content_type("image/png")
+        .insert_header(("cache-control", "private, max-age=60"))
+        .insert_header(("x-content-type-options", "nosniff"))
+        .insert_header(("x-robots-tag", "noindex"))
+        .body(picture.to_vec()))
+}
+
+/// `GET /assets/{name}`: a file of our pages.
+///
+/// # Errors
+/// When there is none.
+pub async fn assets(name: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let asset = asset(&name).ok_or_else(|| Problem::new(&NOT_FOUND, "there is no such file"))?;
+    if header(&request, &IF_NONE_MATCH) == asset.etag {
+        return Ok(HttpResponse::NotModified().insert_header((ETAG, asset.etag)).finish());
+    }
+    Ok(HttpResponse::Ok()
+        .content_type(asset.content_type)
+        .insert_header((ETAG, asset.etag))
+        .insert_header(("cache-control", "public, max-age=300"))
+        .insert_header(("x-content-type-options", "nosniff"))
+        .body(asset.bytes.into_owned()))
+}

@@ -1,0 +1,45 @@
+//! A pass as a download: by the card's address, by API and for a phone that updates.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CONTENT_ENCODING, LAST_MODIFIED};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, web};
+use futures_util::stream;
+
+use super::card_page::{card_of, message};
+use super::pages::Message;
+use crate::actions::fetch_pass::signed_pass;
+use crate::app::App;
+use crate::domain::time::Timestamp;
+use crate::http::problem::Problem;
+use crate::wallets::apple::pass::SignedPass;
+
+/// The answer that holds a pass: exact length, never stored, never guessed at, never indexed (Apple, "Distributing
+/// and updating a pass", read 2026-11). The pictures are sent from where they lie, without a copy.
+pub fn pkpass(pass: &SignedPass, modified: Timestamp) -> HttpResponse {
+    let archive = pass.archive();
+    let parts = [archive.shared.clone(), archive.own.clone()];
+    let body = stream::iter(parts.map(Ok::<Bytes, std::convert::Infallible>));
+    HttpResponse::Ok()
+        .content_type("application/vnd.apple.pkpass")
+        .insert_header((LAST_MODIFIED, modified.to_http_date()))
+        .insert_header(("content-disposition", "inline; filename=\"card.pkpass\""))
+        .insert_header(("cache-control", "no-store"))
+        .insert_header(("x-content-type-options", "nosniff"))
+        .insert_header(("x-robots-tag", "noindex"))
+        .insert_header((CONTENT_ENCODING, "identity"))
+        .no_chunking(archive.len() as u64)
+        .streaming(body)
+}
+
+/// `GET /c/{token}/card.pkpass`: works more than once, with nothing but the address.
+///
+/// # Errors
+/// When the database or signing fails.
+pub async fn card_pkpass(app: web::Data<App>, token: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let Some(issued) = card_of(&app, &token).await? else {
+        return message(Message::NotFound, &request);
+    };
+    let pass = signed_pass(&app, &issued).await?;
+    Ok(pkpass(&pass, Timestamp::from_seconds(issued.modified())))
+}

@@ -1,0 +1,282 @@
+//! From the configuration to a running service.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use actix_web::dev::ServerHandle;
+use actix_web::web;
+use anyhow::{Context, bail};
+use openssl::x509::X509;
+
+use crate::actions::api_keys::{default_workspace, replace_key};
+use crate::actions::error::ActionError;
+use crate::actions::starters::{demo_card, load_starters};
+use crate::app::{App, AppParts, AppleIssuer};
+use crate::config::{AppleFiles, Config};
+use crate::http::server;
+use crate::jobs::Jobs;
+use crate::outside::clock::Clock;
+use crate::outside::random::{self, Random};
+use crate::outside::secrets::{MasterKey, SecretError};
+use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
+use crate::sandbox::certificates;
+use crate::store::Store;
+use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
+use crate::wallets::apple::development_chain::DevelopmentChain;
+use crate::wallets::apple::identity::SigningIdentity;
+use crate::wallets::apple::rules::OwnAddresses;
+use crate::wallets::apple::trust;
+
+/// The name of the key that the sandbox makes at each start.
+const SANDBOX_KEY: &str = "sandbox";
+
+/// Clock and randomness of a service.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Outside {
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+/// What the sandbox tells on its terminal.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct SandboxFacts {
+    pub api_key: String,
+    pub demo_card: String,
+    pub root: PathBuf,
+}
+
+/// A service that is set up, before it serves.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The service.
+    pub app: web::Data<App>,
+    /// The bound socket.
+    pub listener: TcpListener,
+    /// In the sandbox.
+    pub sandbox: Option<SandboxFacts>,
+}
+
+/// Sets everything up: directories, database, keys, certificates, in the sandbox the simulators and the starter
+/// templates; and binds the socket.
+///
+/// # Errors
+/// One line that names what is wrong.
+pub async fn prepare(mut config: Config, outside: Outside) -> anyhow::Result<Prepared> {
+    let now = outside.clock.now();
+    let sandbox = is_sandbox(&config)?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("the data directory {} can't be made", config.data_dir.display()))?;
+    let listener = TcpListener::bind(config.listen)
+        .with_context(|| format!("PASSLOOM_LISTEN: {} can't be listened on", config.listen))?;
+    if config.public_url_default {
+        config.public_url = format!("http://localhost:{}", listener.local_addr()?.port());
+    }
+    let store = open_store(&config.database_url).await?;
+    let master_key = master_key(&config, sandbox, &*outside.random)?;
+    let certificates = development_folder(&config);
+    let chain = if sandbox { Some(certificates::load_or_make(&certificates, now)?) } else { None };
+    let identity = match (&config.apple, &chain) {
+        (Some(files), _) => Some(read_identity(files)?),
+        (None, Some(chain)) => Some(SigningIdentity::new(&chain.leaf, chain.leaf_key.clone(), &chain.intermediate)?),
+        (None, None) => None,
+    };
+    let simulated = match &chain {
+        Some(chain) if config.apns_url.is_none() => Some(simulated_apns(chain, identity.as_ref(), &outside).await?),
+        _ => None,
+    };
+    let endpoint = apns_endpoint(&config, simulated.as_ref(), chain.as_ref())?;
+    let app = web::Data::new(App::new(AppParts {
+        store,
+        clock: outside.clock,
+        random: outside.random,
+        public_url: config.public_url,
+        admin_key: config.admin_key,
+        master_key,
+        sandbox: simulated,
+    }));
+    let workspace = default_workspace();
+    app.ensure_workspace(&workspace, "Default").await?;
+    if let Err(ActionError::Secret(error @ (SecretError::OtherKey | SecretError::Damaged))) = app.secret(&workspace).await {
+        bail!("PASSLOOM_MASTER_KEY: does not open the secrets in the database: {error}");
+    }
+    if let Some(identity) = identity {
+        let apns = Apns::new(&endpoint, &identity.chain_pem, &identity.key_pem.0)?;
+        app.set_apple_issuer(AppleIssuer { workspace: workspace.clone(), identity, apns }).await?;
+    }
+    let facts = if sandbox {
+        load_starters(&app, &workspace).await.context("the starter templates can't be loaded")?;
+        let card = demo_card(&app, &workspace).await.context("the demo card can't be issued")?.card;
+        Some(SandboxFacts {
+            api_key: replace_key(&app, &workspace, SANDBOX_KEY).await?,
+            demo_card: app.page_url(&workspace, &card.serial, card.page_generation).await?,
+            root: certificates.join("root.pem"),
+        })
+    } else {
+        None
+    };
+    Ok(Prepared { app, listener, sandbox: facts })
+}
+
+/// A service that serves, with its jobs.
+#[derive(Debug)]
+pub struct Running {
+    /// The service.
+    pub app: web::Data<App>,
+    handle: ServerHandle,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    jobs: Option<Jobs>,
+}
+
+/// Whether a service does its jobs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobMode {
+    /// As in production.
+    Running,
+    /// Somebody else drives them, as tests do by hand.
+    ByHand,
+}
+
+impl Prepared {
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// When the socket can't be used.
+    pub fn run(self, jobs: JobMode) -> std::io::Result<Running> {
+        let app = self.app;
+        let mut stopping = app.stopping.subscribe();
+        let stop = async move {
+            // An error means that the application is gone, which is an end as well.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        let server = server::serve(&app, self.listener, stop)?;
+        let handle = server.handle();
+        let server = tokio::spawn(server);
+        let jobs = (jobs == JobMode::Running).then(|| Jobs::start(&app.clone().into_inner()));
+        Ok(Running { app, handle, server, jobs })
+    }
+}
+
+impl Running {
+    /// Stops in order: no new requests, those under way finish, then the jobs hand back what they hold.
+    ///
+    /// # Errors
+    /// When the server failed.
+    pub async fn stop(self) -> std::io::Result<()> {
+        self.app.stopping.send_replace(true);
+        let jobs = async {
+            if let Some(jobs) = self.jobs {
+                jobs.stop().await;
+            }
+        };
+        let (served, ()) = tokio::join!(self.server, jobs);
+        self.app.store.close().await;
+        served.map_err(std::io::Error::other)?
+    }
+
+    /// Ends at once, as a crash would for clients; for tests.
+    pub async fn kill(self) {
+        drop(self.jobs);
+        self.handle.stop(false).await;
+    }
+}
+
+fn is_sandbox(config: &Config) -> anyhow::Result<bool> {
+    let public = OwnAddresses::of(&config.public_url) == OwnAddresses::Public;
+    match config.sandbox {
+        Some(given) => Ok(given),
+        None if config.apple.is_some() => Ok(false),
+        None if public => bail!(
+            "PASSLOOM_PUBLIC_URL: found the public address {:?} without an issuer; expected PASSLOOM_APPLE_CERTIFICATE, \
+             or PASSLOOM_SANDBOX=on to push to a simulator",
+            config.public_url
+        ),
+        None => Ok(true),
+    }
+}
+
+async fn open_store(url: &str) -> anyhow::Result<Store> {
+    if let Some(parent) = url.strip_prefix("sqlite://").and_then(|path| Path::new(path).parent()) {
+        std::fs::create_dir_all(parent).with_context(|| format!("the directory {} can't be made", parent.display()))?;
+    }
+    // The address of a PostgreSQL may hold its password: it is not repeated.
+    Store::open(url).await.context("PASSLOOM_DATABASE_URL: the database can't be opened")
+}
+
+fn master_key(config: &Config, sandbox: bool, random: &dyn Random) -> anyhow::Result<MasterKey> {
+    if let Some(key) = &config.master_key {
+        return Ok(key.clone());
+    }
+    if !sandbox {
+        bail!("PASSLOOM_MASTER_KEY: found nothing; expected 32 bytes as 64 hexadecimal digits or base64");
+    }
+    let path = config.data_dir.join("master.key");
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return MasterKey::parse(&text).with_context(|| format!("{} holds no master key", path.display()));
+    }
+    let key = random::bytes::<32>(random)?;
+    certificates::write(&path, hex::encode(key).as_bytes())?;
+    Ok(MasterKey::new(key))
+}
+
+fn development_folder(config: &Config) -> PathBuf {
+    let base = if config.data_dir_given { config.data_dir.clone() } else { PathBuf::new() };
+    base.join("certs").join("dev")
+}
+
+fn read_identity(files: &AppleFiles) -> anyhow::Result<SigningIdentity> {
+    let read = |setting: &str, path: &Path| {
+        std::fs::read(path).with_context(|| format!("{setting}: {} can't be read", path.display()))
+    };
+    let certificate = read("PASSLOOM_APPLE_CERTIFICATE", &files.certificate)?;
+    let key = files.key.as_deref().map(|path| read("PASSLOOM_APPLE_KEY", path)).transpose()?;
+    let wwdr = files.wwdr.as_deref().map(|path| read("PASSLOOM_APPLE_WWDR", path)).transpose()?;
+    let leaf = X509::from_pem(&certificate).or_else(|_| X509::from_der(&certificate));
+    let known: Vec<X509> = leaf.ok().and_then(|leaf| trust::intermediate_for(&leaf)).into_iter().collect();
+    SigningIdentity::from_files(&certificate, key.as_deref(), files.password.as_deref(), wwdr.as_deref(), &known)
+        .with_context(|| format!("PASSLOOM_APPLE_CERTIFICATE: {} can't be used", files.certificate.display()))
+}
+
+async fn simulated_apns(
+    chain: &DevelopmentChain,
+    identity: Option<&SigningIdentity>,
+    outside: &Outside,
+) -> anyhow::Result<SimulatedApns> {
+    let (server_certificate, server_key) =
+        chain.server_certificate(&["localhost"], &["127.0.0.1"], outside.clock.now())?;
+    let mut client_roots = vec![chain.root.clone(), chain.intermediate.clone()];
+    // An issuer that was given explicitly pushes to the simulator, too.
+    if let Some(identity) = identity {
+        client_roots.extend(X509::stack_from_pem(&identity.chain_pem)?);
+    }
+    let options = SimulatedApnsOptions {
+        server_certificate,
+        server_key,
+        client_roots,
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+        max_concurrent_streams: 1000,
+    };
+    SimulatedApns::start(options).await.context("the simulated APNs can't be started")
+}
+
+fn apns_endpoint(
+    config: &Config,
+    simulated: Option<&SimulatedApns>,
+    chain: Option<&DevelopmentChain>,
+) -> anyhow::Result<ApnsEndpoint> {
+    let mut endpoint = ApnsEndpoint::apple();
+    if let (Some(simulated), Some(chain)) = (simulated, chain) {
+        endpoint.url = simulated.url();
+        endpoint.ca_pem = Some(chain.root.to_pem()?);
+    }
+    if let Some(url) = &config.apns_url {
+        endpoint.url.clone_from(url);
+    }
+    if let Some(path) = &config.apns_ca {
+        let pem = std::fs::read(path).with_context(|| format!("PASSLOOM_APNS_CA: {} can't be read", path.display()))?;
+        endpoint.ca_pem = Some(pem);
+    }
+    Ok(endpoint)
+}
