@@ -211,6 +211,7 @@ mod tests {
             for (_, field) in fields(&document) {
                 let value = field["value"].as_str().expect("a text");
                 if let Some(name) = value.strip_prefix("{{ ").and_then(|v| v.strip_suffix(" }}")) {
+                    let name = name.split(" | ").next().unwrap_or_default();
                     assert!(declared.contains(&name), "{id}: {name}");
                 }
                 if let Some(message) = field.get("change_message").and_then(Value::as_str) {

@@ -22,7 +22,7 @@ pub enum ActionError {
     #[error("the workspace has no issuer")]
     IssuerMissing,
     /// The template's draft breaks rules that a phone enforces.
-    #[error("the template breaks rules")]
+    #[error("the template breaks rules: {}", .0.iter().map(|i| format!("{} at {:?} ({})", i.rule, i.pointer, i.detail)).collect::<Vec<_>>().join("; "))]
     Unpublishable(Vec<Issue>),
     /// The card is at another revision than the caller expects.
     #[error("the card is at revision {found}")]

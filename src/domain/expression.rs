@@ -4,6 +4,7 @@
 //! no macro and no function beyond the filters registered here. Fuel bounds the time; memory is bounded by short
 //! expressions, short values, and by letting `*` work on numbers only (it would repeat texts).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::value::Value as Dynamic;
@@ -151,7 +152,7 @@ impl Text {
             return Err(format!("has the expression {{{{ {quoted} }}}}; * works on numbers only"));
         }
         // Filters are looked up when an expression runs; a trial run finds a misspelt one before a card does.
-        let trial = expression.eval(Dynamic::from_iter(std::iter::empty::<(String, Dynamic)>()));
+        let trial = expression.eval(Dynamic::from(BTreeMap::<String, Dynamic>::new()));
         if let Err(e) = trial
             && matches!(e.kind(), minijinja::ErrorKind::UnknownFilter | minijinja::ErrorKind::UnknownTest | minijinja::ErrorKind::UnknownFunction)
         {
@@ -228,23 +229,26 @@ fn outside_quotes(text: &str, wanted: char) -> bool {
 
 impl Compiled {
     fn evaluate(&self, scope: &dyn Scope) -> Result<String, EvaluationError> {
-        let mut context: Vec<(String, Dynamic)> = Vec::new();
+        let mut context: BTreeMap<String, Dynamic> = BTreeMap::new();
         for name in scope.attribute_names() {
             if let Some(value) = scope.attribute(name)
                 && self.names.iter().any(|n| n == name)
                 && let Some(value) = dynamic(value, self.numbers_only)
             {
-                context.push((name.to_owned(), value));
+                context.insert(name.to_owned(), value);
             }
         }
         for owner in ["card", "template"] {
             let prefix = format!("{owner}.");
             if !self.numbers_only && self.names.iter().any(|n| n.starts_with(&prefix)) {
-                let members = BUILT_IN.iter().filter_map(|name| {
-                    let member = name.strip_prefix(prefix.as_str())?;
-                    Some((member.to_owned(), Dynamic::from(scope.built_in(name)?)))
-                });
-                context.push((owner.to_owned(), Dynamic::from_iter(members)));
+                let members: BTreeMap<String, Dynamic> = BUILT_IN
+                    .iter()
+                    .filter_map(|name| {
+                        let member = name.strip_prefix(prefix.as_str())?;
+                        Some((member.to_owned(), Dynamic::from(scope.built_in(name)?)))
+                    })
+                    .collect();
+                context.insert(owner.to_owned(), Dynamic::from(members));
             }
         }
         let missing = || {
@@ -253,7 +257,7 @@ impl Compiled {
                 .find(|name| !name.contains('.') && scope.attribute(name).is_none())
                 .map(|name| EvaluationError::Missing(name.clone()))
         };
-        match self.expression.eval(Dynamic::from_iter(context)) {
+        match self.expression.eval(Dynamic::from(context)) {
             Ok(value) if value.is_undefined() || value.is_none() => {
                 Err(missing().unwrap_or_else(|| EvaluationError::Failed("it has no value".to_owned())))
             }
@@ -302,8 +306,6 @@ fn dynamic(value: &AttributeValue, numbers_only: bool) -> Option<Dynamic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
     struct Values(BTreeMap<&'static str, AttributeValue>);
 
     impl Scope for Values {

@@ -16,9 +16,10 @@ impl Decimal {
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let numeric = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || !numeric(whole) || !numeric(fraction) || (digits.contains('.') && fraction.is_empty()) {
+        if whole.is_empty() || !numeric(whole) || !numeric(fraction) || digits.ends_with('.') {
             return None;
         }
+        let fraction = fraction.trim_end_matches('0');
         let all = format!("{whole}{fraction}");
         if all.trim_start_matches('0').len() > 15 || fraction.len() > 15 {
             return None;

@@ -178,7 +178,7 @@ mod tests {
                 let mut file = archive.by_index(i).expect("an entry");
                 let mut content = Vec::new();
                 file.read_to_end(&mut content).expect("a right checksum");
-                (file.name().to_owned(), content)
+                (file.name().expect("UTF-8").into_owned(), content)
             })
             .collect()
     }
