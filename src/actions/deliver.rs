@@ -96,6 +96,7 @@ pub async fn deliver(app: &Arc<App>, Delivery { device, lease }: Delivery) -> Re
     let recorded = match outcome {
         PushOutcome::Delivered => {
             app.metrics.push("delivered");
+            app.metrics.push_delay_seconds.observe(now.since(device.due_at).as_secs_f64());
             Outcome::Pushed { position, window: WINDOW }
         }
         // A token that was registered again after it died lives; the record checks that nobody registered meanwhile.

@@ -450,7 +450,8 @@ impl Reader {
             .and_then(|n| self.phrase(&format!("{place}.value"), &n, max, lines, problems));
         let change_message = o
             .get("change_message")
-            .and_then(|n| self.phrase(&format!("{place}.change_message"), &n, 256, Lines::One, problems));
+            // Readers that look for the %@ of a message before they translate it find one in the key.
+            .and_then(|n| self.phrase(&format!("{place}.change_message %@"), &n, 256, Lines::One, problems));
         let link = o.get("link").and_then(|n| {
             if group != Group::Back {
                 problems.add(&n.pointer, "stands on the front; phones open links on the back only");

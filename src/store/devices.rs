@@ -55,13 +55,13 @@ statements! {
                 WHERE due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
                 ORDER BY due_at LIMIT $4)
-            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts",
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
         postgres: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
                 WHERE due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
                 ORDER BY due_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)
-            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts",
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
     };
     NEXT_DUE = "SELECT MIN(due_at) FROM devices WHERE due_at IS NOT NULL AND lease IS NULL";
     PUSHED = "UPDATE devices SET pushed = $5, pushed_at = $6, attempts = 0, problem = NULL, lease = NULL, leased_at = NULL,
@@ -264,6 +264,8 @@ pub struct Claimed {
     pub marks: i64,
     /// Failures in a row so far.
     pub attempts: i64,
+    /// Since when it was due.
+    pub due_at: Timestamp,
 }
 
 impl Claimed {
