@@ -76,10 +76,10 @@ pub fn unzip(pkpass: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for index in 0..archive.len() {
         let mut file = archive.by_index(index).unwrap();
+        let name = file.name().unwrap().into_owned();
         let mut content = Vec::new();
         file.read_to_end(&mut content).unwrap();
-        let again = files.insert(file.name().to_owned(), content);
-        assert!(again.is_none(), "{} is in the archive twice", file.name());
+        assert!(files.insert(name, content).is_none(), "a file is in the archive twice");
     }
     files
 }
