@@ -39,12 +39,22 @@ pub struct Outside {
     pub random: Arc<dyn Random>,
 }
 
+/// What a new sandbox holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// The starter templates and the demo card.
+    Starters,
+    /// Nothing, for tests that bring their own.
+    Nothing,
+}
+
 /// What the sandbox tells on its terminal.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct SandboxFacts {
     pub api_key: String,
-    pub demo_card: String,
+    /// The demo card's address, when there is one.
+    pub demo_card: Option<String>,
     pub root: PathBuf,
 }
 
@@ -64,7 +74,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// One line that names what is wrong.
-pub async fn prepare(mut config: Config, outside: Outside) -> anyhow::Result<Prepared> {
+pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -> anyhow::Result<Prepared> {
     let now = outside.clock.now();
     let sandbox = is_sandbox(&config)?;
     std::fs::create_dir_all(&config.data_dir)
@@ -107,11 +117,17 @@ pub async fn prepare(mut config: Config, outside: Outside) -> anyhow::Result<Pre
         app.set_apple_issuer(AppleIssuer { workspace: workspace.clone(), identity, apns }).await?;
     }
     let facts = if sandbox {
-        load_starters(&app, &workspace).await.context("the starter templates can't be loaded")?;
-        let card = demo_card(&app, &workspace).await.context("the demo card can't be issued")?.card;
+        let demo_card = match contents {
+            Contents::Starters => {
+                load_starters(&app, &workspace).await.context("the starter templates can't be loaded")?;
+                let card = demo_card(&app, &workspace).await.context("the demo card can't be issued")?.card;
+                Some(app.page_url(&workspace, &card.serial, card.page_generation).await?)
+            }
+            Contents::Nothing => None,
+        };
         Some(SandboxFacts {
             api_key: replace_key(&app, &workspace, SANDBOX_KEY).await?,
-            demo_card: app.page_url(&workspace, &card.serial, card.page_generation).await?,
+            demo_card,
             root: certificates.join("root.pem"),
         })
     } else {

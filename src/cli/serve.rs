@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::outside::clock::SystemClock;
 use crate::outside::random::SystemRandom;
-use crate::start::{JobMode, Outside, SandboxFacts, prepare};
+use crate::start::{Contents, JobMode, Outside, SandboxFacts, prepare};
 use crate::telemetry::start_logs;
 
 /// Serve passes, the web service for phones, and the API.
@@ -42,7 +42,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
-    let prepared = prepare(config, outside).await?;
+    let prepared = prepare(config, outside, Contents::Starters).await?;
     let (address, public_url) = (prepared.listener.local_addr()?, prepared.app.public_url.clone());
     let facts = prepared.sandbox.clone();
     let running = prepared.run(JobMode::Running).context("the server can't be started")?;
@@ -60,11 +60,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Three lines that scripts read, on standard output; logs go to standard error.
+/// Lines that scripts read, on standard output; logs go to standard error.
 fn print_sandbox(public_url: &str, facts: &SandboxFacts) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Studio: {public_url}/studio (not there yet)")?;
     writeln!(out, "API key: {}", facts.api_key)?;
-    writeln!(out, "Demo card: {}", facts.demo_card)?;
+    if let Some(card) = &facts.demo_card {
+        writeln!(out, "Demo card: {card}")?;
+    }
     out.flush()
 }

@@ -7,5 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod dependencies;
+mod http;
+mod jobs;
+mod passes;
+mod process;
 mod store;
 mod support;

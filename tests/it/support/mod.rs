@@ -15,6 +15,7 @@
 
 mod postgres;
 pub mod reader;
+pub mod service;
 
 use std::future::Future;
 

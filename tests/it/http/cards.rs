@@ -1,0 +1,251 @@
+//! The cards API, as a loyalty backend meets it.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::service::{Service, anna, bakery};
+use crate::support::{TestDatabase, on_both_databases};
+
+on_both_databases![
+    a_card_is_issued_replaced_read_and_patched,
+    all_faults_of_a_card_are_named_at_once_and_nothing_is_stored,
+    what_is_not_json_is_400_and_what_is_too_large_413,
+    ids_and_path_tricks_are_refused,
+    keys_open_their_own_scopes_only,
+    a_wrong_revision_is_refused,
+    a_late_change_is_refused_and_changes_nothing,
+    fifty_requests_for_one_new_card_issue_one_card,
+    states_and_ends_reach_the_pass,
+    a_card_needs_a_published_template,
+    values_that_a_phone_would_refuse_are_named_at_their_attribute,
+    a_failure_inside_answers_without_its_cause,
+];
+
+async fn shop(database: &TestDatabase) -> Service {
+    let service = Service::start(database).await;
+    service.publish("bakery", &bakery()).await;
+    service
+}
+
+async fn a_card_is_issued_replaced_read_and_patched(database: TestDatabase) {
+    let service = shop(&database).await;
+    let document = json!({"template": "bakery", "locale": "lv", "attributes": {"points": 120, "balance": 12.5, "tier": "silver", "name": "Anna"}});
+    let put = service.api(Method::PUT, "/api/v1/cards/M-1001", &document).await;
+    assert_eq!((put.status, put.header("etag")), (201, "\"1\""));
+    let card = put.json();
+    assert_eq!(card["attributes"], json!({"points": 120, "balance": "12.50", "tier": "silver", "name": "Anna", "note": null, "expires_on": null}));
+    assert_eq!((card["state"].as_str(), card["locale"].as_str()), (Some("active"), Some("lv")));
+    assert_eq!(card["wallets"], json!({"apple": {"devices": 0, "current": 0}, "google": {"saved": false, "current": false}}));
+    let page = card["urls"]["page"].as_str().unwrap();
+    assert_eq!(card["urls"]["apple"], format!("{page}/card.pkpass"));
+    assert!(!page.contains("M-1001"));
+    assert_eq!(service.card("M-1001").await, card);
+
+    let patched = service.patch_card("M-1001", &json!({"attributes": {"points": 7, "name": null}, "locale": null})).await;
+    assert_eq!((patched["attributes"]["points"].as_i64(), &patched["attributes"]["name"]), (Some(7), &Value::Null));
+    assert_eq!((patched["locale"].as_str(), patched["revision"].as_i64()), (Some("en"), Some(2)));
+    assert_eq!(patched["attributes"]["balance"], "12.50", "what a patch leaves out stays");
+
+    // A PUT puts what it leaves out back to its default.
+    let replaced = service.api(Method::PUT, "/api/v1/cards/M-1001", &json!({"template": "bakery"})).await;
+    assert_eq!((replaced.status, replaced.header("etag")), (200, "\"3\""));
+    assert_eq!(replaced.json()["attributes"]["points"], 0);
+    assert_eq!(replaced.json()["serial_number"], card["serial_number"]);
+    assert_eq!(service.api(Method::GET, "/api/v1/cards/nobody", &Value::Null).await.status, 404);
+    service.stop().await;
+}
+
+async fn all_faults_of_a_card_are_named_at_once_and_nothing_is_stored(database: TestDatabase) {
+    let service = shop(&database).await;
+    let wrong = json!({
+        "template": "bakery", "locale": "no_language", "state": "asleep", "expires_at": "tomorrow", "sequence": 1.5, "colour": 1,
+        "attributes": {"points": "many", "tier": "platinum", "name": "A\u{0}", "balance": "1.005", "shoes": 43, "a/b~c": 1}});
+    let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &wrong).await;
+    assert_eq!((answer.status, answer.header("content-type")), (422, "application/problem+json"));
+    let mut pointers = answer.pointers();
+    pointers.sort();
+    assert_eq!(
+        pointers,
+        ["/attributes/a~1b~0c", "/attributes/balance", "/attributes/name", "/attributes/points", "/attributes/shoes",
+         "/attributes/tier", "/colour", "/expires_at", "/locale", "/sequence", "/state"]
+    );
+    assert_eq!(service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await.status, 404);
+
+    let card = service.put_card("M-1", &anna(1)).await;
+    for patch in [json!({"attributes": {"points": "x", "name": "B"}}), json!({"attributes": 7}), json!([]), json!({"template": "nowhere"}), json!({"points": 1})] {
+        let answer = service.api(Method::PATCH, "/api/v1/cards/M-1", &patch).await;
+        assert_eq!(answer.status, 422, "{patch}: {}", answer.json());
+    }
+    assert_eq!(service.card("M-1").await, card);
+    let unknown = service.api(Method::PUT, "/api/v1/cards/M-2", &json!({"template": "nowhere", "state": "x"})).await;
+    assert_eq!(unknown.pointers(), ["/state", "/template"]);
+    service.stop().await;
+}
+
+async fn what_is_not_json_is_400_and_what_is_too_large_413(database: TestDatabase) {
+    let service = shop(&database).await;
+    let bearer = format!("Bearer {}", service.key);
+    let headers = [("authorization", bearer.as_str())];
+    for body in [&b""[..], b"{", b"{\"a\": \"\xff\"}", b"\xef\xbb\xbf{}", b"nan"] {
+        let answer = service.send(Method::PUT, "/api/v1/cards/M-1", &headers, body.to_vec()).await;
+        assert_eq!(answer.status, 400, "{body:?}");
+        assert_eq!(answer.json()["type"], "/problems/not-json");
+    }
+    let deep = "[".repeat(100_000);
+    assert_eq!(service.send(Method::PUT, "/api/v1/cards/M-1", &headers, deep.into_bytes()).await.status, 400);
+    let large = format!("{{\"template\": \"{}\"}}", "x".repeat(1024 * 1024));
+    assert_eq!(service.send(Method::PUT, "/api/v1/cards/M-1", &headers, large.into_bytes()).await.status, 413);
+    service.stop().await;
+}
+
+async fn ids_and_path_tricks_are_refused(database: TestDatabase) {
+    let service = shop(&database).await;
+    for id in ["..", ".", "a%00b", "a%2Fb", "a%20b", "%F0%9F%98%80", &"x".repeat(129)] {
+        let answer = service.api(Method::PUT, &format!("/api/v1/cards/{id}"), &anna(1)).await;
+        assert!([404, 422].contains(&answer.status), "{id}: {}", answer.status);
+    }
+    let fine = service.api(Method::PUT, &format!("/api/v1/cards/a.b_c~d:e@f-{}", "x".repeat(116)), &anna(1)).await;
+    assert_eq!(fine.status, 201);
+    assert_eq!(service.send(Method::DELETE, "/api/v1/cards/x", &[], Vec::new()).await.status, 405);
+    assert_eq!(service.send(Method::GET, "/nowhere", &[], Vec::new()).await.status, 404);
+    service.stop().await;
+}
+
+async fn keys_open_their_own_scopes_only(database: TestDatabase) {
+    let service = shop(&database).await;
+    for authorization in ["", "Bearer", "Bearer x", "Basic abc", "ApplePass x"] {
+        let answer = service.send(Method::GET, "/api/v1/cards/M-1", &[("authorization", authorization)], Vec::new()).await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"), "{authorization:?}");
+    }
+    let reader = passloom::outside::secrets::fingerprint("reader");
+    let mut tx = service.app.store.begin().await.unwrap();
+    let key = passloom::store::api_keys::NewApiKey {
+        id: "k1", workspace: &passloom::actions::api_keys::default_workspace(), name: "reader", hash: &reader,
+        scopes: "cards:read", created_at: service.now(),
+    };
+    passloom::store::api_keys::insert(&mut tx, &key).await.unwrap();
+    tx.commit().await.unwrap();
+    let headers = [("authorization", "Bearer reader")];
+    assert_eq!(service.send(Method::GET, "/api/v1/cards/M-1", &headers, Vec::new()).await.status, 404);
+    let write = service.send(Method::PUT, "/api/v1/cards/M-1", &headers, anna(1).to_string().into_bytes()).await;
+    assert_eq!(write.status, 403);
+    assert_eq!(service.send(Method::GET, "/api/v1/templates/bakery", &headers, Vec::new()).await.status, 403);
+    service.stop().await;
+}
+
+async fn a_wrong_revision_is_refused(database: TestDatabase) {
+    let service = shop(&database).await;
+    let bearer = format!("Bearer {}", service.key);
+    let put = async |tag: &str, points: i64| {
+        let headers = [("authorization", bearer.as_str()), ("if-match", tag)];
+        service.send(Method::PUT, "/api/v1/cards/M-1", &headers, anna(points).to_string().into_bytes()).await.status
+    };
+    assert_eq!(put("\"1\"", 1).await, 412, "there is none yet");
+    assert_eq!(put("*", 1).await, 412);
+    service.put_card("M-1", &anna(1)).await;
+    assert_eq!(put("\"7\"", 2).await, 412);
+    assert_eq!(put("nonsense", 2).await, 412);
+    assert_eq!(put("\"1\"", 2).await, 200);
+    assert_eq!(put("*", 3).await, 200);
+    assert_eq!(service.card("M-1").await["revision"], 3);
+    service.stop().await;
+}
+
+async fn a_late_change_is_refused_and_changes_nothing(database: TestDatabase) {
+    let service = shop(&database).await;
+    service.put_card("M-1", &json!({"template": "bakery", "sequence": 10, "attributes": {"points": 1}})).await;
+    for late in [9, 10] {
+        let patch = json!({"sequence": late, "attributes": {"points": 99}});
+        let answer = service.api(Method::PATCH, "/api/v1/cards/M-1", &patch).await;
+        assert_eq!((answer.status, answer.json()["type"].as_str()), (409, Some("/problems/stale")));
+    }
+    // Stored even when nothing else changes; changes without one are taken as they come and leave it.
+    assert_eq!(service.patch_card("M-1", &json!({"sequence": 20})).await["revision"], 1);
+    assert_eq!(service.patch_card("M-1", &json!({"attributes": {"points": 2}})).await["sequence"], 20);
+    let answer = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"sequence": 15})).await;
+    assert_eq!(answer.status, 409);
+    service.stop().await;
+}
+
+async fn fifty_requests_for_one_new_card_issue_one_card(database: TestDatabase) {
+    let service = std::sync::Arc::new(shop(&database).await);
+    let requests: Vec<_> = (0..50)
+        .map(|_| {
+            let service = service.clone();
+            tokio::spawn(async move { service.api(Method::PUT, "/api/v1/cards/M-1", &anna(1)).await })
+        })
+        .collect();
+    let mut created = 0;
+    let mut serials = std::collections::BTreeSet::new();
+    for request in requests {
+        let answer = request.await.unwrap();
+        created += i32::from(answer.status == 201);
+        serials.insert(answer.json()["serial_number"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((created, serials.len()), (1, 1));
+    assert_eq!(service.card("M-1").await["revision"], 1);
+}
+
+async fn states_and_ends_reach_the_pass(database: TestDatabase) {
+    let service = shop(&database).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery", "expires_at": "2099-12-31T22:00:00+02:00"})).await;
+    assert_eq!(card["expires_at"], "2099-12-31T20:00:00.000000Z");
+    let (mut phone, serial) = service.phone_with(&card).await;
+    assert_eq!(phone.passes()[&serial].pass["expirationDate"], "2099-12-31T20:00:00Z");
+    service.patch_card("M-1", &json!({"state": "voided"})).await;
+    service.wake(&mut phone).await;
+    assert_eq!(phone.passes()[&serial].pass["voided"], true);
+    service.patch_card("M-1", &json!({"state": "expired"})).await;
+    service.wake(&mut phone).await;
+    let pass = &phone.passes()[&serial].pass;
+    assert_eq!((pass.get("voided"), pass["expirationDate"].as_str()), (None, Some(service.now().to_rfc3339_seconds().as_str())));
+    service.patch_card("M-1", &json!({"state": "active", "expires_at": null})).await;
+    service.wake(&mut phone).await;
+    assert_eq!(phone.passes()[&serial].pass.get("expirationDate"), None);
+    service.deliver().await;
+    service.clock.advance(std::time::Duration::from_secs(2));
+    service.deliver().await;
+    service.stop().await;
+}
+
+async fn a_card_needs_a_published_template(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let put = service.api(Method::PUT, "/api/v1/templates/bakery", &bakery()).await;
+    assert_eq!(put.status, 201);
+    let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &anna(1)).await;
+    assert_eq!((answer.status, answer.json()["type"].as_str()), (409, Some("/problems/template-not-published")));
+    let both = service.api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery", "state": "x"})).await;
+    assert_eq!(both.status, 422, "what is wrong is told before what is missing");
+    service.stop().await;
+}
+
+async fn values_that_a_phone_would_refuse_are_named_at_their_attribute(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["barcode"] = json!({"format": "code128", "value": "{{ note | default('M') }}"});
+    service.publish("bakery", &document).await;
+    let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery", "attributes": {"note": "Ж".repeat(10)}})).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/attributes/note".to_owned()]), "{}", answer.json());
+    assert_eq!(service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await.status, 404);
+
+    document["barcode"]["value"] = json!("{{ note }}");
+    service.publish("bakery", &document).await;
+    let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery"})).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/attributes/note".to_owned()]), "a barcode needs its value");
+    service.stop().await;
+}
+
+async fn a_failure_inside_answers_without_its_cause(database: TestDatabase) {
+    let service = shop(&database).await;
+    service.put_card("M-1", &anna(1)).await;
+    service.app.store.close().await;
+    let answer = service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "2"));
+    let text = answer.json().to_string();
+    assert!(!text.contains("pool") && !text.contains("sqlx") && !text.contains("closed"), "{text}");
+    assert_eq!(answer.header("x-request-id").len(), 36);
+    assert_eq!(service.send(Method::GET, "/healthz", &[], Vec::new()).await.status, 200);
+    assert_eq!(service.send(Method::GET, "/readyz", &[], Vec::new()).await.status, 503);
+    let phone = service.send(Method::GET, "/apple/v1/devices/d/registrations/pass.dev.passloom.sandbox", &[], Vec::new()).await;
+    assert_eq!((phone.status, phone.body.len()), (503, 0));
+}

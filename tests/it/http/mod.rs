@@ -1,0 +1,4 @@
+mod apple_v1;
+mod cards;
+mod pages;
+mod templates;

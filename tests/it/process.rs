@@ -1,0 +1,250 @@
+//! The real program: it starts in an empty directory, does the main job, survives kill -9 between any two steps, and
+//! ends in order.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use passloom::sandbox::phone::{Phone, PhoneOptions};
+use passloom::outside::clock::{Clock, SystemClock};
+use passloom::outside::random::SystemRandom;
+use serde_json::{Value, json};
+
+use crate::support::{Database, TestDatabase, run};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_passloom");
+
+/// A running program and what it said of itself.
+struct Program {
+    child: Child,
+    base: String,
+    key: String,
+    demo: String,
+}
+
+fn command(directory: &Path, port: u16) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.current_dir(directory).env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{port}"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Program {
+    fn start(mut command: Command, port: u16) -> Self {
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = |name: &str| {
+            let line = lines.next().expect("the sandbox says where it is").unwrap();
+            line.strip_prefix(name).unwrap_or_else(|| panic!("{line:?} instead of {name:?}")).to_owned()
+        };
+        let studio = said("Studio: ");
+        assert!(studio.starts_with(&format!("http://localhost:{port}/")), "{studio}");
+        let (key, demo) = (said("API key: "), said("Demo card: "));
+        Self { child, base: format!("http://127.0.0.1:{port}"), key, demo }
+    }
+
+    async fn api(&self, method: reqwest::Method, path: &str, body: &Value) -> Result<Value, reqwest::Error> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let request = http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
+        request.body(body.to_string()).send().await?.json().await
+    }
+
+    async fn card(&self) -> Value {
+        self.api(reqwest::Method::GET, "/api/v1/cards/demo", &Value::Null).await.unwrap()
+    }
+
+    fn terminate(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn phone(directory: &Path) -> Phone {
+    let root = openssl::x509::X509::from_pem(&std::fs::read(directory.join("certs/dev/root.pem")).unwrap()).unwrap();
+    Phone::new(&SystemRandom, PhoneOptions { language: "en".to_owned(), root: Some(root) }).unwrap()
+}
+
+#[test]
+fn in_an_empty_directory_the_main_job_works_and_ends_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let program = Program::start(command(directory.path(), port), port);
+    let mut phone_command = Command::new(PROGRAM)
+        .args(["phone", &program.demo])
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(phone_command.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("Added to the wallet."));
+    let mut seen = |text: &str| lines.find(|line| line.contains(text)).unwrap_or_else(|| panic!("the phone never showed {text}"));
+    seen("120");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let patched = runtime.block_on(program.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &json!({"attributes": {"points": 150}})));
+    assert_eq!(patched.unwrap()["revision"], 2);
+    seen("You now have 150 points");
+    seen("150");
+    // The phone's open line doesn't hold up the end.
+    assert!(program.terminate().success());
+    assert!(phone_command.wait().unwrap().success());
+}
+
+fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'static str) -> impl Future<Output = ()> {
+    async move {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let start = |crash: Option<&str>| {
+            let mut command = command(directory.path(), port);
+            command.env("PASSLOOM_DATABASE_URL", database.url());
+            if let Some(point) = crash {
+                command.env("PASSLOOM_CRASH_POINT", point);
+            }
+            Program::start(command, port)
+        };
+        let program = start(None);
+        let mut phones = Vec::new();
+        for _ in 0..3 {
+            let mut phone = phone(directory.path());
+            let serial = phone.add(&program.demo, SystemClock.now()).await.unwrap();
+            phones.push((phone, serial));
+        }
+        assert!(program.terminate().success());
+
+        let mut crashing = start(Some(point));
+        let patch = json!({"attributes": {"points": 777}});
+        let answer = crashing.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &patch).await;
+        let status = crashing.child.wait().unwrap();
+        assert!(!status.success(), "it died at {point}");
+        drop(crashing);
+
+        let program = start(None);
+        let stored = program.card().await["attributes"]["points"].as_i64().unwrap();
+        match point {
+            "before-change-commit" => assert_eq!(stored, 120, "nothing is half done"),
+            _ => assert_eq!(stored, 777, "what was committed stands"),
+        }
+        assert!(answer.is_err() || stored == 777, "what was answered is stored");
+        if stored == 777 {
+            // A change more, so that there is a push to wait for whatever the dead node had done already.
+            program.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &json!({"attributes": {"points": 778}})).await.unwrap();
+            for (phone, serial) in &mut phones {
+                let mut line = phone.listen(serial).await.unwrap();
+                while phone.field(serial, "points").unwrap() != "778" {
+                    let topic = line.next().await.unwrap().expect("a push");
+                    phone.update(&topic, SystemClock.now()).await.unwrap();
+                }
+                assert_eq!(phone.complaints(), [] as [String; 0]);
+            }
+            assert_eq!(program.card().await["wallets"]["apple"], json!({"devices": 3, "current": 3}));
+        }
+        assert!(program.terminate().success());
+    }
+}
+
+macro_rules! crash_points {
+    ($($name:ident $point:literal)*) => { $(
+        mod $name {
+            #[test]
+            fn sqlite() {
+                super::run(super::Database::Sqlite, |db| super::every_phone_is_current_after_a_crash(db, $point));
+            }
+            #[test]
+            fn postgres() {
+                super::run(super::Database::Postgres, |db| super::every_phone_is_current_after_a_crash(db, $point));
+            }
+        }
+    )* };
+}
+
+crash_points! {
+    killed_before_a_change_is_committed "before-change-commit"
+    killed_after_a_change_is_committed "after-change-commit"
+    killed_after_a_delivery_is_claimed "after-claim"
+    killed_after_a_push_left "after-push"
+    killed_after_an_outcome_is_recorded "after-record"
+}
+
+#[test]
+fn a_wrong_setting_stops_the_start_with_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, value, expected) in [
+        ("PASSLOOM_LISTEN", "nowhere", "PASSLOOM_LISTEN: found \"nowhere\"; expected"),
+        ("PASSLOOM_PUBLIC_URL", "https://cards.example.com", "PASSLOOM_PUBLIC_URL: found the public address"),
+        ("PASSLOOM_MASTER_KEY", "hunter2", "PASSLOOM_MASTER_KEY: found a secret of 7 characters"),
+        ("PASSLOOM_APPLE_CERTIFICATE", "nowhere.pem", "PASSLOOM_APPLE_CERTIFICATE: nowhere.pem can't be read"),
+        ("PASSLOOM_DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/x", "PASSLOOM_DATABASE_URL: the database can't be opened"),
+    ] {
+        let mut child = command(directory.path(), free_port())
+            .env("PASSLOOM_MASTER_KEY", "5e".repeat(32))
+            .env(name, value)
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(2), "{name}: {said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with(&format!("passloom: {expected}")), "{name}: {said}");
+        assert!(!said.contains("hunter2"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn another_master_key_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    assert!(Program::start(command(directory.path(), port), port).terminate().success());
+    let mut child = command(directory.path(), port).env("PASSLOOM_MASTER_KEY", "5e".repeat(32)).spawn().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(said.contains("PASSLOOM_MASTER_KEY: does not open the secrets in the database"), "{said}");
+}
+
+#[test]
+fn logs_hold_no_key_token_address_or_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut command = command(directory.path(), port);
+    command.env("PASSLOOM_LOG", "trace").env("PASSLOOM_LOG_FORMAT", "json");
+    let log = directory.path().join("log");
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut said = |name: &str| lines.next().unwrap().strip_prefix(name).unwrap().to_owned();
+    let (_, key, demo) = (said("Studio: "), said("API key: "), said("Demo card: "));
+    let program = Program { child, base: format!("http://127.0.0.1:{port}"), key: key.clone(), demo: demo.clone() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (push_token, auth_token) = runtime.block_on(async {
+        let mut phone = phone(directory.path());
+        let serial = phone.add(&demo, SystemClock.now()).await.unwrap();
+        let mut line = phone.listen(&serial).await.unwrap();
+        let patch = json!({"attributes": {"points": 1, "name": "Zenta Zvirbule"}});
+        program.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &patch).await.unwrap();
+        let topic = line.next().await.unwrap().unwrap();
+        phone.update(&topic, SystemClock.now()).await.unwrap();
+        program.api(reqwest::Method::PUT, "/api/v1/cards/demo", &json!({"attributes": {"name": 7}})).await.unwrap();
+        let token = phone.passes()[&serial].pass["authenticationToken"].as_str().unwrap().to_owned();
+        (phone.push_token().to_owned(), token)
+    });
+    assert!(program.terminate().success());
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(log.lines().count() > 20, "trace is on");
+    let page = demo.rsplit('/').next().unwrap().to_owned();
+    let master = std::fs::read_to_string(directory.path().join("data/master.key")).unwrap();
+    for (what, secret) in [("API key", key), ("card address", page), ("push token", push_token), ("authentication token", auth_token), ("name", "Zvirbule".to_owned()), ("master key", master)] {
+        let line = log.lines().find(|line| line.contains(&secret));
+        assert!(line.is_none(), "the log holds a {what}: {}", line.unwrap_or_default().chars().take(400).collect::<String>());
+    }
+}

@@ -1,0 +1,265 @@
+//! The whole service in this process, on a port of its own, with a clock that the test moves and deliveries that the
+//! test drives.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix_web::web::Data;
+use passloom::actions::deliver::deliver_due;
+use passloom::actions::refresh_cards::{Step, refresh_step};
+use passloom::app::App;
+use passloom::config::Config;
+use passloom::domain::time::Timestamp;
+use passloom::outside::clock::{Clock, ManualClock, SystemClock};
+use passloom::outside::random::SystemRandom;
+use passloom::sandbox::apns::SimulatedApns;
+use passloom::sandbox::phone::{Phone, PhoneOptions, Refreshed};
+use passloom::start::{Contents, JobMode, Outside, Running, prepare};
+use passloom::store::devices;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::TestDatabase;
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// A header, empty when it is absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// The pointers of a problem's errors.
+    pub fn pointers(&self) -> Vec<String> {
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|e| e["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// A running service.
+pub struct Service {
+    pub app: Data<App>,
+    pub clock: Arc<ManualClock>,
+    pub base: String,
+    pub key: String,
+    pub root: PathBuf,
+    http: reqwest::Client,
+    running: Option<Running>,
+    _directory: TempDir,
+}
+
+/// A development chain made once for all tests: three RSA keys take a while.
+fn certificates() -> &'static Path {
+    static MADE: OnceLock<TempDir> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        passloom::sandbox::certificates::load_or_make(directory.path(), SystemClock.now()).unwrap();
+        directory
+    })
+    .path()
+}
+
+impl Service {
+    /// Starts without templates; the test drives deliveries.
+    pub async fn start(database: &TestDatabase) -> Self {
+        Self::start_with(database, Contents::Nothing, JobMode::ByHand).await
+    }
+
+    pub async fn start_with(database: &TestDatabase, contents: Contents, jobs: JobMode) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("certs/dev");
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in std::fs::read_dir(certificates()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+        let mut config = Config::load(None, |_| None).unwrap();
+        config.listen = "127.0.0.1:0".parse().unwrap();
+        config.data_dir = directory.path().to_owned();
+        config.data_dir_given = true;
+        config.database_url = database.url().to_owned();
+        config.sandbox = Some(true);
+        config.master_key = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32));
+        let start = Timestamp::from_seconds(SystemClock.now().seconds());
+        let clock = Arc::new(ManualClock::at(start));
+        let outside = Outside { clock: clock.clone(), random: Arc::new(SystemRandom) };
+        let prepared = prepare(config, outside, contents).await.unwrap();
+        let facts = prepared.sandbox.clone().unwrap();
+        let running = prepared.run(jobs).unwrap();
+        Self {
+            app: running.app.clone(),
+            clock,
+            base: running.app.public_url.clone(),
+            key: facts.api_key,
+            root: facts.root,
+            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap(),
+            running: Some(running),
+            _directory: directory,
+        }
+    }
+
+    /// Stops in order and checks that no device was left untold.
+    pub async fn stop(mut self) {
+        let left = devices::unfinished(&mut self.app.store.read().await.unwrap()).await.unwrap();
+        assert_eq!(left, 0, "devices that were never told of a change");
+        self.running.take().unwrap().stop().await.unwrap();
+    }
+
+    pub fn apns(&self) -> &SimulatedApns {
+        self.app.sandbox.as_ref().unwrap()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Any request; `path` begins with a slash.
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    }
+
+    /// A request of the loyalty backend.
+    pub async fn api(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.send(method, path, &[("authorization", &format!("Bearer {}", self.key))], body).await
+    }
+
+    pub async fn put_card(&self, id: &str, document: &Value) -> Value {
+        let answer = self.api(Method::PUT, &format!("/api/v1/cards/{id}"), document).await;
+        assert!([200, 201].contains(&answer.status), "{}: {}", answer.status, answer.json());
+        answer.json()
+    }
+
+    pub async fn patch_card(&self, id: &str, patch: &Value) -> Value {
+        let answer = self.api(Method::PATCH, &format!("/api/v1/cards/{id}"), patch).await;
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        answer.json()
+    }
+
+    pub async fn card(&self, id: &str) -> Value {
+        let answer = self.api(Method::GET, &format!("/api/v1/cards/{id}"), &Value::Null).await;
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        answer.json()
+    }
+
+    /// Puts a template with an icon and publishes it; the version.
+    pub async fn publish(&self, id: &str, document: &Value) -> i64 {
+        let put = self.api(Method::PUT, &format!("/api/v1/templates/{id}"), document).await;
+        assert!([200, 201].contains(&put.status), "{}", put.json());
+        self.put_image(id, "icon", &png(114, 114)).await;
+        let published = self.api(Method::POST, &format!("/api/v1/templates/{id}/publish"), &Value::Null).await;
+        assert_eq!(published.status, 200, "{}", published.json());
+        published.json()["version"].as_i64().unwrap()
+    }
+
+    pub async fn put_image(&self, template: &str, role: &str, bytes: &[u8]) {
+        let path = format!("/api/v1/templates/{template}/images/{role}");
+        let bearer = format!("Bearer {}", self.key);
+        let answer = self.send(Method::PUT, &path, &[("authorization", &bearer)], bytes.to_vec()).await;
+        assert_eq!(answer.status, 204, "{}", answer.json());
+    }
+
+    /// A new phone that trusts this service's root.
+    pub fn phone(&self, language: &str) -> Phone {
+        let root = openssl::x509::X509::from_pem(&std::fs::read(&self.root).unwrap()).unwrap();
+        Phone::new(&SystemRandom, PhoneOptions { language: language.to_owned(), root: Some(root) }).unwrap()
+    }
+
+    /// A new phone with the card on it; the phone and the serial number.
+    pub async fn phone_with(&self, card: &Value) -> (Phone, String) {
+        let mut phone = self.phone("en");
+        let serial = phone.add(card["urls"]["page"].as_str().unwrap(), self.now()).await.unwrap();
+        (phone, serial)
+    }
+
+    /// Pushes everything that is due now; how many pushes were tried.
+    pub async fn deliver(&self) -> usize {
+        let mut count = 0;
+        loop {
+            match deliver_due(&self.app.clone().into_inner()).await.unwrap() {
+                0 => return count,
+                n => count += n,
+            }
+        }
+    }
+
+    /// Runs the refresh of published templates to its end.
+    pub async fn refresh(&self) {
+        while refresh_step(&self.app).await.unwrap() == Step::Marked {}
+    }
+
+    /// What a phone does when a push arrives.
+    pub async fn wake(&self, phone: &mut Phone) -> Vec<Refreshed> {
+        phone.update(PASS_TYPE, self.now()).await.unwrap()
+    }
+}
+
+pub const PASS_TYPE: &str = passloom::sandbox::certificates::PASS_TYPE;
+
+/// A plain picture.
+pub fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut out = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::ImageRgb8(image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 2 % 256) as u8, (y * 3 % 256) as u8, 120])
+    }))
+    .write_to(&mut out, image::ImageFormat::Png)
+    .unwrap();
+    out.into_inner()
+}
+
+/// The template document of the contract's example.
+pub fn bakery() -> Value {
+    json!({
+        "name": "Bakery points", "organization": "Kuzina", "description": "Kuzina loyalty card", "kind": "points",
+        "languages": ["en", "lv", "ru"],
+        "colors": {"background": "#1B4D3E", "foreground": "#FFFFFF", "label": "#CFE8DC"},
+        "logo_text": "Kuzina",
+        "attributes": [
+            {"name": "points", "type": "integer", "default": 0},
+            {"name": "balance", "type": "money", "currency": "EUR"},
+            {"name": "tier", "type": "choice", "choices": ["basic", "silver", "gold"], "default": "basic"},
+            {"name": "name", "type": "text", "personal": true, "max_length": 64},
+            {"name": "note", "type": "text"},
+            {"name": "expires_on", "type": "date"}],
+        "fields": {
+            "header": [{"key": "points", "label": "Points", "value": "{{ points }}", "change_message": "You now have %@ points"}],
+            "primary": [{"key": "balance", "label": "Balance", "value": "{{ balance }}"}],
+            "secondary": [{"key": "tier", "label": "Status", "value": "{{ tier }}", "change_message": "Your status is now %@"}],
+            "auxiliary": [{"key": "name", "label": "Member", "value": "{{ name }}"},
+                          {"key": "until", "label": "Valid until", "value": "{{ expires_on }}"}],
+            "back": [{"key": "site", "label": "Website", "value": "https://kuzina.example", "link": "https://kuzina.example"},
+                     {"key": "hello", "label": "Hello", "value": "Hello {{ name }}, have a bun"}]},
+        "barcode": {"format": "qr", "value": "{{ card.id }}", "text": "{{ card.id }}"},
+        "tiers": {"attribute": "tier", "looks": {"gold": {"colors": {"background": "#8A6D1D"}}}},
+        "strings": {
+            "lv": {"Points": "Punkti", "Status": "Statuss", "Hello {{ name }}, have a bun": "Sveiki, {{ name }}, ņemiet bulciņu"},
+            "ru": {"Points": "Баллы", "You now have %@ points": "Теперь у вас баллов: %@"}},
+        "locations": [{"latitude": 56.9496, "longitude": 24.1052, "text": "Kuzina is near"}],
+        "apple": {"style": "storeCard"}
+    })
+}
+
+/// A card's document for [`bakery`].
+pub fn anna(points: i64) -> Value {
+    json!({"template": "bakery", "attributes": {"points": points, "name": "Anna"}})
+}
+
