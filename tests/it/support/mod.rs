@@ -1,0 +1,112 @@
+//! What the tests stand on: a fresh database of either kind for each test, and other people's readers of passes.
+//!
+//! A test that must hold on both databases is a plain async function, listed once:
+//!
+//! ```ignore
+//! on_both_databases![a_card_that_was_never_issued_is_not_found];
+//!
+//! async fn a_card_that_was_never_issued_is_not_found(database: TestDatabase) {
+//!     let store = database.store().await;
+//! }
+//! ```
+//!
+//! That makes two tests, `sqlite::…` and `postgres::…`. A function that isn't listed is dead code, which the
+//! linter refuses.
+
+mod postgres;
+pub mod reader;
+
+use std::future::Future;
+
+use passloom::store::Store;
+use tempfile::TempDir;
+
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes two `#[test]`s of each listed `async fn(TestDatabase)`; see the module's documentation.
+macro_rules! on_both_databases {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::support::run($crate::support::Database::Sqlite, super::$test);
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::support::run($crate::support::Database::Postgres, super::$test);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
+/// Runs a test on a fresh database and a runtime of its own.
+pub fn run<F: Future<Output = ()>>(database: Database, test: impl FnOnce(TestDatabase) -> F) {
+    // Before the runtime: starting PostgreSQL blocks.
+    let database = TestDatabase::new(database);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+    runtime.unwrap().block_on(test(database));
+}
+
+/// An empty database of its own for one test; gone when it is dropped.
+#[derive(Debug)]
+pub struct TestDatabase {
+    url: String,
+    kept: Kept,
+}
+
+/// What goes away with the database.
+#[derive(Debug)]
+enum Kept {
+    Sqlite { _directory: TempDir },
+    Postgres { _database: postgres::TemporaryDatabase },
+}
+
+impl TestDatabase {
+    /// Makes one. Blocks; don't call it from async code.
+    ///
+    /// # Panics
+    /// When PostgreSQL isn't installed: what holds on one database only is not tested, and a skip would hide that.
+    pub fn new(database: Database) -> Self {
+        match database {
+            Database::Sqlite => {
+                let directory = tempfile::Builder::new().prefix("passloom-test-").tempdir().unwrap();
+                let url = format!("sqlite://{}", directory.path().join("passloom.db").display());
+                Self { url, kept: Kept::Sqlite { _directory: directory } }
+            }
+            Database::Postgres => {
+                let database = postgres::TemporaryDatabase::new();
+                Self { url: database.url(), kept: Kept::Postgres { _database: database } }
+            }
+        }
+    }
+
+    /// Where it is, as [`Store::open`] takes it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Which database it is on.
+    pub fn kind(&self) -> Database {
+        match self.kept {
+            Kept::Sqlite { .. } => Database::Sqlite,
+            Kept::Postgres { .. } => Database::Postgres,
+        }
+    }
+
+    /// Opens it, as one node of the service does; call it twice for two nodes.
+    pub async fn store(&self) -> Store {
+        Store::open(&self.url).await.unwrap()
+    }
+}
