@@ -65,8 +65,8 @@ statements! {
     };
     NEXT_DUE = "SELECT MIN(due_at) FROM devices WHERE due_at IS NOT NULL AND lease IS NULL";
     PUSHED = "UPDATE devices SET pushed = $5, pushed_at = $6, attempts = 0, problem = NULL, lease = NULL, leased_at = NULL,
-            leased_until = NULL, scheduled_at = CASE WHEN marks = $7 THEN NULL ELSE $6 END,
-            due_at = CASE WHEN marks = $7 THEN NULL ELSE $6 + $8 END
+            leased_until = NULL, scheduled_at = CASE WHEN marks = $7 THEN NULL ELSE CAST($6 AS BIGINT) END,
+            due_at = CASE WHEN marks = $7 THEN NULL ELSE CAST($6 AS BIGINT) + $8 END
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
     RETRY = "UPDATE devices SET attempts = $5, problem = $6, due_at = $7, scheduled_at = $8, lease = NULL, leased_at = NULL,
             leased_until = NULL

@@ -7,4 +7,5 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod dependencies;
+mod store;
 mod support;
