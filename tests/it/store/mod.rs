@@ -1,4 +1,5 @@
 //! The store on both databases: every statement, the two schemas, and one suite of promises.
 
+mod conformance;
 mod schema;
 mod statements;
