@@ -74,7 +74,8 @@ statements! {
     GONE = "UPDATE devices SET dead_since = $5, problem = $6, due_at = NULL, scheduled_at = NULL, lease = NULL, leased_at = NULL,
             leased_until = NULL
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4 AND registered_at = $7";
-    GIVE_UP = "UPDATE devices SET problem = $5, due_at = NULL, scheduled_at = NULL, lease = NULL, leased_at = NULL,
+    GIVE_UP = "UPDATE devices SET problem = $5, due_at = CASE WHEN marks = $6 THEN NULL ELSE CAST($7 AS BIGINT) END,
+            scheduled_at = CASE WHEN marks = $6 THEN NULL ELSE CAST($7 AS BIGINT) END, lease = NULL, leased_at = NULL,
             leased_until = NULL
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
     RELEASE = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease = $1";
@@ -332,7 +333,7 @@ pub enum Outcome {
         /// Why.
         problem: String,
     },
-    /// Asking again won't help; the device stays and the next change tries anew.
+    /// Asking again won't help; the device stays and the next change (also one since the claim) tries anew.
     GaveUp {
         /// Why.
         problem: String,
@@ -364,7 +365,7 @@ pub async fn record(
             }
             Outcome::Retry { attempts, due_at, problem } => query.bind(*attempts).bind(problem).bind(*due_at).bind(now),
             Outcome::Gone { problem } => query.bind(now).bind(problem).bind(claimed.registered_at),
-            Outcome::GaveUp { problem } => query.bind(problem),
+            Outcome::GaveUp { problem } => query.bind(problem).bind(claimed.marks).bind(now),
         };
         query.execute(c).await?.rows_affected()
     });

@@ -13,6 +13,7 @@ use crate::support::{TestDatabase, on_both_databases};
 on_both_databases![
     a_marked_device_is_claimed_once_and_settled_by_its_push,
     a_change_marked_between_claim_and_record_stays_due,
+    a_change_marked_before_a_push_was_given_up_is_tried_anew,
     changes_within_the_window_share_one_push,
     a_failed_push_comes_back_when_its_time_has_come,
     a_clock_that_goes_back_puts_nothing_to_sleep,
@@ -134,6 +135,22 @@ async fn a_change_marked_between_claim_and_record_stays_due(database: TestDataba
     let claimed = claim_one(&store, "b", at(2.3)).await;
     assert!(record(&store, &claimed, "b", pushed(), at(2.4)).await);
     assert_eq!(unfinished(&store).await, 0);
+}
+
+async fn a_change_marked_before_a_push_was_given_up_is_tried_anew(database: TestDatabase) {
+    let store = database.store().await;
+    let (_, card, _) = shop_with_phone(&store).await;
+    mark(&store, &card, at(0.0)).await;
+    let claimed = claim_one(&store, "a", at(0.0)).await;
+    let gave_up = || Outcome::GaveUp { problem: "BadTopic".to_owned() };
+    assert!(record(&store, &claimed, "a", gave_up(), at(1.0)).await);
+    assert_eq!(unfinished(&store).await, 0, "asking again won't help");
+
+    mark(&store, &card, at(2.0)).await;
+    let claimed = claim_one(&store, "b", at(2.0)).await;
+    mark(&store, &card, at(2.5)).await;
+    assert!(record(&store, &claimed, "b", gave_up(), at(3.0)).await);
+    assert_eq!(claim(&store, "c", at(3.0)).await.len(), 1, "the change after the claim is one to try");
 }
 
 async fn changes_within_the_window_share_one_push(database: TestDatabase) {
