@@ -15,7 +15,14 @@ statements! {
     PUT = "INSERT INTO devices (workspace_id, pass_type_id, id, push_token, kind, registered_at, marks, attempts, pushed, asked)
         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, 0)
         ON CONFLICT (workspace_id, pass_type_id, id) DO UPDATE SET push_token = excluded.push_token, kind = excluded.kind,
-            registered_at = excluded.registered_at, dead_since = NULL, problem = NULL, attempts = 0";
+            registered_at = excluded.registered_at, dead_since = NULL, problem = NULL, attempts = 0,
+            due_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NULL THEN devices.due_at
+                ELSE excluded.registered_at END,
+            scheduled_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NULL
+                THEN devices.scheduled_at ELSE excluded.registered_at END,
+            lease = CASE WHEN devices.push_token = excluded.push_token THEN devices.lease END,
+            leased_at = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_at END,
+            leased_until = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_until END";
     REGISTER = "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, pass_type_id, device_id, card_id) DO NOTHING";
     IS_REGISTERED = "SELECT COUNT(*) FROM registrations
@@ -109,7 +116,8 @@ pub struct DeviceKey {
     pub id: DeviceLibraryId,
 }
 
-/// Adds a device or replaces its push token; a dead one lives again.
+/// Adds a device or replaces its push token. A dead one lives again and is due at once, since it wasn't marked while it
+/// was dead. A new token ends the lease of a push under way: whatever comes of that push, the new token heard nothing.
 ///
 /// # Errors
 /// When the database fails.

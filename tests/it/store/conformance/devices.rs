@@ -23,6 +23,8 @@ on_both_databases![
     a_lease_that_is_handed_back_leaves_its_devices_due,
     a_dead_token_is_told_nothing_more,
     a_gone_token_registered_again_is_kept,
+    a_device_whose_token_changed_during_a_push_is_pushed_again,
+    a_dead_device_that_comes_back_is_told_what_it_missed,
     a_device_that_apple_does_not_push_to_is_never_due,
     a_device_without_registrations_is_forgotten,
     what_changed_is_asked_from_a_position_on,
@@ -298,6 +300,31 @@ async fn a_gone_token_registered_again_is_kept(database: TestDatabase) {
     record(&store, &claimed, "a", gone(), at(1.0)).await;
     assert_eq!(mark(&store, &card, at(2.0)).await, 1, "it lives");
     assert_eq!(claim(&store, "b", at(100.0)).await.len(), 1);
+}
+
+async fn a_device_whose_token_changed_during_a_push_is_pushed_again(database: TestDatabase) {
+    let store = database.store().await;
+    let (_, card, key) = shop_with_phone(&store).await;
+    mark(&store, &card, at(0.0)).await;
+    let claimed = claim_one(&store, "a", at(0.0)).await;
+    put(&store, &key, &token("bb02"), at(0.5)).await;
+    // Apple took the push, but for a token that is no longer the device's.
+    assert!(!record(&store, &claimed, "a", pushed(), at(1.0)).await);
+    let claimed = claim_one(&store, "b", at(1.0)).await;
+    assert_eq!(claimed.push_token, token("bb02"));
+    assert!(record(&store, &claimed, "b", pushed(), at(1.0)).await);
+    assert_eq!(unfinished(&store).await, 0);
+}
+
+async fn a_dead_device_that_comes_back_is_told_what_it_missed(database: TestDatabase) {
+    let store = database.store().await;
+    let (_, card, key) = shop_with_phone(&store).await;
+    mark(&store, &card, at(0.0)).await;
+    let claimed = claim_one(&store, "a", at(0.0)).await;
+    assert!(record(&store, &claimed, "a", gone(), at(1.0)).await);
+    mark(&store, &card, at(2.0)).await;
+    put(&store, &key, &token("bb02"), at(3.0)).await;
+    assert_eq!(claim_one(&store, "b", at(3.0)).await.push_token, token("bb02"));
 }
 
 async fn a_device_that_apple_does_not_push_to_is_never_due(database: TestDatabase) {
