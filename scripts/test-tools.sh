@@ -14,7 +14,7 @@ need 'command -v unzip' unzip
 need 'command -v chromium || command -v chromium-browser || command -v google-chrome' chromium
 need 'command -v python3 && python3 -c "import ensurepip, venv"' python3-venv
 # The reader asks it whether a file is a ZIP archive.
-need 'PATH=$PATH:/sbin:/usr/sbin; ldconfig -p | grep -q "libmagic\.so\.1"' libmagic1
+need '(PATH=$PATH:/sbin:/usr/sbin; ldconfig -p) | grep -F libmagic.so.1' libmagic1
 
 if ((${#missing[@]})); then
     echo "test-tools: missing: ${missing[*]}"

@@ -109,7 +109,8 @@ impl App {
     pub async fn set_apple_issuer(&self, issuer: AppleIssuer) -> Result<(), ActionError> {
         let mut tx = self.store.begin().await?;
         let identity = &issuer.identity;
-        workspaces::claim_pass_type(&mut tx, &identity.pass_type, &issuer.workspace, &identity.team, self.now()).await?;
+        workspaces::claim_pass_type(&mut tx, &identity.pass_type, &issuer.workspace, &identity.team, self.now())
+            .await?;
         tx.commit().await?;
         if let Ok(mut issuers) = self.issuers.write() {
             issuers.insert(issuer.workspace.clone(), Arc::new(issuer));
@@ -180,7 +181,12 @@ impl App {
     }
 
     /// The address of a card's page.
-    pub async fn page_url(&self, workspace: &WorkspaceId, serial: &SerialNumber, generation: i64) -> Result<String, ActionError> {
+    pub async fn page_url(
+        &self,
+        workspace: &WorkspaceId,
+        serial: &SerialNumber,
+        generation: i64,
+    ) -> Result<String, ActionError> {
         let token = self.secret(workspace).await?.page_token(serial, generation);
         Ok(format!("{}/c/{}", self.public_url, token.as_str()))
     }

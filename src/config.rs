@@ -156,7 +156,10 @@ impl Config {
         let data_dir = given.clone().unwrap_or_else(|| PathBuf::from("data"));
         let database_url = values
             .read(&DATABASE_URL, |t| {
-                ["sqlite://", "postgres://", "postgresql://"].iter().any(|s| t.len() > s.len() && t.starts_with(s)).then(|| t.to_owned())
+                ["sqlite://", "postgres://", "postgresql://"]
+                    .iter()
+                    .any(|s| t.len() > s.len() && t.starts_with(s))
+                    .then(|| t.to_owned())
             })?
             .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("passloom.db").display()));
         let on_off = |t: &str| match t {
@@ -183,7 +186,8 @@ impl Config {
             master_key: values.read(&MASTER_KEY, MasterKey::parse)?,
             admin_key: values.read(&ADMIN_KEY, |t| (t.chars().count() >= 32).then(|| t.to_owned()))?,
             apple,
-            apns_url: values.read(&APNS_URL, |t| t.starts_with("https://").then(|| t.trim_end_matches('/').to_owned()))?,
+            apns_url: values
+                .read(&APNS_URL, |t| t.starts_with("https://").then(|| t.trim_end_matches('/').to_owned()))?,
             apns_ca: path(&APNS_CA)?,
             sandbox: values.read(&SANDBOX, on_off)?,
             log: values
@@ -203,7 +207,8 @@ impl Config {
 fn read_public_url(text: &str) -> Option<String> {
     let text = text.trim_end_matches('/');
     let url = reqwest::Url::parse(text).ok()?;
-    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let plain =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     let allowed = match url.scheme() {
         "https" => true,
         "http" => crate::wallets::apple::rules::values::is_loopback(text),

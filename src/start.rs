@@ -109,7 +109,9 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     }));
     let workspace = default_workspace();
     app.ensure_workspace(&workspace, "Default").await?;
-    if let Err(ActionError::Secret(error @ (SecretError::OtherKey | SecretError::Damaged))) = app.secret(&workspace).await {
+    if let Err(ActionError::Secret(error @ (SecretError::OtherKey | SecretError::Damaged))) =
+        app.secret(&workspace).await
+    {
         bail!("PASSLOOM_MASTER_KEY: does not open the secrets in the database: {error}");
     }
     if let Some(identity) = identity {

@@ -1,4 +1,4 @@
--- Times are microseconds since 1970 in UTC; `modified` is in whole seconds. JSON is never queried inside.
+-- Times are microseconds since 1970 in UTC; `modified` is in whole seconds. JSON is text and never queried inside.
 
 CREATE TABLE workspaces (
     id TEXT NOT NULL PRIMARY KEY,
@@ -31,7 +31,7 @@ CREATE TABLE pass_types (
 CREATE TABLE templates (
     workspace_id TEXT NOT NULL REFERENCES workspaces (id),
     id TEXT NOT NULL,
-    draft JSONB NOT NULL,
+    draft TEXT NOT NULL,
     version BIGINT,
     position BIGINT NOT NULL,
     modified BIGINT NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE template_versions (
     workspace_id TEXT NOT NULL,
     template_id TEXT NOT NULL,
     version BIGINT NOT NULL,
-    document JSONB NOT NULL,
+    document TEXT NOT NULL,
     published_at BIGINT NOT NULL,
     PRIMARY KEY (workspace_id, template_id, version),
     FOREIGN KEY (workspace_id, template_id) REFERENCES templates (workspace_id, id)
@@ -92,7 +92,7 @@ CREATE TABLE cards (
     pass_type_id TEXT NOT NULL REFERENCES pass_types (id),
     template_id TEXT NOT NULL,
     locale TEXT,
-    attributes JSONB NOT NULL,
+    attributes TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('active', 'voided', 'expired')),
     expires_at BIGINT,
     expired_at BIGINT,

@@ -1,4 +1,4 @@
--- Times are microseconds since 1970 in UTC; `modified` is in whole seconds. JSON is never queried inside.
+-- Times are microseconds since 1970 in UTC; `modified` is in whole seconds. JSON is text and never queried inside.
 
 CREATE TABLE workspaces (
     id TEXT NOT NULL PRIMARY KEY,

@@ -187,12 +187,7 @@ async fn take_place(tx: &mut Tx, card: &mut Card, now: Timestamp) -> Result<(), 
 ///
 /// # Errors
 /// When values break a rule.
-pub async fn issue(
-    app: &App,
-    tx: &mut Tx,
-    desk: &Desk,
-    mut card: Card,
-) -> Result<Option<Issued>, ActionError> {
+pub async fn issue(app: &App, tx: &mut Tx, desk: &Desk, mut card: Card) -> Result<Option<Issued>, ActionError> {
     desk.check(app, &card)?;
     let token = desk.secret.page_token(&card.serial, card.page_generation);
     let hash = crate::outside::secrets::fingerprint(token.as_str());

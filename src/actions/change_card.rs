@@ -26,7 +26,8 @@ pub async fn change_card(
     let patch = CardPatch::read(body, &mut problems);
     // Which template checks the values is read before the transaction, which makes ready nothing slow; should the
     // card move to another template meanwhile, it is looked up anew.
-    let mut seen = cards::find(&mut app.store.read().await?, workspace, id).await?.ok_or(ActionError::NotFound("card"))?;
+    let mut seen =
+        cards::find(&mut app.store.read().await?, workspace, id).await?.ok_or(ActionError::NotFound("card"))?;
     let Some(patch) = patch else {
         return Err(ActionError::Invalid(problems));
     };

@@ -55,7 +55,9 @@ pub fn check_draft(
             Err(problems) => problems
                 .into_vec()
                 .into_iter()
-                .map(|p| Issue::error("attribute-default-missing", "/attributes", format!("{} {}", p.pointer, p.detail)))
+                .map(|p| {
+                    Issue::error("attribute-default-missing", "/attributes", format!("{} {}", p.pointer, p.detail))
+                })
                 .collect(),
         };
         for issue in found {

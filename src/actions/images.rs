@@ -38,7 +38,9 @@ impl ImagePlace {
         if tier.chars().count() > 64 || tier.chars().any(char::is_control) {
             problems.add("/tier", "is not a tier: expected at most 64 printable characters");
         }
-        problems.or(Some(Self { role: role.to_owned(), locale: locale.unwrap_or_default(), tier: tier.to_owned() })).map_err(Into::into)
+        problems
+            .or(Some(Self { role: role.to_owned(), locale: locale.unwrap_or_default(), tier: tier.to_owned() }))
+            .map_err(Into::into)
     }
 
     fn key(&self) -> ImageKey<'_> {

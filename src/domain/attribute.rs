@@ -154,7 +154,10 @@ impl AttributeType {
             Self::Email => {
                 let text = node.filled(problems, 254, Lines::One)?;
                 let fine = text.split_once('@').is_some_and(|(local, host)| {
-                    !local.is_empty() && host.contains('.') && !host.contains('@') && !text.contains(char::is_whitespace)
+                    !local.is_empty()
+                        && host.contains('.')
+                        && !host.contains('@')
+                        && !text.contains(char::is_whitespace)
                 });
                 if !fine {
                     problems.add(&node.pointer, "is not an e-mail address");
@@ -357,7 +360,8 @@ mod tests {
     #[test]
     fn a_declaration_is_checked_as_a_whole() {
         assert_eq!(
-            read(json!({"name": "Points", "type": "integer", "default": "x", "choices": ["a"], "colour": 1})).unwrap_err(),
+            read(json!({"name": "Points", "type": "integer", "default": "x", "choices": ["a"], "colour": 1}))
+                .unwrap_err(),
             ["/name", "/choices", "/colour", "/default"]
         );
         assert_eq!(read(json!({"name": "m", "type": "money"})).unwrap_err(), ["/type"]);

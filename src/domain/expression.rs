@@ -25,9 +25,12 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_fuel(Some(10_000));
-    env.add_filter("default", |value: Dynamic, other: Dynamic| {
-        if value.is_undefined() || value.is_none() { other } else { value }
-    });
+    env.add_filter(
+        "default",
+        |value: Dynamic, other: Dynamic| {
+            if value.is_undefined() || value.is_none() { other } else { value }
+        },
+    );
     env.add_filter("upper", |text: String| text.to_uppercase());
     env.add_filter("lower", |text: String| text.to_lowercase());
     env.add_filter("capitalize", |text: String| {
@@ -127,7 +130,10 @@ impl Text {
             return Err(format!("has an expression of {} bytes; expected at most {MAX_EXPRESSION}", inner.len()));
         }
         let unknown = |name: &str| {
-            format!("uses {name} in {{{{ {quoted} }}}}, which is neither an attribute of the template nor one of {}", BUILT_IN.join(", "))
+            format!(
+                "uses {name} in {{{{ {quoted} }}}}, which is neither an attribute of the template nor one of {}",
+                BUILT_IN.join(", ")
+            )
         };
         if inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
             && inner.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -140,7 +146,10 @@ impl Text {
             };
         }
         let expression = ENVIRONMENT.compile_expression_owned(inner.to_owned()).map_err(|e| {
-            format!("has the expression {{{{ {quoted} }}}}, which can't be understood: {}", e.detail().unwrap_or("syntax error"))
+            format!(
+                "has the expression {{{{ {quoted} }}}}, which can't be understood: {}",
+                e.detail().unwrap_or("syntax error")
+            )
         })?;
         let mut names: Vec<String> = expression.undeclared_variables(true).into_iter().collect();
         names.sort();
@@ -154,7 +163,12 @@ impl Text {
         // Filters are looked up when an expression runs; a trial run finds a misspelt one before a card does.
         let trial = expression.eval(Dynamic::from(BTreeMap::<String, Dynamic>::new()));
         if let Err(e) = trial
-            && matches!(e.kind(), minijinja::ErrorKind::UnknownFilter | minijinja::ErrorKind::UnknownTest | minijinja::ErrorKind::UnknownFunction)
+            && matches!(
+                e.kind(),
+                minijinja::ErrorKind::UnknownFilter
+                    | minijinja::ErrorKind::UnknownTest
+                    | minijinja::ErrorKind::UnknownFunction
+            )
         {
             return Err(format!("has the expression {{{{ {quoted} }}}}: {}", e.detail().unwrap_or("unknown filter")));
         }
@@ -264,7 +278,8 @@ impl Compiled {
             Ok(value) => match value.kind() {
                 minijinja::value::ValueKind::Bool => Ok(if value.is_true() { "✓" } else { "–" }.to_owned()),
                 minijinja::value::ValueKind::Number => {
-                    let number = f64::try_from(value.clone()).map_or_else(|_| value.to_string(), |n| tidy(n).to_string());
+                    let number =
+                        f64::try_from(value.clone()).map_or_else(|_| value.to_string(), |n| tidy(n).to_string());
                     Ok(number)
                 }
                 minijinja::value::ValueKind::String => Ok(value.to_string()),
@@ -354,8 +369,18 @@ mod tests {
 
     #[test]
     fn what_can_not_be_understood_is_refused_when_it_is_written() {
-        for bad in ["{{ points", "{{ }}", "{{ pionts }}", "{{ points | shout }}", "{{ 'x' * 900000000 }}", "{{ [1] * 9 }}",
-            "{{ range(9) }}", "{{ points + }}", "{{ card.secret }}", "{{ x.y }}"] {
+        for bad in [
+            "{{ points",
+            "{{ }}",
+            "{{ pionts }}",
+            "{{ points | shout }}",
+            "{{ 'x' * 900000000 }}",
+            "{{ [1] * 9 }}",
+            "{{ range(9) }}",
+            "{{ points + }}",
+            "{{ card.secret }}",
+            "{{ x.y }}",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?} was taken");
         }
         assert!(evaluate("{{ name * 900000000 }}").is_err());

@@ -129,7 +129,8 @@ impl<'v> Node<'v> {
             return None;
         }
         if let Some(c) = forbidden_character(text, lines) {
-            problems.add(&self.pointer, format!("contains the character U+{:04X}, which no text may hold", u32::from(c)));
+            problems
+                .add(&self.pointer, format!("contains the character U+{:04X}, which no text may hold", u32::from(c)));
             return None;
         }
         Some(text)
@@ -165,7 +166,9 @@ impl<'v> Node<'v> {
     pub fn integer(&self, problems: &mut Problems) -> Option<i64> {
         const EDGE: i64 = 1 << 53;
         let whole = match self.value {
-            Value::Number(n) => n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9.1e15).map(|f| f as i64)),
+            Value::Number(n) => {
+                n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9.1e15).map(|f| f as i64))
+            }
             _ => return self.wrong(problems, "a whole number"),
         };
         match whole {

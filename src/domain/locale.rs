@@ -13,9 +13,8 @@ impl Language {
     /// A sentence with an example.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('-').collect();
-        let word = |part: &str, min, max| {
-            (min..=max).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
-        };
+        let word =
+            |part: &str, min, max| (min..=max).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
         let first = parts.first().copied().unwrap_or_default();
         let fine = text.len() <= 35
             && word(first, 2, 3)
@@ -68,7 +67,8 @@ pub fn negotiate(header: &str, offered: &[Language]) -> Option<usize> {
         .filter_map(|item| {
             let mut parts = item.split(';');
             let language = Language::parse(parts.next()?.trim()).ok()?;
-            let weight = parts.find_map(|p| p.trim().strip_prefix("q=")).map_or(Some(1.0), |q| q.trim().parse().ok())?;
+            let weight =
+                parts.find_map(|p| p.trim().strip_prefix("q=")).map_or(Some(1.0), |q| q.trim().parse().ok())?;
             (weight > 0.0).then_some((weight, language))
         })
         .collect();

@@ -307,10 +307,13 @@ impl<'t> Renderer<'_, 't> {
     fn note(&mut self, error: &EvaluationError, place: &str) {
         match error {
             EvaluationError::Missing(name) => {
-                let pointer = AttributeName::parse(name).map_or_else(|_| "/attributes".to_owned(), |n| value_pointer(&n));
+                let pointer =
+                    AttributeName::parse(name).map_or_else(|_| "/attributes".to_owned(), |n| value_pointer(&n));
                 self.problems.add(pointer, format!("has no value, but {place} needs one"));
             }
-            EvaluationError::Failed(why) => self.problems.add("/attributes", format!("{place} can't be computed: {why}")),
+            EvaluationError::Failed(why) => {
+                self.problems.add("/attributes", format!("{place} can't be computed: {why}"))
+            }
         }
     }
 

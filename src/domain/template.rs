@@ -443,8 +443,7 @@ impl Reader {
         let key = o.required("key", problems).and_then(|n| n.parsed(problems, FieldKey::parse));
         let place = key.as_ref().map_or_else(|| "?".to_owned(), |k| format!("fields.{k}"));
         let (max, lines) = if group == Group::Back { (4096, Lines::Many) } else { (512, Lines::One) };
-        let label =
-            o.get("label").and_then(|n| self.phrase(&format!("{place}.label"), &n, 128, Lines::One, problems));
+        let label = o.get("label").and_then(|n| self.phrase(&format!("{place}.label"), &n, 128, Lines::One, problems));
         let value = o
             .required("value", problems)
             .and_then(|n| self.phrase(&format!("{place}.value"), &n, max, lines, problems));
@@ -505,9 +504,8 @@ impl Reader {
         let latitude = o.required("latitude", problems).and_then(|n| n.number(problems, -90.0, 90.0));
         let longitude = o.required("longitude", problems).and_then(|n| n.number(problems, -180.0, 180.0));
         let altitude = o.get("altitude").and_then(|n| n.number(problems, -1000.0, 100_000.0));
-        let text = o
-            .get("text")
-            .and_then(|n| self.phrase(&format!("locations.{i}.text"), &n, 256, Lines::One, problems));
+        let text =
+            o.get("text").and_then(|n| self.phrase(&format!("locations.{i}.text"), &n, 256, Lines::One, problems));
         o.finish(problems);
         Some(Location { latitude: latitude?, longitude: longitude?, altitude, text })
     }
@@ -560,7 +558,8 @@ impl Reader {
 fn read_colours(node: &Node<'_>, problems: &mut Problems) -> Option<Colours> {
     let mut o = node.object(problems)?;
     let mut colour = |name| o.get(name).and_then(|n| n.parsed(problems, Colour::parse));
-    let colours = Colours { background: colour("background"), foreground: colour("foreground"), label: colour("label") };
+    let colours =
+        Colours { background: colour("background"), foreground: colour("foreground"), label: colour("label") };
     o.finish(problems);
     Some(colours)
 }
@@ -637,8 +636,14 @@ mod tests {
         wrong["colour"] = json!(1);
         assert_eq!(
             pointers(&wrong),
-            ["/strings/ru", "/colors/background", "/fields/header/0/value", "/tiers/looks/platinum",
-             "/apple/pass/serialNumber", "/colour"]
+            [
+                "/strings/ru",
+                "/colors/background",
+                "/fields/header/0/value",
+                "/tiers/looks/platinum",
+                "/apple/pass/serialNumber",
+                "/colour"
+            ]
         );
         assert_eq!(pointers(&json!({})), ["/name", "/organization", "/fields", "/apple"]);
         assert_eq!(pointers(&json!([])), [""]);

@@ -44,7 +44,8 @@ impl<S: NeedsScope> FromRequest for Key<S> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let app = request.app_data::<Shared>().cloned();
-        let key = authorization(request).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key);
+        let key =
+            authorization(request).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key);
         Box::pin(async move {
             let app = app.ok_or_else(|| Problem::new(&FAULT, "the service is not set up"))?;
             let unknown = || Problem::new(&UNAUTHENTICATED, "the request has no valid API key");

@@ -73,4 +73,3 @@ pub async fn not_found(_: web::Data<crate::app::App>) -> Result<HttpResponse, Pr
 pub async fn method_not_allowed() -> Result<HttpResponse, Problem> {
     Err(Problem::new(&problem::METHOD_NOT_ALLOWED, "the address doesn't know this method"))
 }
-

@@ -35,7 +35,8 @@ pub async fn observe(
     }
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
-    let cause = response.response().error().and_then(|error| error.as_error::<Problem>()?.cause().map(ToOwned::to_owned));
+    let cause =
+        response.response().error().and_then(|error| error.as_error::<Problem>()?.cause().map(ToOwned::to_owned));
     if status >= 500 {
         let cause = cause.unwrap_or_else(|| "no cause was given".to_owned());
         tracing::error!(request = id, method, route, status, cause, "a request failed");

@@ -109,14 +109,20 @@ impl From<ActionError> for Problem {
         match error {
             ActionError::Invalid(problems) => Self::invalid(problems),
             ActionError::NotFound(what) => Self::new(&NOT_FOUND, format!("there is no such {what}")),
-            ActionError::NotPublished => Self::new(&NOT_PUBLISHED, "the template was never published, so it can't have cards"),
+            ActionError::NotPublished => {
+                Self::new(&NOT_PUBLISHED, "the template was never published, so it can't have cards")
+            }
             ActionError::IssuerMissing => {
                 Self::new(&ISSUER_MISSING, "the workspace has no certificate to sign passes with")
             }
             ActionError::Unpublishable(issues) => Self::unpublishable(issues),
             ActionError::WrongRevision { found: 0 } => Self::new(&WRONG_REVISION, "there is no such card yet"),
-            ActionError::WrongRevision { found } => Self::new(&WRONG_REVISION, format!("the card is at revision {found}")),
-            ActionError::Stale { stored } => Self::new(&STALE, format!("a change with sequence {stored} was stored already")),
+            ActionError::WrongRevision { found } => {
+                Self::new(&WRONG_REVISION, format!("the card is at revision {found}"))
+            }
+            ActionError::Stale { stored } => {
+                Self::new(&STALE, format!("a change with sequence {stored} was stored already"))
+            }
             ActionError::ShuttingDown => Self::unavailable("shutting down".to_owned()),
             ActionError::Store(StoreError::Unavailable(cause)) => Self::unavailable(cause.to_string()),
             ActionError::Store(StoreError::Conflict(cause)) => Self::unavailable(format!("conflict: {cause}")),

@@ -62,9 +62,7 @@ fn phones(config: &mut ServiceConfig, base: &str) {
                 .route(post().to(apple_v1::register::register))
                 .route(delete().to(apple_v1::unregister::unregister)),
         )
-        .service(
-            at(&path("/devices/{device}/registrations/{pass_type}")).route(get().to(apple_v1::changed::changed)),
-        )
+        .service(at(&path("/devices/{device}/registrations/{pass_type}")).route(get().to(apple_v1::changed::changed)))
         .service(
             at(&path("/passes/{pass_type}/{serial}"))
                 .route(get().to(apple_v1::latest::latest))
@@ -77,9 +75,7 @@ fn customers(config: &mut ServiceConfig) {
     use public::{card_page, download};
     config
         .service(
-            at("/c/{token}/card.pkpass")
-                .route(get().to(download::card_pkpass))
-                .route(head().to(download::card_pkpass)),
+            at("/c/{token}/card.pkpass").route(get().to(download::card_pkpass)).route(head().to(download::card_pkpass)),
         )
         .service(at("/c/{token}/card.css").route(get().to(card_page::style_sheet)))
         .service(at("/c/{token}/{role}.png").route(get().to(card_page::picture)))

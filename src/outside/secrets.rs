@@ -50,7 +50,8 @@ impl MasterKey {
     /// Reads 64 hexadecimal digits or the base64 of 32 bytes.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        let bytes = hex::decode(text).or_else(|_| STANDARD.decode(text)).or_else(|_| URL_SAFE_NO_PAD.decode(text)).ok()?;
+        let bytes =
+            hex::decode(text).or_else(|_| STANDARD.decode(text)).or_else(|_| URL_SAFE_NO_PAD.decode(text)).ok()?;
         Some(Self::new(bytes.try_into().ok()?))
     }
 
@@ -66,7 +67,8 @@ impl MasterKey {
     pub fn seal(&self, random: &dyn Random, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
         let nonce = random::bytes::<NONCE>(random)?;
         let mut tag = [0; TAG];
-        let sealed = encrypt_aead(Cipher::aes_256_gcm(), &self.key, Some(&nonce), purpose.as_bytes(), secret, &mut tag)?;
+        let sealed =
+            encrypt_aead(Cipher::aes_256_gcm(), &self.key, Some(&nonce), purpose.as_bytes(), secret, &mut tag)?;
         Ok([&[VERSION], &self.id[..], &nonce, &tag, &sealed].concat())
     }
 

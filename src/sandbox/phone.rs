@@ -130,8 +130,7 @@ impl Phone {
     /// When the pass can't be had or is refused, or registering fails.
     pub async fn add(&mut self, address: &str, now: Timestamp) -> Result<String, PhoneError> {
         let address = address.trim_end_matches('/');
-        let address =
-            if address.ends_with(".pkpass") { address.to_owned() } else { format!("{address}/card.pkpass") };
+        let address = if address.ends_with(".pkpass") { address.to_owned() } else { format!("{address}/card.pkpass") };
         let response = self.http.get(&address).send().await?;
         let (serial, pass) = self.read_pass(response, now).await?;
         self.passes.insert(serial.clone(), pass);
@@ -240,7 +239,11 @@ impl Phone {
             StatusCode::NO_CONTENT => return Ok(Vec::new()),
             StatusCode::OK => {}
             status => {
-                self.complain(&base, format!("Get serial #s task encountered error: Unexpected response code {}", status.as_u16())).await;
+                self.complain(
+                    &base,
+                    format!("Get serial #s task encountered error: Unexpected response code {}", status.as_u16()),
+                )
+                .await;
                 return Err(PhoneError::Status { what: "the list of changed passes", status: status.as_u16() });
             }
         }

@@ -1,9 +1,8 @@
 //! Cards, and the newest face of each that a phone fetched.
 
 use serde_json::{Map, Value};
-use sqlx::types::Json;
 
-use super::types::one_row;
+use super::types::{Json, one_row};
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::card::{Card, Content, Publication, State};
 use crate::domain::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};

@@ -15,7 +15,14 @@ statements! {
     PUT = "INSERT INTO devices (workspace_id, pass_type_id, id, push_token, kind, registered_at, marks, attempts, pushed, asked)
         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, 0)
         ON CONFLICT (workspace_id, pass_type_id, id) DO UPDATE SET push_token = excluded.push_token, kind = excluded.kind,
-            registered_at = excluded.registered_at, dead_since = NULL, problem = NULL, attempts = 0";
+            registered_at = excluded.registered_at, dead_since = NULL, problem = NULL, attempts = 0,
+            due_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NULL THEN devices.due_at
+                ELSE excluded.registered_at END,
+            scheduled_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NULL
+                THEN devices.scheduled_at ELSE excluded.registered_at END,
+            lease = CASE WHEN devices.push_token = excluded.push_token THEN devices.lease END,
+            leased_at = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_at END,
+            leased_until = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_until END";
     REGISTER = "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, pass_type_id, device_id, card_id) DO NOTHING";
     IS_REGISTERED = "SELECT COUNT(*) FROM registrations
@@ -65,8 +72,8 @@ statements! {
     };
     NEXT_DUE = "SELECT MIN(due_at) FROM devices WHERE due_at IS NOT NULL AND lease IS NULL";
     PUSHED = "UPDATE devices SET pushed = $5, pushed_at = $6, attempts = 0, problem = NULL, lease = NULL, leased_at = NULL,
-            leased_until = NULL, scheduled_at = CASE WHEN marks = $7 THEN NULL ELSE $6 END,
-            due_at = CASE WHEN marks = $7 THEN NULL ELSE $6 + $8 END
+            leased_until = NULL, scheduled_at = CASE WHEN marks = $7 THEN NULL ELSE CAST($6 AS BIGINT) END,
+            due_at = CASE WHEN marks = $7 THEN NULL ELSE CAST($6 AS BIGINT) + $8 END
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
     RETRY = "UPDATE devices SET attempts = $5, problem = $6, due_at = $7, scheduled_at = $8, lease = NULL, leased_at = NULL,
             leased_until = NULL
@@ -74,7 +81,8 @@ statements! {
     GONE = "UPDATE devices SET dead_since = $5, problem = $6, due_at = NULL, scheduled_at = NULL, lease = NULL, leased_at = NULL,
             leased_until = NULL
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4 AND registered_at = $7";
-    GIVE_UP = "UPDATE devices SET problem = $5, due_at = NULL, scheduled_at = NULL, lease = NULL, leased_at = NULL,
+    GIVE_UP = "UPDATE devices SET problem = $5, due_at = CASE WHEN marks = $6 THEN NULL ELSE CAST($7 AS BIGINT) END,
+            scheduled_at = CASE WHEN marks = $6 THEN NULL ELSE CAST($7 AS BIGINT) END, lease = NULL, leased_at = NULL,
             leased_until = NULL
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
     RELEASE = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease = $1";
@@ -108,7 +116,8 @@ pub struct DeviceKey {
     pub id: DeviceLibraryId,
 }
 
-/// Adds a device or replaces its push token; a dead one lives again.
+/// Adds a device or replaces its push token. A dead one lives again and is due at once, since it wasn't marked while it
+/// was dead. A new token ends the lease of a push under way: whatever comes of that push, the new token heard nothing.
 ///
 /// # Errors
 /// When the database fails.
@@ -238,9 +247,8 @@ pub async fn mark(
     now: Timestamp,
     window: Duration,
 ) -> Result<u64, StoreError> {
-    let held: i64 = on_db!(tx, HOLD_OF_CARDS, |sql, c| {
-        sqlx::query_scalar(sql).bind(workspace).bind(card).fetch_one(c).await?
-    });
+    let held: i64 =
+        on_db!(tx, HOLD_OF_CARDS, |sql, c| { sqlx::query_scalar(sql).bind(workspace).bind(card).fetch_one(c).await? });
     if held == 0 {
         return Ok(0);
     }
@@ -334,7 +342,7 @@ pub enum Outcome {
         /// Why.
         problem: String,
     },
-    /// Asking again won't help; the device stays and the next change tries anew.
+    /// Asking again won't help; the device stays and the next change (also one since the claim) tries anew.
     GaveUp {
         /// Why.
         problem: String,
@@ -359,14 +367,15 @@ pub async fn record(
         Outcome::GaveUp { .. } => GIVE_UP,
     };
     let changed = on_db!(tx, sql, |sql, c| {
-        let query = sqlx::query(sql).bind(&claimed.workspace_id).bind(&claimed.pass_type_id).bind(&claimed.id).bind(lease);
+        let query =
+            sqlx::query(sql).bind(&claimed.workspace_id).bind(&claimed.pass_type_id).bind(&claimed.id).bind(lease);
         let query = match outcome {
             Outcome::Pushed { position, window } => {
                 query.bind(*position).bind(now).bind(claimed.marks).bind(micros(*window))
             }
             Outcome::Retry { attempts, due_at, problem } => query.bind(*attempts).bind(problem).bind(*due_at).bind(now),
             Outcome::Gone { problem } => query.bind(now).bind(problem).bind(claimed.registered_at),
-            Outcome::GaveUp { problem } => query.bind(problem),
+            Outcome::GaveUp { problem } => query.bind(problem).bind(claimed.marks).bind(now),
         };
         query.execute(c).await?.rows_affected()
     });

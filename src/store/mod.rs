@@ -14,7 +14,7 @@ pub mod devices;
 mod error;
 pub mod refreshes;
 pub mod templates;
-mod types;
+pub mod types;
 pub mod workspaces;
 
 use std::path::Path;
@@ -93,7 +93,10 @@ pub struct Store {
 #[derive(Debug, Clone)]
 enum Pools {
     /// SQLite has one writer; readers don't wait for it.
-    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    Sqlite {
+        readers: SqlitePool,
+        writer: SqlitePool,
+    },
     Postgres(PgPool),
 }
 

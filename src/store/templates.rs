@@ -1,9 +1,8 @@
 //! Templates: drafts, published versions, pictures and the ready files of passes.
 
 use serde_json::Value;
-use sqlx::types::Json;
 
-use super::types::one_row;
+use super::types::{Json, one_row};
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::card::Publication;
 use crate::domain::ids::{TemplateId, WorkspaceId};
@@ -169,12 +168,7 @@ pub async fn document(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn put_blob(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    digest: &[u8],
-    content: &[u8],
-) -> Result<(), StoreError> {
+pub async fn put_blob(tx: &mut Tx, workspace: &WorkspaceId, digest: &[u8], content: &[u8]) -> Result<(), StoreError> {
     on_db!(tx, PUT_BLOB, |sql, c| {
         sqlx::query(sql).bind(workspace).bind(digest).bind(content).execute(c).await?;
         Ok(())

@@ -65,8 +65,42 @@ where
     }
 }
 
+/// A JSON document, kept as the text that it is: PostgreSQL's JSONB would forget the order of members, and with it
+/// a draft would not come back as it was put, nor would equal cards give equal bytes on both databases.
+#[derive(Debug, Clone)]
+pub struct Json<T>(pub T);
+
+impl<T, DB: sqlx::Database> sqlx::Type<DB> for Json<T>
+where
+    String: sqlx::Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        <String as sqlx::Type<DB>>::type_info()
+    }
+    fn compatible(ty: &DB::TypeInfo) -> bool {
+        <String as sqlx::Type<DB>>::compatible(ty)
+    }
+}
+
+impl<'q, T: serde::Serialize, DB: sqlx::Database> sqlx::Encode<'q, DB> for Json<T>
+where
+    String: sqlx::Encode<'q, DB>,
+{
+    fn encode_by_ref(&self, buf: &mut DB::ArgumentBuffer) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+        serde_json::to_string(&self.0)?.encode(buf)
+    }
+}
+
+impl<'r, T: serde::de::DeserializeOwned, DB: sqlx::Database> sqlx::Decode<'r, DB> for Json<T>
+where
+    String: sqlx::Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+        Ok(Self(serde_json::from_str(&<String as sqlx::Decode<'r, DB>>::decode(value)?)?))
+    }
+}
+
 /// Names of a single change for one row, else the row is gone.
 pub(super) fn one_row(changed: u64, table: &'static str) -> Result<(), StoreError> {
     if changed == 1 { Ok(()) } else { Err(StoreError::RowGone(table)) }
 }
-

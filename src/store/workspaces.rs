@@ -86,10 +86,7 @@ pub async fn claim_pass_type(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn pass_type_owner(
-    session: &mut impl Session,
-    id: &PassTypeId,
-) -> Result<Option<WorkspaceId>, StoreError> {
+pub async fn pass_type_owner(session: &mut impl Session, id: &PassTypeId) -> Result<Option<WorkspaceId>, StoreError> {
     on_db!(session, PASS_TYPE_OWNER, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
 }
 

@@ -51,7 +51,10 @@ fn the_starters_passes_verify_and_open_elsewhere() {
             for state in ["active", "voided", "expired"] {
                 let id = format!("M-{i}");
                 let card = service
-                    .put_card(&id, &json!({"template": template, "attributes": attributes, "state": state, "locale": "lv"}))
+                    .put_card(
+                        &id,
+                        &json!({"template": template, "attributes": attributes, "state": state, "locale": "lv"}),
+                    )
                     .await;
                 let pass = pass_of(&service, &id).await;
                 let read = read_independently(&pass);
@@ -100,11 +103,16 @@ fn values_keep_their_types_and_are_never_translated() {
         let pass: Value = serde_json::from_slice(&files["pass.json"]).unwrap();
         let field = |group: &str, i: usize| pass["storeCard"][group][i].clone();
         assert_eq!(field("headerFields", 0)["value"], 1200);
-        assert_eq!((&field("primaryFields", 0)["value"], &field("primaryFields", 0)["currencyCode"]), (&json!(12.5), &json!("EUR")));
+        assert_eq!(
+            (&field("primaryFields", 0)["value"], &field("primaryFields", 0)["currencyCode"]),
+            (&json!(12.5), &json!("EUR"))
+        );
         let until = field("auxiliaryFields", 1);
         assert_eq!(until["value"], "2026-12-31T00:00:00Z");
-        assert_eq!((&until["dateStyle"], &until["timeStyle"], &until["ignoresTimeZone"]),
-            (&json!("PKDateStyleMedium"), &json!("PKDateStyleNone"), &json!(true)));
+        assert_eq!(
+            (&until["dateStyle"], &until["timeStyle"], &until["ignoresTimeZone"]),
+            (&json!("PKDateStyleMedium"), &json!("PKDateStyleNone"), &json!(true))
+        );
         assert_eq!(pass["backgroundColor"], "rgb(138, 109, 29)", "the look of the tier");
         assert_eq!(pass["barcodes"][0]["message"], "M-1");
 
@@ -112,7 +120,8 @@ fn values_keep_their_types_and_are_never_translated() {
         assert_eq!(field("auxiliaryFields", 0)["value"], "Points");
         let key = field("headerFields", 0)["label"].as_str().unwrap().to_owned();
         assert_ne!(key, "Points");
-        let table = |language: &str| String::from_utf8(files[&format!("{language}.lproj/pass.strings")].clone()).unwrap();
+        let table =
+            |language: &str| String::from_utf8(files[&format!("{language}.lproj/pass.strings")].clone()).unwrap();
         for (language, text) in [("en", "Points"), ("lv", "Punkti"), ("ru", "Баллы")] {
             assert!(table(language).contains(&format!("\"{key}\" = \"{text}\";")), "{language}");
             assert!(!table(language).contains("\"Points\" ="), "no value is ever a key");
@@ -120,7 +129,10 @@ fn values_keep_their_types_and_are_never_translated() {
         // Words around a value are translated with the value in them.
         let hello = field("backFields", 1)["value"].as_str().unwrap().to_owned();
         assert!(table("lv").contains(&format!("\"{hello}\" = \"Sveiki, Points, ņemiet bulciņu\";")), "{}", table("lv"));
-        assert_eq!(field("backFields", 0)["attributedValue"], "<a href=\"https://kuzina.example\">https://kuzina.example</a>");
+        assert_eq!(
+            field("backFields", 0)["attributedValue"],
+            "<a href=\"https://kuzina.example\">https://kuzina.example</a>"
+        );
 
         // A member who calls himself like one of our keys is not translated either.
         service.patch_card("M-1", &json!({"attributes": {"name": key}})).await;
@@ -158,7 +170,8 @@ fn apple_pass_is_merged_with_expressions_and_can_not_touch_the_identity() {
         let pass: Value = serde_json::from_slice(&unzip(&pass_of(&service, "M-1").await)["pass.json"]).unwrap();
         assert_eq!(pass["userInfo"], json!({"points": 7, "who": "ANNA"}));
         assert_eq!((pass["sharingProhibited"].as_bool(), pass.get("logoText")), (Some(true), None));
-        document["apple"]["pass"] = json!({"serialNumber": "mine", "authenticationToken": "mine", "webServiceURL": "https://evil.example"});
+        document["apple"]["pass"] =
+            json!({"serialNumber": "mine", "authenticationToken": "mine", "webServiceURL": "https://evil.example"});
         let answer = service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
         assert_eq!((answer.status, answer.pointers().len()), (422, 3));
         service.stop().await;

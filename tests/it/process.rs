@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use passloom::sandbox::phone::{Phone, PhoneOptions};
 use passloom::outside::clock::{Clock, SystemClock};
 use passloom::outside::random::SystemRandom;
+use passloom::sandbox::phone::{Phone, PhoneOptions};
 use serde_json::{Value, json};
 
 use crate::support::{Database, TestDatabase, run};
@@ -89,10 +89,15 @@ fn in_an_empty_directory_the_main_job_works_and_ends_in_order() {
         .unwrap();
     let mut lines = BufReader::new(phone_command.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().as_deref(), Some("Added to the wallet."));
-    let mut seen = |text: &str| lines.find(|line| line.contains(text)).unwrap_or_else(|| panic!("the phone never showed {text}"));
+    let mut seen =
+        |text: &str| lines.find(|line| line.contains(text)).unwrap_or_else(|| panic!("the phone never showed {text}"));
     seen("120");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let patched = runtime.block_on(program.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &json!({"attributes": {"points": 150}})));
+    let patched = runtime.block_on(program.api(
+        reqwest::Method::PATCH,
+        "/api/v1/cards/demo",
+        &json!({"attributes": {"points": 150}}),
+    ));
     assert_eq!(patched.unwrap()["revision"], 2);
     seen("You now have 150 points");
     seen("150");
@@ -138,7 +143,10 @@ fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'static 
         assert!(answer.is_err() || stored == 777, "what was answered is stored");
         if stored == 777 {
             // A change more, so that there is a push to wait for whatever the dead node had done already.
-            program.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &json!({"attributes": {"points": 778}})).await.unwrap();
+            program
+                .api(reqwest::Method::PATCH, "/api/v1/cards/demo", &json!({"attributes": {"points": 778}}))
+                .await
+                .unwrap();
             for (phone, serial) in &mut phones {
                 let mut line = phone.listen(serial).await.unwrap();
                 while phone.field(serial, "points").unwrap() != "778" {
@@ -184,7 +192,11 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
         ("PASSLOOM_PUBLIC_URL", "https://cards.example.com", "PASSLOOM_PUBLIC_URL: found the public address"),
         ("PASSLOOM_MASTER_KEY", "hunter2", "PASSLOOM_MASTER_KEY: found a secret of 7 characters"),
         ("PASSLOOM_APPLE_CERTIFICATE", "nowhere.pem", "PASSLOOM_APPLE_CERTIFICATE: nowhere.pem can't be read"),
-        ("PASSLOOM_DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/x", "PASSLOOM_DATABASE_URL: the database can't be opened"),
+        (
+            "PASSLOOM_DATABASE_URL",
+            "postgres://nobody:hunter2@127.0.0.1:1/x",
+            "PASSLOOM_DATABASE_URL: the database can't be opened",
+        ),
     ] {
         let mut child = command(directory.path(), free_port())
             .env("PASSLOOM_MASTER_KEY", "5e".repeat(32))
@@ -243,8 +255,19 @@ fn logs_hold_no_key_token_address_or_name() {
     assert!(log.lines().count() > 20, "trace is on");
     let page = demo.rsplit('/').next().unwrap().to_owned();
     let master = std::fs::read_to_string(directory.path().join("data/master.key")).unwrap();
-    for (what, secret) in [("API key", key), ("card address", page), ("push token", push_token), ("authentication token", auth_token), ("name", "Zvirbule".to_owned()), ("master key", master)] {
+    for (what, secret) in [
+        ("API key", key),
+        ("card address", page),
+        ("push token", push_token),
+        ("authentication token", auth_token),
+        ("name", "Zvirbule".to_owned()),
+        ("master key", master),
+    ] {
         let line = log.lines().find(|line| line.contains(&secret));
-        assert!(line.is_none(), "the log holds a {what}: {}", line.unwrap_or_default().chars().take(400).collect::<String>());
+        assert!(
+            line.is_none(),
+            "the log holds a {what}: {}",
+            line.unwrap_or_default().chars().take(400).collect::<String>()
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! `GET` and `HEAD /v1/passes/{pass type}/{serial}`
 
-use actix_web::http::header::{IF_MODIFIED_SINCE, LAST_MODIFIED};
 use actix_web::http::Method;
+use actix_web::http::header::{IF_MODIFIED_SINCE, LAST_MODIFIED};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{Failure, pass_token, unauthorized};

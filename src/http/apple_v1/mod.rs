@@ -58,9 +58,5 @@ fn pass_token(request: &HttpRequest) -> Option<(String, String)> {
 
 /// Device, pass type and serial number of a registration's path; `None` when one can't be any of ours.
 fn registration(path: &(String, String, String)) -> Option<(DeviceLibraryId, PassTypeId, SerialNumber)> {
-    Some((
-        DeviceLibraryId::parse(&path.0).ok()?,
-        PassTypeId::parse(&path.1).ok()?,
-        SerialNumber::parse(&path.2).ok()?,
-    ))
+    Some((DeviceLibraryId::parse(&path.0).ok()?, PassTypeId::parse(&path.1).ok()?, SerialNumber::parse(&path.2).ok()?))
 }

@@ -84,7 +84,11 @@ pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, 
 ///
 /// # Errors
 /// When the database fails or the page can't be drawn.
-pub async fn page(app: web::Data<App>, token: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn page(
+    app: web::Data<App>,
+    token: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let Some(issued) = card_of(&app, &token).await? else {
         return message(Message::NotFound, &request);
     };

@@ -36,7 +36,11 @@ pub fn pkpass(pass: &SignedPass, modified: Timestamp) -> HttpResponse {
 ///
 /// # Errors
 /// When the database or signing fails.
-pub async fn card_pkpass(app: web::Data<App>, token: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn card_pkpass(
+    app: web::Data<App>,
+    token: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let Some(issued) = card_of(&app, &token).await? else {
         return message(Message::NotFound, &request);
     };

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn an_independent_reader_finds_every_file() {
-        let shared = SharedFiles::new([("icon.png", b"png".as_slice()), ("lv.lproj/pass.strings", b"")]).expect("small");
+        let shared =
+            SharedFiles::new([("icon.png", b"png".as_slice()), ("lv.lproj/pass.strings", b"")]).expect("small");
         let own: [(&str, &[u8]); 2] = [("pass.json", b"{}"), ("signature", b"\x30\x00")];
         let archive = shared.with(&own).expect("small");
         let files = unzip(archive.to_vec());

@@ -86,9 +86,8 @@ impl SigningIdentity {
         if !issuer_matches || !certificate.verify(&*intermediate.public_key()?)? {
             return Err(IdentityError::WrongIntermediate(issuer(certificate)));
         }
-        let pass_type = subject(certificate, UID)
-            .and_then(|uid| PassTypeId::parse(&uid).ok())
-            .ok_or(IdentityError::NoPassType)?;
+        let pass_type =
+            subject(certificate, UID).and_then(|uid| PassTypeId::parse(&uid).ok()).ok_or(IdentityError::NoPassType)?;
         let team = certificate
             .subject_name()
             .entries_by_nid(Nid::ORGANIZATIONALUNITNAME)
@@ -120,7 +119,9 @@ impl SigningIdentity {
     ) -> Result<Self, IdentityError> {
         let password = password.unwrap_or_default();
         let (leaf, key, mut candidates) = match key {
-            Some(key) => (read_certificate(certificate).ok_or(IdentityError::Certificate)?, read_key(key, password)?, vec![]),
+            Some(key) => {
+                (read_certificate(certificate).ok_or(IdentityError::Certificate)?, read_key(key, password)?, vec![])
+            }
             None => {
                 let p12 = openssl::pkcs12::Pkcs12::from_der(certificate).map_err(|_| IdentityError::Certificate)?;
                 let parsed = p12.parse2(password).map_err(|_| IdentityError::Pkcs12)?;
@@ -152,11 +153,8 @@ fn read_key(bytes: &[u8], password: &str) -> Result<PKey<Private>, IdentityError
 }
 
 fn issuer(certificate: &X509Ref) -> String {
-    let parts: Vec<String> = certificate
-        .issuer_name()
-        .entries()
-        .filter_map(|entry| entry.data().to_string().ok())
-        .collect();
+    let parts: Vec<String> =
+        certificate.issuer_name().entries().filter_map(|entry| entry.data().to_string().ok()).collect();
     parts.join(", ")
 }
 

@@ -28,8 +28,18 @@ pub enum Fit {
 
 /// The roles that a template may have pictures for: Apple's, and those that other wallets show.
 pub const ROLES: [&str; 12] = [
-    "icon", "logo", "strip", "thumbnail", "background", "footer", "primaryLogo", "secondaryLogo", "artwork",
-    "programLogo", "heroImage", "wideLogo",
+    "icon",
+    "logo",
+    "strip",
+    "thumbnail",
+    "background",
+    "footer",
+    "primaryLogo",
+    "secondaryLogo",
+    "artwork",
+    "programLogo",
+    "heroImage",
+    "wideLogo",
 ];
 
 /// How a role's picture is packed into a pass of that style; `None` when Apple's passes don't hold it.

@@ -6,10 +6,10 @@
 use serde_json::{Map, Value, json};
 
 use super::strings::{PREFIX, write_entry};
+use crate::domain::card::State;
 use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField};
 use crate::domain::template::{BarcodeFormat, Group, merge};
-use crate::domain::card::State;
 
 /// Who a pass is and how its phone asks for updates; never from a template.
 #[derive(Debug)]

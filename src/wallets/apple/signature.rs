@@ -52,13 +52,7 @@ impl PassSigner {
     /// When OpenSSL can't write a certificate.
     pub fn new(certificate: &X509, intermediate: &X509, key: PKey<Private>) -> Result<Self, ErrorStack> {
         let certificates = [certificate.to_der()?, intermediate.to_der()?].concat();
-        let head = [
-            VERSION_1,
-            &tlv(SET, SHA256),
-            &tlv(SEQUENCE, OID_DATA),
-            &tlv(CONTEXT_0, &certificates),
-        ]
-        .concat();
+        let head = [VERSION_1, &tlv(SET, SHA256), &tlv(SEQUENCE, OID_DATA), &tlv(CONTEXT_0, &certificates)].concat();
         let serial = certificate.serial_number().to_bn()?.to_vec();
         let sid = [certificate.issuer_name().to_der()?, unsigned_integer(&serial)].concat();
         let signer = [VERSION_1, &tlv(SEQUENCE, &sid), SHA256].concat();

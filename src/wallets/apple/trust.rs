@@ -27,8 +27,7 @@ const APPLE_INTERMEDIATES: [&[u8]; 7] = [
 ];
 
 /// Which roots are trusted, and the intermediates that are known without being shown.
-#[derive(Clone)]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Trust {
     roots: Vec<X509>,
     intermediates: Vec<X509>,

@@ -110,14 +110,24 @@ async fn a_phone_meets_exactly_the_statuses_that_apple_names(database: TestDatab
 async fn a_wrong_token_and_an_unknown_serial_are_answered_alike(database: TestDatabase) {
     let (service, card, holder) = shop(&database).await;
     let wrong = Holder { token: "x".repeat(43), ..Holder::of(&card, &json!({"authenticationToken": ""}), "d") };
-    let unknown = Holder { serial: "01a200ae-bc99-737f-a9aa-000000000000".to_owned(), ..Holder::of(&card, &json!({"authenticationToken": holder.token}), "d") };
+    let unknown = Holder {
+        serial: "01a200ae-bc99-737f-a9aa-000000000000".to_owned(),
+        ..Holder::of(&card, &json!({"authenticationToken": holder.token}), "d")
+    };
     let odd = Holder { serial: "..%2f..".to_owned(), device: "d".to_owned(), token: holder.token.clone() };
     for stranger in [&wrong, &unknown, &odd] {
         for answer in [
             stranger.register(&service).await,
             stranger.latest(&service, Method::GET, None).await,
             stranger.latest(&service, Method::HEAD, None).await,
-            service.send(Method::DELETE, &stranger.registration(), &[("authorization", &format!("ApplePass {}", stranger.token))], Vec::new()).await,
+            service
+                .send(
+                    Method::DELETE,
+                    &stranger.registration(),
+                    &[("authorization", &format!("ApplePass {}", stranger.token))],
+                    Vec::new(),
+                )
+                .await,
         ] {
             assert_eq!((answer.status, answer.body.len()), (401, 0));
         }
@@ -239,6 +249,9 @@ async fn the_download_has_the_headers_of_the_contract(database: TestDatabase) {
         assert_eq!(answer.body.len(), if method == Method::HEAD { 0 } else { length });
     }
     let api = format!("/api/v1/cards/M-1/apple");
-    assert_eq!(service.api(Method::GET, &api, &Value::Null).await.header("content-type"), "application/vnd.apple.pkpass");
+    assert_eq!(
+        service.api(Method::GET, &api, &Value::Null).await.header("content-type"),
+        "application/vnd.apple.pkpass"
+    );
     service.stop().await;
 }

@@ -33,15 +33,22 @@ async fn a_card_is_issued_replaced_read_and_patched(database: TestDatabase) {
     let put = service.api(Method::PUT, "/api/v1/cards/M-1001", &document).await;
     assert_eq!((put.status, put.header("etag")), (201, "\"1\""));
     let card = put.json();
-    assert_eq!(card["attributes"], json!({"points": 120, "balance": "12.50", "tier": "silver", "name": "Anna", "note": null, "expires_on": null}));
+    assert_eq!(
+        card["attributes"],
+        json!({"points": 120, "balance": "12.50", "tier": "silver", "name": "Anna", "note": null, "expires_on": null})
+    );
     assert_eq!((card["state"].as_str(), card["locale"].as_str()), (Some("active"), Some("lv")));
-    assert_eq!(card["wallets"], json!({"apple": {"devices": 0, "current": 0}, "google": {"saved": false, "current": false}}));
+    assert_eq!(
+        card["wallets"],
+        json!({"apple": {"devices": 0, "current": 0}, "google": {"saved": false, "current": false}})
+    );
     let page = card["urls"]["page"].as_str().unwrap();
     assert_eq!(card["urls"]["apple"], format!("{page}/card.pkpass"));
     assert!(!page.contains("M-1001"));
     assert_eq!(service.card("M-1001").await, card);
 
-    let patched = service.patch_card("M-1001", &json!({"attributes": {"points": 7, "name": null}, "locale": null})).await;
+    let patched =
+        service.patch_card("M-1001", &json!({"attributes": {"points": 7, "name": null}, "locale": null})).await;
     assert_eq!((patched["attributes"]["points"].as_i64(), &patched["attributes"]["name"]), (Some(7), &Value::Null));
     assert_eq!((patched["locale"].as_str(), patched["revision"].as_i64()), (Some("en"), Some(2)));
     assert_eq!(patched["attributes"]["balance"], "12.50", "what a patch leaves out stays");
@@ -66,13 +73,30 @@ async fn all_faults_of_a_card_are_named_at_once_and_nothing_is_stored(database: 
     pointers.sort();
     assert_eq!(
         pointers,
-        ["/attributes/a~1b~0c", "/attributes/balance", "/attributes/name", "/attributes/points", "/attributes/shoes",
-         "/attributes/tier", "/colour", "/expires_at", "/locale", "/sequence", "/state"]
+        [
+            "/attributes/a~1b~0c",
+            "/attributes/balance",
+            "/attributes/name",
+            "/attributes/points",
+            "/attributes/shoes",
+            "/attributes/tier",
+            "/colour",
+            "/expires_at",
+            "/locale",
+            "/sequence",
+            "/state"
+        ]
     );
     assert_eq!(service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await.status, 404);
 
     let card = service.put_card("M-1", &anna(1)).await;
-    for patch in [json!({"attributes": {"points": "x", "name": "B"}}), json!({"attributes": 7}), json!([]), json!({"template": "nowhere"}), json!({"points": 1})] {
+    for patch in [
+        json!({"attributes": {"points": "x", "name": "B"}}),
+        json!({"attributes": 7}),
+        json!([]),
+        json!({"template": "nowhere"}),
+        json!({"points": 1}),
+    ] {
         let answer = service.api(Method::PATCH, "/api/v1/cards/M-1", &patch).await;
         assert_eq!(answer.status, 422, "{patch}: {}", answer.json());
     }
@@ -114,14 +138,19 @@ async fn ids_and_path_tricks_are_refused(database: TestDatabase) {
 async fn keys_open_their_own_scopes_only(database: TestDatabase) {
     let service = shop(&database).await;
     for authorization in ["", "Bearer", "Bearer x", "Basic abc", "ApplePass x"] {
-        let answer = service.send(Method::GET, "/api/v1/cards/M-1", &[("authorization", authorization)], Vec::new()).await;
+        let answer =
+            service.send(Method::GET, "/api/v1/cards/M-1", &[("authorization", authorization)], Vec::new()).await;
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"), "{authorization:?}");
     }
     let reader = passloom::outside::secrets::fingerprint("reader");
     let mut tx = service.app.store.begin().await.unwrap();
     let key = passloom::store::api_keys::NewApiKey {
-        id: "k1", workspace: &passloom::actions::api_keys::default_workspace(), name: "reader", hash: &reader,
-        scopes: "cards:read", created_at: service.now(),
+        id: "k1",
+        workspace: &passloom::actions::api_keys::default_workspace(),
+        name: "reader",
+        hash: &reader,
+        scopes: "cards:read",
+        created_at: service.now(),
     };
     passloom::store::api_keys::insert(&mut tx, &key).await.unwrap();
     tx.commit().await.unwrap();
@@ -198,7 +227,10 @@ async fn states_and_ends_reach_the_pass(database: TestDatabase) {
     service.patch_card("M-1", &json!({"state": "expired"})).await;
     service.wake(&mut phone).await;
     let pass = &phone.passes()[&serial].pass;
-    assert_eq!((pass.get("voided"), pass["expirationDate"].as_str()), (None, Some(service.now().to_rfc3339_seconds().as_str())));
+    assert_eq!(
+        (pass.get("voided"), pass["expirationDate"].as_str()),
+        (None, Some(service.now().to_rfc3339_seconds().as_str()))
+    );
     service.patch_card("M-1", &json!({"state": "active", "expires_at": null})).await;
     service.wake(&mut phone).await;
     assert_eq!(phone.passes()[&serial].pass.get("expirationDate"), None);
@@ -224,14 +256,20 @@ async fn values_that_a_phone_would_refuse_are_named_at_their_attribute(database:
     let mut document = bakery();
     document["barcode"] = json!({"format": "code128", "value": "{{ note | default('M') }}"});
     service.publish("bakery", &document).await;
-    let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery", "attributes": {"note": "Ж".repeat(10)}})).await;
+    let answer = service
+        .api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery", "attributes": {"note": "Ж".repeat(10)}}))
+        .await;
     assert_eq!((answer.status, answer.pointers()), (422, vec!["/attributes/note".to_owned()]), "{}", answer.json());
     assert_eq!(service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await.status, 404);
 
     document["barcode"]["value"] = json!("{{ note }}");
     service.publish("bakery", &document).await;
     let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery"})).await;
-    assert_eq!((answer.status, answer.pointers()), (422, vec!["/attributes/note".to_owned()]), "a barcode needs its value");
+    assert_eq!(
+        (answer.status, answer.pointers()),
+        (422, vec!["/attributes/note".to_owned()]),
+        "a barcode needs its value"
+    );
     service.stop().await;
 }
 
@@ -246,6 +284,7 @@ async fn a_failure_inside_answers_without_its_cause(database: TestDatabase) {
     assert_eq!(answer.header("x-request-id").len(), 36);
     assert_eq!(service.send(Method::GET, "/healthz", &[], Vec::new()).await.status, 200);
     assert_eq!(service.send(Method::GET, "/readyz", &[], Vec::new()).await.status, 503);
-    let phone = service.send(Method::GET, "/apple/v1/devices/d/registrations/pass.dev.passloom.sandbox", &[], Vec::new()).await;
+    let phone =
+        service.send(Method::GET, "/apple/v1/devices/d/registrations/pass.dev.passloom.sandbox", &[], Vec::new()).await;
     assert_eq!((phone.status, phone.body.len()), (503, 0));
 }

@@ -21,7 +21,10 @@ async fn the_page_fits_the_device_and_the_language(database: TestDatabase) {
     let get = async |headers: &[(&str, &str)]| service.send(Method::GET, &page, headers, Vec::new()).await;
 
     let phone = get(&[("user-agent", IPHONE), ("accept-language", "lv-LV,lv;q=0.9")]).await;
-    assert_eq!((phone.status, phone.header("cache-control"), phone.header("x-robots-tag")), (200, "no-store", "noindex"));
+    assert_eq!(
+        (phone.status, phone.header("cache-control"), phone.header("x-robots-tag")),
+        (200, "no-store", "noindex")
+    );
     let html = String::from_utf8(phone.body.clone()).unwrap();
     assert!(html.contains("lang=\"lv\"") && html.contains("Punkti") && html.contains("/card.pkpass"), "{html}");
     assert!(phone.header("content-security-policy").contains("default-src 'none'"));
@@ -63,11 +66,26 @@ fn a_real_browser_shows_the_page_without_a_complaint() {
             tokio::task::spawn_blocking(move || {
                 let run = |extra: &[&str]| {
                     let mut command = Command::new("chromium");
-                    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                        "--hide-scrollbars", "--window-size=390,844", "--enable-logging=stderr", "--v=0"]);
+                    command.args([
+                        "--headless",
+                        "--no-sandbox",
+                        "--disable-gpu",
+                        "--disable-quic",
+                        "--no-first-run",
+                        "--disable-background-networking",
+                        "--disable-component-update",
+                        "--disable-sync",
+                        "--hide-scrollbars",
+                        "--window-size=390,844",
+                        "--enable-logging=stderr",
+                        "--v=0",
+                    ]);
                     command.arg(format!("--user-data-dir={}", profile.display())).arg(format!("--user-agent={IPHONE}"));
-                    command.args(extra).arg(&page).output().expect("Chromium is missing; scripts/test-tools.sh installs it")
+                    command
+                        .args(extra)
+                        .arg(&page)
+                        .output()
+                        .expect("Chromium is missing; scripts/test-tools.sh installs it")
                 };
                 let dom = run(&["--dump-dom"]);
                 let picture = run(&[&format!("--screenshot={}", shot.display())]);

@@ -64,7 +64,10 @@ async fn a_template_that_a_phone_would_refuse_is_not_published(database: TestDat
         assert!(rules.iter().any(|r| r == expected), "{expected} in {rules:?}");
     }
     assert!(answer.pointers().contains(&"/fields/secondary/0/change_message".to_owned()), "{:?}", answer.pointers());
-    assert_eq!(service.api(Method::GET, "/api/v1/templates/bakery", &Value::Null).await.json()["published_version"], Value::Null);
+    assert_eq!(
+        service.api(Method::GET, "/api/v1/templates/bakery", &Value::Null).await.json()["published_version"],
+        Value::Null
+    );
     service.stop().await;
 }
 
@@ -80,7 +83,13 @@ async fn pictures_are_kept_and_come_in_every_scale(database: TestDatabase) {
     let card = service.put_card("M-1", &json!({"template": "bakery"})).await;
     let pass = service.api(Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await;
     let files = crate::passes::unzip(&pass.body);
-    for (name, size) in [("icon.png", (38, 38)), ("icon@2x.png", (76, 76)), ("icon@3x.png", (114, 114)), ("logo.png", (160, 40)), ("logo@3x.png", (480, 120))] {
+    for (name, size) in [
+        ("icon.png", (38, 38)),
+        ("icon@2x.png", (76, 76)),
+        ("icon@3x.png", (114, 114)),
+        ("logo.png", (160, 40)),
+        ("logo@3x.png", (480, 120)),
+    ] {
         let picture = image::load_from_memory(&files[name]).unwrap();
         assert_eq!((picture.width(), picture.height()), size, "{name}");
     }

@@ -55,7 +55,7 @@ async fn a_changed_balance_reaches_the_phone_with_its_message(database: TestData
     assert_eq!(phone.field(&serial, "points").unwrap(), "150");
     assert_eq!(current(service.card("M-1").await), json!({"devices": 1, "current": 1}));
     let push = &service.apns().pushes()[0];
-    assert_eq!((push.topic.as_str(), push.payload.as_slice()), (PASS_TYPE, b"{}".as_slice()));
+    assert_eq!((push.topic.as_str(), &push.payload[..]), (PASS_TYPE, b"{}".as_slice()));
     service.stop().await;
 }
 

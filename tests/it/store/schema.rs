@@ -52,6 +52,8 @@ fn quoted(text: &str) -> Vec<String> {
 }
 
 async fn of_postgres(url: &str) -> Schema {
+    type Index = (String, String, bool, Vec<String>, Option<String>);
+    type Constraint = (String, String, Vec<String>, Option<String>, Vec<String>, String, String);
     let mut c = PgConnection::connect(url).await.unwrap();
     let mut schema = Schema::new();
     let columns: Vec<(String, String, String, Option<String>, String)> = sqlx::query_as(
@@ -67,7 +69,7 @@ async fn of_postgres(url: &str) -> Schema {
             schema.entry(table).or_default().columns.push(column);
         }
     }
-    let constraints: Vec<(String, String, Vec<String>, Option<String>, Vec<String>, String, String)> = sqlx::query_as(
+    let constraints: Vec<Constraint> = sqlx::query_as(
         "SELECT k.conrelid::regclass::text, k.contype::text,
             ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
                 JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place),
@@ -101,7 +103,7 @@ async fn of_postgres(url: &str) -> Schema {
             other => panic!("a constraint of kind {other:?} has no counterpart here: {definition}"),
         }
     }
-    let indexes: Vec<(String, String, bool, Vec<String>, Option<String>)> = sqlx::query_as(
+    let indexes: Vec<Index> = sqlx::query_as(
         "SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text, i.indisunique,
             ARRAY(SELECT pg_get_indexdef(i.indexrelid, place, true) FROM generate_series(1, i.indnkeyatts) place ORDER BY place),
             pg_get_expr(i.indpred, i.indrelid)

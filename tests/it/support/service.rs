@@ -262,4 +262,3 @@ pub fn bakery() -> Value {
 pub fn anna(points: i64) -> Value {
     json!({"template": "bakery", "attributes": {"points": points, "name": "Anna"}})
 }
-

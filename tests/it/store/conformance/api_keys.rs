@@ -1,7 +1,7 @@
 use passloom::store::StoreError;
 use passloom::store::api_keys::{self, NewApiKey};
 
-use super::{Shop, at};
+use super::shop::{Shop, at};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![a_key_is_found_until_it_is_revoked, two_keys_never_share_a_secret];

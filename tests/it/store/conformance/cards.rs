@@ -1,10 +1,10 @@
-use passloom::domain::card::State;
+use passloom::domain::card::{Card, State};
 use passloom::domain::ids::{FieldKey, SerialNumber};
 use passloom::domain::locale::Language;
 use passloom::store::{StoreError, cards};
 use serde_json::json;
 
-use super::{Shop, at, page_token_hash};
+use super::shop::{Shop, at, page_token_hash};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![
@@ -53,14 +53,21 @@ async fn a_changed_card_is_read_back_as_it_was_written(database: TestDatabase) {
     tx.commit().await.unwrap();
 
     let found = cards::find(&mut store.read().await.unwrap(), &shop.workspace, &card.id).await.unwrap().unwrap().card;
-    assert_eq!(format!("{found:?}"), format!("{card:?}"));
+    assert_same(found, &card);
 
     card.sequence = None;
     let mut tx = store.begin().await.unwrap();
     cards::set_sequence(&mut tx, &card).await.unwrap();
     tx.commit().await.unwrap();
     let found = cards::find(&mut store.read().await.unwrap(), &shop.workspace, &card.id).await.unwrap().unwrap().card;
-    assert_eq!(format!("{found:?}"), format!("{card:?}"));
+    assert_same(found, &card);
+}
+
+/// JSONB forgets the order of an object's members, so attributes are compared as values.
+fn assert_same(mut found: Card, expected: &Card) {
+    assert_eq!(found.content, expected.content);
+    found.content = expected.content.clone();
+    assert_eq!(format!("{found:?}"), format!("{expected:?}"));
 }
 
 async fn a_face_joins_the_card_with_its_templates_newest_publication(database: TestDatabase) {

@@ -7,7 +7,7 @@ use passloom::domain::time::Timestamp;
 use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Outcome};
 use passloom::store::{Store, workspaces};
 
-use super::{Shop, at, token};
+use super::shop::{Shop, at, token};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![

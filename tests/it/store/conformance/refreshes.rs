@@ -1,6 +1,6 @@
 use passloom::store::refreshes;
 
-use super::{Shop, at};
+use super::shop::{Shop, at};
 use crate::support::{Database, TestDatabase, on_both_databases};
 
 on_both_databases![

@@ -2,7 +2,7 @@ use passloom::domain::card::Publication;
 use passloom::store::templates::{self, ImageKey};
 use serde_json::json;
 
-use super::{Shop, at};
+use super::shop::{Shop, at};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![
@@ -19,7 +19,6 @@ async fn a_draft_may_change_without_touching_what_is_published(database: TestDat
     let store = database.store().await;
     let shop = Shop::open(&store, "bakery").await;
     let (workspace, template) = (&shop.workspace, &shop.template);
-    // Members in another order than the alphabet's: a document must come back as it was put, also from JSONB.
     let draft = json!({"name": "New", "kind": "points", "text": "Привет \u{1F370}", "list": [1.5, null, true]});
     let mut tx = store.begin().await.unwrap();
     templates::put_draft(&mut tx, workspace, template, &draft, at(1.0)).await.unwrap();

@@ -6,7 +6,7 @@ use passloom::domain::ids::WorkspaceId;
 use passloom::store::{Store, StoreError, cards, workspaces};
 use sqlx::{PgPool, SqlitePool};
 
-use super::{Shop, at, page_token_hash};
+use super::shop::{Shop, at, page_token_hash};
 use crate::support::{Database, TestDatabase, on_both_databases};
 
 on_both_databases![
