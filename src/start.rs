@@ -21,7 +21,7 @@ use crate::outside::random::{self, Random};
 use crate::outside::secrets::{MasterKey, SecretError};
 use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use crate::sandbox::certificates;
-use crate::store::Store;
+use crate::store::{Store, devices};
 use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
 use crate::wallets::apple::development_chain::DevelopmentChain;
 use crate::wallets::apple::identity::SigningIdentity;
@@ -85,6 +85,12 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         config.public_url = format!("http://localhost:{}", listener.local_addr()?.port());
     }
     let store = open_store(&config.database_url).await?;
+    if store.is_embedded() {
+        // Whoever held leases before is gone: what a crash left under way goes on at once.
+        let mut tx = store.begin().await?;
+        devices::release_all(&mut tx).await?;
+        tx.commit().await?;
+    }
     let master_key = master_key(&config, sandbox, &*outside.random)?;
     let certificates = development_folder(&config);
     let chain = if sandbox { Some(certificates::load_or_make(&certificates, now)?) } else { None };

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::Args;
@@ -11,7 +10,7 @@ use openssl::x509::X509;
 use serde_json::Value;
 
 use crate::domain::checks::Severity;
-use crate::domain::time::Timestamp;
+use crate::outside::clock::{Clock, SystemClock};
 use crate::wallets::apple::inspect::{Inspection, inspect};
 use crate::wallets::apple::trust::Trust;
 
@@ -60,8 +59,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
             Trust::only(root.with_context(|| format!("--root {} is no certificate in PEM or DER", path.display()))?)
         }
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
-    let inspection = inspect(&archive, &trust, Timestamp::default().plus(now));
+    let inspection = inspect(&archive, &trust, SystemClock.now());
     let text = if args.json { serde_json::to_string_pretty(&inspection)? + "\n" } else { describe(&inspection)? };
     std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())?;
     Ok(if inspection.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -22,6 +22,7 @@ pub struct Attribute {
 
 /// What values an attribute takes.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // the members say what they are
 pub enum AttributeType {
     /// Text of at most so many characters.
     Text { max_length: usize },

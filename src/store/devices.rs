@@ -86,6 +86,7 @@ statements! {
             leased_until = NULL
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
     RELEASE = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease = $1";
+    RELEASE_ALL = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease IS NOT NULL";
     UNFINISHED = "SELECT COUNT(*) FROM devices WHERE due_at IS NOT NULL";
 }
 
@@ -248,7 +249,7 @@ pub async fn mark(
     window: Duration,
 ) -> Result<u64, StoreError> {
     let held: i64 =
-        on_db!(tx, HOLD_OF_CARDS, |sql, c| { sqlx::query_scalar(sql).bind(workspace).bind(card).fetch_one(c).await? });
+        on_db!(tx, HOLD_OF_CARDS, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(card).fetch_one(c).await?);
     if held == 0 {
         return Ok(0);
     }
@@ -388,6 +389,15 @@ pub async fn record(
 /// When the database fails.
 pub async fn release(tx: &mut Tx, lease: &str) -> Result<u64, StoreError> {
     on_db!(tx, RELEASE, |sql, c| Ok(sqlx::query(sql).bind(lease).execute(c).await?.rows_affected()))
+}
+
+/// Ends every lease. Only where no other node can hold one: a node that starts on an embedded database knows that
+/// whoever held them is gone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn release_all(tx: &mut Tx) -> Result<u64, StoreError> {
+    on_db!(tx, RELEASE_ALL, |sql, c| Ok(sqlx::query(sql).execute(c).await?.rows_affected()))
 }
 
 /// How many devices must still be told of a change.

@@ -230,6 +230,11 @@ impl Store {
         }))
     }
 
+    /// Whether this is the embedded database, which one node has for itself.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.pools, Pools::Sqlite { .. })
+    }
+
     /// Closes all connections after the work under way.
     pub async fn close(&self) {
         match &self.pools {

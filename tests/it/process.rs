@@ -106,59 +106,57 @@ fn in_an_empty_directory_the_main_job_works_and_ends_in_order() {
     assert!(phone_command.wait().unwrap().success());
 }
 
-fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'static str) -> impl Future<Output = ()> {
-    async move {
-        let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let start = |crash: Option<&str>| {
-            let mut command = command(directory.path(), port);
-            command.env("PASSLOOM_DATABASE_URL", database.url());
-            if let Some(point) = crash {
-                command.env("PASSLOOM_CRASH_POINT", point);
-            }
-            Program::start(command, port)
-        };
-        let program = start(None);
-        let mut phones = Vec::new();
-        for _ in 0..3 {
-            let mut phone = phone(directory.path());
-            let serial = phone.add(&program.demo, SystemClock.now()).await.unwrap();
-            phones.push((phone, serial));
+async fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'static str) {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let start = |crash: Option<&str>| {
+        let mut command = command(directory.path(), port);
+        command.env("PASSLOOM_DATABASE_URL", database.url());
+        if let Some(point) = crash {
+            command.env("PASSLOOM_CRASH_POINT", point);
         }
-        assert!(program.terminate().success());
-
-        let mut crashing = start(Some(point));
-        let patch = json!({"attributes": {"points": 777}});
-        let answer = crashing.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &patch).await;
-        let status = crashing.child.wait().unwrap();
-        assert!(!status.success(), "it died at {point}");
-        drop(crashing);
-
-        let program = start(None);
-        let stored = program.card().await["attributes"]["points"].as_i64().unwrap();
-        match point {
-            "before-change-commit" => assert_eq!(stored, 120, "nothing is half done"),
-            _ => assert_eq!(stored, 777, "what was committed stands"),
-        }
-        assert!(answer.is_err() || stored == 777, "what was answered is stored");
-        if stored == 777 {
-            // A change more, so that there is a push to wait for whatever the dead node had done already.
-            program
-                .api(reqwest::Method::PATCH, "/api/v1/cards/demo", &json!({"attributes": {"points": 778}}))
-                .await
-                .unwrap();
-            for (phone, serial) in &mut phones {
-                let mut line = phone.listen(serial).await.unwrap();
-                while phone.field(serial, "points").unwrap() != "778" {
-                    let topic = line.next().await.unwrap().expect("a push");
-                    phone.update(&topic, SystemClock.now()).await.unwrap();
-                }
-                assert_eq!(phone.complaints(), [] as [String; 0]);
-            }
-            assert_eq!(program.card().await["wallets"]["apple"], json!({"devices": 3, "current": 3}));
-        }
-        assert!(program.terminate().success());
+        Program::start(command, port)
+    };
+    let program = start(None);
+    let mut phones = Vec::new();
+    for _ in 0..3 {
+        let mut phone = phone(directory.path());
+        let serial = phone.add(&program.demo, SystemClock.now()).await.unwrap();
+        phones.push((phone, serial));
     }
+    assert!(program.terminate().success());
+
+    let mut crashing = start(Some(point));
+    let patch = json!({"attributes": {"points": 777}});
+    let answer = crashing.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &patch).await;
+    let status = crashing.child.wait().unwrap();
+    assert!(!status.success(), "it died at {point}");
+    drop(crashing);
+
+    let program = start(None);
+    let stored = program.card().await["attributes"]["points"].as_i64().unwrap();
+    match point {
+        "before-change-commit" => assert_eq!(stored, 120, "nothing is half done"),
+        _ => assert_eq!(stored, 777, "what was committed stands"),
+    }
+    assert!(answer.is_err() || stored == 777, "what was answered is stored");
+    if stored == 777 {
+        // A change more, so that there is a push to wait for whatever the dead node had done already.
+        program
+            .api(reqwest::Method::PATCH, "/api/v1/cards/demo", &json!({"attributes": {"points": 778}}))
+            .await
+            .unwrap();
+        for (phone, serial) in &mut phones {
+            let mut line = phone.listen(serial).await.unwrap();
+            while phone.field(serial, "points").unwrap() != "778" {
+                let topic = line.next().await.unwrap().expect("a push");
+                phone.update(&topic, SystemClock.now()).await.unwrap();
+            }
+            assert_eq!(phone.complaints(), [] as [String; 0]);
+        }
+        assert_eq!(program.card().await["wallets"]["apple"], json!({"devices": 3, "current": 3}));
+    }
+    assert!(program.terminate().success());
 }
 
 macro_rules! crash_points {

@@ -1,3 +1,4 @@
+use crate::outside::clock::{Clock, SystemClock};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::sync::LazyLock;
@@ -23,8 +24,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The chain is minted for the real now, because OpenSSL puts the real time into a signature.
 static CHAIN: LazyLock<(DevelopmentChain, Timestamp)> = LazyLock::new(|| {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let now = Timestamp::default().plus(now);
+    let now = SystemClock.now();
     let pass_type = PassTypeId::parse(PASS_TYPE).expect("valid");
     (DevelopmentChain::mint(&pass_type, TEAM, now).expect("minted"), now)
 });
