@@ -72,6 +72,9 @@ pub enum ConfigError {
     },
 }
 
+/// Strangers' malformed requests are nobody's error, and actix tells them as one.
+const DEFAULT_LOG: &str = "info,actix_http=off,actix_server=warn";
+
 /// Where the Apple certificate and what belongs to it are.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
@@ -115,7 +118,8 @@ impl Values {
         let Some((place, text)) = self.found.get(setting.name) else { return Ok(None) };
         parse(text).map(Some).ok_or_else(|| ConfigError::Setting {
             place: place.clone(),
-            found: match setting.secret {
+            // An address may hold a password.
+            found: match setting.secret || text.contains('@') {
                 true => format!("a secret of {} characters", text.chars().count()),
                 false => format!("{text:?}"),
             },
@@ -174,7 +178,18 @@ impl Config {
                 password: text(&APPLE_KEY_PASSWORD)?,
                 wwdr: path(&APPLE_WWDR)?,
             }),
-            None => None,
+            None => {
+                for setting in [&APPLE_KEY, &APPLE_KEY_PASSWORD, &APPLE_WWDR] {
+                    if let Some((place, _)) = values.found.get(setting.name) {
+                        return Err(ConfigError::Setting {
+                            place: place.clone(),
+                            found: "it without a certificate".to_owned(),
+                            expected: "apple_certificate (PASSLOOM_APPLE_CERTIFICATE) beside it".to_owned(),
+                        });
+                    }
+                }
+                None
+            }
         };
         Ok(Self {
             listen,
@@ -192,7 +207,7 @@ impl Config {
             sandbox: values.read(&SANDBOX, on_off)?,
             log: values
                 .read(&LOG, |t| tracing_subscriber::EnvFilter::try_new(t).is_ok().then(|| t.to_owned()))?
-                .unwrap_or_else(|| "info".to_owned()),
+                .unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: values
                 .read(&LOG_FORMAT, |t| match t {
                     "text" => Some(LogFormat::Text),
@@ -275,6 +290,7 @@ mod tests {
             ("PASSLOOM_SANDBOX", "yes"),
             ("PASSLOOM_LOG_FORMAT", "xml"),
             ("PASSLOOM_ADMIN_KEY", "short"),
+            ("PASSLOOM_APPLE_KEY", "/nope"),
         ] {
             assert!(load(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
         }

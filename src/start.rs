@@ -21,7 +21,7 @@ use crate::outside::random::{self, Random};
 use crate::outside::secrets::{MasterKey, SecretError};
 use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use crate::sandbox::certificates;
-use crate::store::{Store, devices};
+use crate::store::{Store, devices, workspaces};
 use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
 use crate::wallets::apple::development_chain::DevelopmentChain;
 use crate::wallets::apple::identity::SigningIdentity;
@@ -91,7 +91,8 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         devices::release_all(&mut tx).await?;
         tx.commit().await?;
     }
-    let master_key = master_key(&config, sandbox, &*outside.random)?;
+    let has_secrets = workspaces::secret(&mut store.read().await?, &default_workspace()).await?.is_some();
+    let master_key = master_key(&config, sandbox, has_secrets, &*outside.random)?;
     let certificates = development_folder(&config);
     let chain = if sandbox { Some(certificates::load_or_make(&certificates, now)?) } else { None };
     let identity = match (&config.apple, &chain) {
@@ -114,14 +115,17 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         sandbox: simulated,
     }));
     let workspace = default_workspace();
-    app.ensure_workspace(&workspace, "Default").await?;
+    app.ensure_workspace(&workspace, "Default")
+        .await
+        .context("PASSLOOM_DATABASE_URL: the database can't be written to")?;
     if let Err(ActionError::Secret(error @ (SecretError::OtherKey | SecretError::Damaged))) =
         app.secret(&workspace).await
     {
         bail!("PASSLOOM_MASTER_KEY: does not open the secrets in the database: {error}");
     }
     if let Some(identity) = identity {
-        let apns = Apns::new(&endpoint, &identity.chain_pem, &identity.key_pem.0)?;
+        let apns = Apns::new(&endpoint, &identity.chain_pem, &identity.key_pem.0)
+            .context("the connection to APNs can't be set up (PASSLOOM_APNS_URL, PASSLOOM_APNS_CA)")?;
         app.set_apple_issuer(AppleIssuer { workspace: workspace.clone(), identity, apns }).await?;
     }
     let facts = if sandbox {
@@ -229,7 +233,7 @@ async fn open_store(url: &str) -> anyhow::Result<Store> {
     Store::open(url).await.context("PASSLOOM_DATABASE_URL: the database can't be opened")
 }
 
-fn master_key(config: &Config, sandbox: bool, random: &dyn Random) -> anyhow::Result<MasterKey> {
+fn master_key(config: &Config, sandbox: bool, has_secrets: bool, random: &dyn Random) -> anyhow::Result<MasterKey> {
     if let Some(key) = &config.master_key {
         return Ok(key.clone());
     }
@@ -237,12 +241,19 @@ fn master_key(config: &Config, sandbox: bool, random: &dyn Random) -> anyhow::Re
         bail!("PASSLOOM_MASTER_KEY: found nothing; expected 32 bytes as 64 hexadecimal digits or base64");
     }
     let path = config.data_dir.join("master.key");
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        return MasterKey::parse(&text).with_context(|| format!("{} holds no master key", path.display()));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => MasterKey::parse(&text).with_context(|| format!("{} holds no master key", path.display())),
+        // Only a key that never was is made: with a lost one, the secrets in the database would be lost, too.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if has_secrets {
+                bail!("{} is missing, but the database holds secrets that only it can open", path.display());
+            }
+            let key = random::bytes::<32>(random)?;
+            certificates::write(&path, hex::encode(key).as_bytes())?;
+            Ok(MasterKey::new(key))
+        }
+        Err(error) => bail!("{} can't be read: {error}", path.display()),
     }
-    let key = random::bytes::<32>(random)?;
-    certificates::write(&path, hex::encode(key).as_bytes())?;
-    Ok(MasterKey::new(key))
 }
 
 fn development_folder(config: &Config) -> PathBuf {

@@ -10,6 +10,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+use crate::domain::input::{Lines, forbidden_character};
+
 /// The labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
@@ -128,7 +130,8 @@ pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
 pub fn from_outside(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        let escaped: String = if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+        let hidden = forbidden_character(&c.to_string(), Lines::One).is_some() || matches!(c, '\u{2028}' | '\u{2029}');
+        let escaped: String = if hidden { c.escape_default().collect() } else { c.to_string() };
         if out.len() + escaped.len() > 2048 {
             out.push('…');
             break;

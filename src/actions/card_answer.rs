@@ -24,8 +24,8 @@ pub async fn find_card(app: &App, workspace: &WorkspaceId, id: &CardId) -> Resul
 pub async fn card_answer(app: &App, issued: &Issued) -> Result<Value, ActionError> {
     let card = &issued.card;
     let content = &card.content;
-    let published = app.published(&card.workspace, &content.template, issued.publication.version).await?;
     let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
+    let (published, version) = app.shown(issued, &page).await?;
     let mut reader = app.store.read().await?;
     let face = issued.face();
     let (devices, asked) = devices::of_card(&mut reader, card, face).await?;
@@ -35,7 +35,7 @@ pub async fn card_answer(app: &App, issued: &Issued) -> Result<Value, ActionErro
     Ok(json!({
         "id": card.id,
         "template": content.template,
-        "template_version": issued.publication.version,
+        "template_version": version,
         "serial_number": card.serial,
         "state": content.state,
         "revision": card.revision,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::attribute::{Attribute, check_values};
+use crate::domain::attribute::{Attribute, check_values, value_pointer};
 use crate::domain::card::{Content, State};
 use crate::domain::ids::TemplateId;
 use crate::domain::input::{Node, Object, Problems};
@@ -112,8 +112,18 @@ impl<'v> CardPatch<'v> {
     /// goes back to the default.
     pub fn apply(&self, content: &Content, declared: &[Attribute], problems: &mut Problems) -> Content {
         let mut patched = content.clone();
-        if let Some(template) = &self.template {
+        if let Some(template) = &self.template
+            && *template != content.template
+        {
             patched.template = template.clone();
+            // Kept values must fit the new design, too; those that it doesn't declare stay, hidden.
+            let given = |name: &str| self.attributes.as_ref().is_some_and(|n| n.value.get(name).is_some());
+            for attribute in declared.iter().filter(|a| !given(a.name.as_str())) {
+                if let Some(value) = content.attributes.get(attribute.name.as_str()).filter(|v| !v.is_null()) {
+                    let kept = Node { value, pointer: value_pointer(&attribute.name) };
+                    attribute.kind.check(&kept, problems);
+                }
+            }
         }
         if let Some(locale) = &self.locale {
             patched.locale = locale.clone();

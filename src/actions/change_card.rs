@@ -40,8 +40,14 @@ pub async fn change_card(
                 found.into_vec().into_iter().for_each(|p| problems.add(p.pointer, p.detail));
                 return Err(ActionError::Invalid(problems));
             }
-            Err(e) => return Err(e),
+            Err(e) if problems.is_empty() => return Err(e),
+            Err(_) => return Err(ActionError::Invalid(problems)),
         };
+        // What is wrong with the patch is told before what the workspace lacks.
+        patch.apply(&seen.card.content, &published.template.attributes, &mut problems);
+        if !problems.is_empty() {
+            return Err(ActionError::Invalid(problems));
+        }
         let desk = Desk::open(app, workspace, published.clone()).await?;
         let mut tx = app.store.begin().await?;
         let issued = cards::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("card"))?;

@@ -80,9 +80,9 @@ async fn note_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
 pub async fn signed_pass(app: &App, issued: &Issued) -> Result<SignedPass, ActionError> {
     let card = &issued.card;
     let issuer = app.apple_issuer_of(&card.workspace, &card.pass_type).ok_or(ActionError::IssuerMissing)?;
-    let published = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
     let secret = app.secret(&card.workspace).await?;
     let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
+    let (published, _) = app.shown(issued, &page).await?;
     let (unsigned, tier) = {
         let rendered = render(&published.template, card, &page).map_err(|problems| {
             ActionError::Fault(format!("a stored card can't be rendered: {} problems", problems.into_vec().len()))

@@ -6,7 +6,7 @@ use super::check_template::check_draft;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::card::Publication;
-use crate::domain::checks::Severity;
+use crate::domain::checks::{Issue, Severity};
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::template::Template;
 use crate::outside::secrets::digest;
@@ -29,7 +29,7 @@ pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateI
     // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
     for _ in 0..5 {
         let draft = read_draft(app, workspace, id).await?;
-        let (files, draft) = prepare(app, workspace, draft).await?;
+        let (files, draft) = prepare(app, workspace, id, draft).await?;
         if let Some(version) = store(app, workspace, id, &draft, &files).await? {
             app.wake.notify_one();
             return Ok(version);
@@ -45,8 +45,14 @@ async fn read_draft(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Resu
     Ok(Draft { document: row.draft.0, pictures })
 }
 
-async fn prepare(app: &App, workspace: &WorkspaceId, draft: Draft) -> Result<(Vec<PassFile>, Draft), ActionError> {
+async fn prepare(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    draft: Draft,
+) -> Result<(Vec<PassFile>, Draft), ActionError> {
     let template = Template::parse(&draft.document)?;
+    let changed_types = changed_types(app, workspace, id, &template).await?;
     let issuer = app.apple_issuer(workspace);
     let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let (now, public_url) = (app.now(), app.public_url.clone());
@@ -63,7 +69,8 @@ async fn prepare(app: &App, workspace: &WorkspaceId, draft: Draft) -> Result<(Ve
             })
             .collect();
         let files = picture_files(&template, &pictures).map_err(|e| ActionError::Fault(e.to_string()))?;
-        let issues = check_draft(&template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
+        let mut issues = check_draft(&template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
+        issues.extend(changed_types);
         drop(permit);
         if issues.iter().any(|issue| issue.severity == Severity::Error) {
             return Err(ActionError::Unpublishable(issues));
@@ -74,6 +81,29 @@ async fn prepare(app: &App, workspace: &WorkspaceId, draft: Draft) -> Result<(Ve
         Ok((files, draft))
     });
     work.await.map_err(|_| ActionError::Fault("preparing a version panicked".to_owned()))?
+}
+
+/// Attributes whose type differs from the published one: cards hold values of the old type, so it must stay.
+async fn changed_types(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    template: &Template,
+) -> Result<Vec<Issue>, ActionError> {
+    let row = templates::find(&mut app.store.read().await?, workspace, id).await?;
+    let Some(publication) = row.and_then(|row| row.publication()) else { return Ok(Vec::new()) };
+    let published = app.published(workspace, id, publication.version).await?;
+    let attributes = template.attributes.iter().enumerate();
+    Ok(attributes
+        .filter_map(|(place, attribute)| {
+            let before = published.template.attribute(attribute.name.as_str())?.kind.name();
+            let now = attribute.kind.name();
+            (before != now).then(|| {
+                let detail = format!("is {now}; cards hold values of the published type {before}, which can't change");
+                Issue::error("attribute-type-changed", format!("/attributes/{place}/type"), detail)
+            })
+        })
+        .collect())
 }
 
 /// Stores the version unless the draft is another one by now.

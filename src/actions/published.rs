@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::render::render;
 use crate::domain::template::Template;
+use crate::store::cards::Issued;
 use crate::store::templates;
 use crate::wallets::apple::prepare::{PassFile, PreparedPasses};
 
@@ -38,6 +40,22 @@ impl App {
             Ok(error) => error,
             Err(shared) => ActionError::Fault(shared.to_string()),
         })
+    }
+
+    /// The newest version that can show the card. That is the newest of all, but for a card whose values a later
+    /// publishing can't do without: it keeps the version that it has.
+    ///
+    /// # Errors
+    /// When no version can show it, or the database fails.
+    pub async fn shown(&self, issued: &Issued, page_url: &str) -> Result<(Arc<Published>, i64), ActionError> {
+        let card = &issued.card;
+        for version in (1..=issued.publication.version).rev() {
+            let published = self.published(&card.workspace, &card.content.template, version).await?;
+            if render(&published.template, card, page_url).is_ok() {
+                return Ok((published, version));
+            }
+        }
+        Err(ActionError::Fault("no published version can show a stored card".to_owned()))
     }
 
     async fn load_published(

@@ -27,7 +27,15 @@ pub async fn put_template(
     id: &TemplateId,
     document: &Value,
 ) -> Result<Put, ActionError> {
-    Template::parse(document)?;
+    // A large document has many expressions to compile: off the async threads, and one at a time with the pictures.
+    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let parsed = document.clone();
+    let checked = tokio::task::spawn_blocking(move || {
+        let result = Template::parse(&parsed).map(|_| ());
+        drop(permit);
+        result
+    });
+    checked.await.map_err(|_| ActionError::Fault("reading a template panicked".to_owned()))??;
     let mut tx = app.store.begin().await?;
     let before = templates::lock(&mut tx, workspace, id).await?;
     templates::put_draft(&mut tx, workspace, id, document, app.now()).await?;

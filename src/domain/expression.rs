@@ -12,6 +12,7 @@ use minijinja::{Environment, Expression, UndefinedBehavior};
 
 use super::attribute::AttributeValue;
 use super::ids::AttributeName;
+use super::input::{Lines, forbidden_character};
 
 /// The longest expression in bytes.
 const MAX_EXPRESSION: usize = 500;
@@ -77,7 +78,8 @@ pub trait Scope {
 /// A text with expressions, parsed once.
 #[derive(Debug, Clone)]
 pub struct Text {
-    segments: Vec<Segment>,
+    // Shared: a text without a translation is the same in every language.
+    segments: Arc<[Segment]>,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +95,9 @@ struct Compiled {
     names: Vec<String>,
     numbers_only: bool,
 }
+
+/// The most expressions in one text.
+const MAX_EXPRESSIONS: usize = 20;
 
 impl Text {
     /// Parses a text; `known` tells whether a name may be used.
@@ -113,12 +118,16 @@ impl Text {
             };
             let inner = tail[..end].trim();
             segments.push(Self::segment(inner, known)?);
+            let expressions = segments.iter().filter(|s| !matches!(s, Segment::Literal(_))).count();
+            if expressions > MAX_EXPRESSIONS {
+                return Err(format!("has more than {MAX_EXPRESSIONS} expressions"));
+            }
             rest = &tail[end + 2..];
         }
         if !rest.is_empty() {
             segments.push(Segment::Literal(rest.to_owned()));
         }
-        Ok(Self { segments })
+        Ok(Self { segments: segments.into() })
     }
 
     fn segment(inner: &str, known: &dyn Fn(&str) -> bool) -> Result<Segment, String> {
@@ -145,6 +154,11 @@ impl Text {
                 Err(unknown(inner))
             };
         }
+        // Constants are folded while an expression is compiled, where fuel doesn't count: `*` and texts never meet.
+        let numbers_only = inner.contains('*');
+        if numbers_only && inner.contains(['"', '\'', '[', '{']) {
+            return Err(format!("has the expression {{{{ {quoted} }}}}; * works on numbers only"));
+        }
         let expression = ENVIRONMENT.compile_expression_owned(inner.to_owned()).map_err(|e| {
             format!(
                 "has the expression {{{{ {quoted} }}}}, which can't be understood: {}",
@@ -155,10 +169,6 @@ impl Text {
         names.sort();
         if let Some(name) = names.iter().find(|name| !known(name) && !BUILT_IN.contains(&name.as_str())) {
             return Err(unknown(name));
-        }
-        let numbers_only = outside_quotes(inner, '*');
-        if numbers_only && inner.contains(['"', '\'', '[', '{']) {
-            return Err(format!("has the expression {{{{ {quoted} }}}}; * works on numbers only"));
         }
         // Filters are looked up when an expression runs; a trial run finds a misspelt one before a card does.
         let trial = expression.eval(Dynamic::from(BTreeMap::<String, Dynamic>::new()));
@@ -187,7 +197,7 @@ impl Text {
 
     /// The attribute, when the text is exactly one `{{ attribute }}`: then the value keeps its type.
     pub fn single_attribute(&self) -> Option<&str> {
-        match self.segments.as_slice() {
+        match &*self.segments {
             [Segment::Name(name)] if !name.contains('.') => Some(name),
             _ => None,
         }
@@ -208,7 +218,7 @@ impl Text {
     /// [`EvaluationError`] when a value is missing or can't be computed with.
     pub fn evaluate(&self, scope: &dyn Scope) -> Result<String, EvaluationError> {
         let mut out = String::new();
-        for segment in &self.segments {
+        for segment in self.segments.iter() {
             match segment {
                 Segment::Literal(text) => out.push_str(text),
                 Segment::Name(name) => match scope.attribute(name) {
@@ -220,6 +230,9 @@ impl Text {
                 Segment::Expression(compiled) => out.push_str(&compiled.evaluate(scope)?),
             }
         }
+        if forbidden_character(&out, Lines::Many).is_some() {
+            return Err(EvaluationError::Failed("it has a control character".to_owned()));
+        }
         if out.chars().count() > MAX_OUTPUT {
             return Err(EvaluationError::Failed(format!("longer than {MAX_OUTPUT} characters")));
         }
@@ -227,18 +240,14 @@ impl Text {
     }
 }
 
-fn outside_quotes(text: &str, wanted: char) -> bool {
-    let mut quote = None;
-    for c in text.chars() {
-        match quote {
-            Some(q) if c == q => quote = None,
-            Some(_) => {}
-            None if c == '"' || c == '\'' => quote = Some(c),
-            None if c == wanted => return true,
-            None => {}
-        }
+/// A number with at most nine decimals and without the dust of binary fractions; `None` for what is no number.
+fn written(n: f64) -> Option<String> {
+    if !n.is_finite() || n.abs() >= 1e15 {
+        return None;
     }
-    false
+    let text = format!("{n:.9}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    Some(if text == "-0" { "0" } else { text }.to_owned())
 }
 
 impl Compiled {
@@ -278,9 +287,9 @@ impl Compiled {
             Ok(value) => match value.kind() {
                 minijinja::value::ValueKind::Bool => Ok(if value.is_true() { "✓" } else { "–" }.to_owned()),
                 minijinja::value::ValueKind::Number => {
-                    let number =
-                        f64::try_from(value.clone()).map_or_else(|_| value.to_string(), |n| tidy(n).to_string());
-                    Ok(number)
+                    let number = f64::try_from(value.clone()).unwrap_or(f64::NAN);
+                    written(number)
+                        .ok_or_else(|| EvaluationError::Failed("it is no number that can be shown".to_owned()))
                 }
                 minijinja::value::ValueKind::String => Ok(value.to_string()),
                 other => Err(EvaluationError::Failed(format!("it is a {other}; expected a text or a number"))),
@@ -356,6 +365,9 @@ mod tests {
         assert_eq!(evaluate("{{ name | upper }} {{ 'VIP' if tier == 'gold' else '' }}").as_deref(), Ok("ANNA VIP"));
         assert_eq!(evaluate("{{ points * 2 + 1 }} {{ (points / 7) | round(2) }}").as_deref(), Ok("241 17.14"));
         assert_eq!(evaluate("{{ points > 100 }}").as_deref(), Ok("✓"));
+        assert_eq!(evaluate("{{ 0.1 + 0.2 }}").as_deref(), Ok("0.3"));
+        assert!(evaluate("{{ 1e308 * 10 }}").is_err());
+        assert!(evaluate("{{ 'a\\u202eb' }}").is_err(), "no way round the characters that texts may not hold");
         assert_eq!(evaluate("{{ card.id }}/{{ card.id | lower }}").as_deref(), Ok("M-1/m-1"));
     }
 
@@ -375,6 +387,8 @@ mod tests {
             "{{ pionts }}",
             "{{ points | shout }}",
             "{{ 'x' * 900000000 }}",
+            "{{ '\\'' * 100000000 ~ '\\'' }}",
+            &"{{ 1 }}".repeat(21),
             "{{ [1] * 9 }}",
             "{{ range(9) }}",
             "{{ points + }}",

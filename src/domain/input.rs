@@ -100,6 +100,9 @@ pub enum Lines {
     Many,
 }
 
+/// The longest name of a member, in characters. Texts of `strings` are names, too.
+const MAX_NAME: usize = 4096;
+
 /// A place in the input.
 #[derive(Debug, Clone)]
 pub struct Node<'v> {
@@ -221,6 +224,14 @@ impl<'v> Node<'v> {
         let Value::Object(map) = self.value else { return self.wrong(problems, "an object") };
         if map.len() > max {
             problems.add(&self.pointer, format!("has {} members; expected at most {max}", map.len()));
+            return None;
+        }
+        if let Some(long) = map.keys().map(|name| name.chars().count()).find(|length| *length > MAX_NAME) {
+            // Names become part of pointers: one long name over many members would make a small input a large answer.
+            problems.add(
+                &self.pointer,
+                format!("has a member with a name of {long} characters; expected at most {MAX_NAME}"),
+            );
             return None;
         }
         Some(

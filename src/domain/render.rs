@@ -265,7 +265,12 @@ impl<'t> Renderer<'_, 't> {
         let message = field.change_message.as_ref().filter(|_| live).map(|p| self.phrase(p, &place));
         // a link is left out like a field when its value is missing
         let link = field.link.as_ref().and_then(|link| match link.evaluate(self.scope) {
-            Ok(link) => Some(link),
+            Ok(link) if ["https://", "http://", "mailto:", "tel:"].iter().any(|s| link.starts_with(s)) => Some(link),
+            Ok(_) => {
+                let wrong = EvaluationError::Failed("its link is none of https, http, mailto and tel".to_owned());
+                self.note(&wrong, &place);
+                None
+            }
             Err(EvaluationError::Missing(_)) => None,
             Err(e) => {
                 self.note(&e, &place);

@@ -401,15 +401,26 @@ impl Reader {
     fn phrase(&self, key: &str, node: &Node<'_>, max: usize, lines: Lines, problems: &mut Problems) -> Option<Phrase> {
         let source = node.text(problems, max, lines)?;
         let mut written = Vec::new();
-        let mut texts = Vec::new();
+        let mut texts: Vec<Text> = Vec::new();
+        let mut untranslated: Option<Text> = None;
         for (i, language) in self.languages.iter().enumerate() {
             let translation = self.strings.get(language).and_then(|table| table.get(source));
             let (text, at) = match translation {
                 Some((text, at)) => (text.as_str(), at.as_str()),
                 None => (source, node.pointer.as_str()),
             };
-            match Text::parse(text, &|name| self.knows(name)) {
-                Ok(parsed) => texts.push(parsed),
+            // Parsed once for all languages that have no translation.
+            let parsed = match (&translation, &untranslated) {
+                (None, Some(parsed)) => Ok(parsed.clone()),
+                _ => Text::parse(text, &|name| self.knows(name)),
+            };
+            match parsed {
+                Ok(parsed) => {
+                    if translation.is_none() {
+                        untranslated = Some(parsed.clone());
+                    }
+                    texts.push(parsed);
+                }
                 // an untranslated text is reported once, for the first language
                 Err(detail) if i == 0 || translation.is_some() => problems.add(at, detail),
                 Err(_) => {}
@@ -546,6 +557,14 @@ impl Reader {
             }
             Value::Object(_) => {
                 let members = node.members(problems, 200).unwrap_or_default();
+                if let Some((name, _)) = members.iter().find(|(name, _)| name.chars().count() > 128) {
+                    let length = name.chars().count();
+                    problems.add(
+                        &node.pointer,
+                        format!("has a member with a name of {length} characters; expected at most 128"),
+                    );
+                    return Tree::Leaf(Value::Null);
+                }
                 Tree::Members(
                     members.iter().map(|(name, n)| ((*name).to_owned(), self.tree(n, depth + 1, problems))).collect(),
                 )

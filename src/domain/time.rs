@@ -44,8 +44,16 @@ impl Timestamp {
 
     /// Reads RFC 3339 with any offset, between the years 1970 and 9999.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        let parsed: jiff::Timestamp = text.parse().ok()?;
         let plain = text.as_bytes();
+        // The end of the year 9999, which backends write for "never", lies past what the library can hold.
+        let parsed: jiff::Timestamp = match text.parse() {
+            Ok(parsed) => parsed,
+            Err(_) if text.starts_with("9999-12-3") && text.ends_with('Z') && plain.len() == 20 => jiff::Timestamp::MAX,
+            Err(_) => return None,
+        };
+        if plain.last() == Some(&b']') {
+            return None;
+        }
         // jiff also takes shorter ISO forms; the contract is RFC 3339.
         let strict =
             plain.len() >= 20 && matches!(plain.get(10), Some(b'T' | b't' | b' ')) && plain.get(16) == Some(&b':');

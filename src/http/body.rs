@@ -1,12 +1,17 @@
 //! Reading a request's body, bounded.
 
+use std::time::Duration;
+
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
-use super::problem::{NOT_JSON, Problem, TOO_LARGE};
+use super::problem::{NOT_JSON, Problem, TOO_LARGE, TOO_SLOW};
+
+/// How long the next piece of a body may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A JSON document of at most 1 MiB.
 pub const JSON: usize = 1024 * 1024;
@@ -35,7 +40,8 @@ impl<const MAX: usize> FromRequest for Limited<MAX> {
                 return Err(too_large());
             }
             let mut body = actix_web::web::BytesMut::new();
-            while let Some(chunk) = payload.next().await {
+            let late = || Problem::new(&TOO_SLOW, "the rest of the body didn't come");
+            while let Some(chunk) = tokio::time::timeout(PATIENCE, payload.next()).await.map_err(|_| late())? {
                 let chunk = chunk.map_err(|_| Problem::new(&NOT_JSON, "the body broke off"))?;
                 if body.len() + chunk.len() > MAX {
                     return Err(too_large());

@@ -37,6 +37,7 @@ kinds! {
     FORBIDDEN = 403 "forbidden" "The key does not allow this" "Use a key with the scope that the detail names.";
     NOT_FOUND = 404 "not-found" "There is no such thing" "Check the address and the workspace of the key.";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The address does not know this method" "See the API's documentation.";
+    TOO_SLOW = 408 "too-slow" "The request took too long" "Send the body without long pauses.";
     NOT_PUBLISHED = 409 "template-not-published" "The template was never published" "Publish the template first.";
     ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
     STALE = 409 "stale" "A newer change was stored already" "Nothing to do: the card is ahead of this change.";

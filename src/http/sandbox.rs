@@ -43,6 +43,5 @@ pub async fn pushes(app: web::Data<App>, token: web::Path<String>) -> Result<Htt
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-store"))
-        .insert_header(("content-encoding", "identity"))
         .streaming(lines))
 }

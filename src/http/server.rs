@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::{Compress, from_fn};
+use actix_web::middleware::from_fn;
 use actix_web::{App as Application, HttpServer, web};
 
 use super::{middleware, routes};
@@ -27,13 +27,8 @@ pub fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<Server> {
     let app = app.clone();
-    let build = move || {
-        Application::new()
-            .app_data(app.clone())
-            .wrap(Compress::default())
-            .wrap(from_fn(middleware::observe))
-            .configure(routes::all)
-    };
+    let build =
+        move || Application::new().app_data(app.clone()).wrap(from_fn(middleware::observe)).configure(routes::all);
     let server = HttpServer::new(build)
         // A client that sends its headers too slowly holds a connection for so long at most.
         .client_request_timeout(Duration::from_secs(10))

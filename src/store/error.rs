@@ -5,13 +5,13 @@
 pub enum StoreError {
     /// It can't be reached, or it is too busy; asking again may help.
     #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(sqlx::Error),
     /// Another transaction was faster; doing everything again may help.
     #[error("another transaction changed the same rows")]
-    Conflict(#[source] sqlx::Error),
+    Conflict(sqlx::Error),
     /// The row is already there.
     #[error("the row is already there")]
-    Duplicate(#[source] sqlx::Error),
+    Duplicate(sqlx::Error),
     /// A stored value is not what this version writes.
     #[error("{table}.{column} holds something unreadable")]
     Inconsistent {
@@ -25,7 +25,7 @@ pub enum StoreError {
     RowGone(&'static str),
     /// Any other failure: a fault of ours.
     #[error("the database refused: {0}")]
-    Refused(#[source] sqlx::Error),
+    Refused(sqlx::Error),
     /// The schema can't be brought up to date.
     #[error("the schema can't be brought up to date: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),

@@ -223,6 +223,29 @@ fn another_master_key_is_refused() {
 }
 
 #[test]
+fn a_lost_master_key_is_never_replaced_by_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    assert!(Program::start(command(directory.path(), port), port).terminate().success());
+    let path = directory.path().join("data/master.key");
+    let key = std::fs::read(&path).unwrap();
+    for content in [None, Some(b"no key".as_slice()), Some(b"\xff\xfe".as_slice())] {
+        std::fs::remove_file(&path).unwrap();
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let mut child = command(directory.path(), port).spawn().unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert!(said.contains("master.key"), "{said}");
+        assert_eq!(std::fs::read(&path).ok().as_deref(), content, "the file is left as it is");
+        std::fs::write(&path, &key).unwrap();
+    }
+    assert!(Program::start(command(directory.path(), port), port).terminate().success());
+}
+
+#[test]
 fn logs_hold_no_key_token_address_or_name() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();

@@ -148,8 +148,7 @@ pub async fn page(
 }
 
 async fn published(app: &App, issued: &Issued) -> Result<Arc<Published>, Problem> {
-    let card = &issued.card;
-    Ok(app.published(&card.workspace, &card.content.template, issued.publication.version).await?)
+    Ok(app.shown(issued, &app.public_url).await?.0)
 }
 
 fn rendered<'p>(published: &'p Published, issued: &Issued, page_url: &str) -> Result<RenderedCard<'p>, Problem> {

@@ -1,7 +1,7 @@
 //! A pass as a download: by the card's address, by API and for a phone that updates.
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CONTENT_ENCODING, LAST_MODIFIED};
+use actix_web::http::header::LAST_MODIFIED;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, web};
 use futures_util::stream;
@@ -27,7 +27,6 @@ pub fn pkpass(pass: &SignedPass, modified: Timestamp) -> HttpResponse {
         .insert_header(("cache-control", "no-store"))
         .insert_header(("x-content-type-options", "nosniff"))
         .insert_header(("x-robots-tag", "noindex"))
-        .insert_header((CONTENT_ENCODING, "identity"))
         .no_chunking(archive.len() as u64)
         .streaming(body)
 }

@@ -69,6 +69,8 @@ pub enum ImageError {
     Format,
     #[error("is {width} × {height} pixels; expected at most {MAX_SIDE} a side and 40 megapixels")]
     TooLarge { width: u32, height: u32 },
+    #[error("needs more than 192 MiB to decode; expected fewer pixels or 8 bits a channel")]
+    TooDeep,
     #[error("is damaged and can't be decoded")]
     Damaged,
 }
@@ -114,7 +116,10 @@ pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
 /// When it is no picture we take, too large, or damaged.
 pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     check_size(bytes)?;
-    reader(bytes)?.decode().map_err(|_| ImageError::Damaged)
+    reader(bytes)?.decode().map_err(|error| match error {
+        image::ImageError::Limits(_) => ImageError::TooDeep,
+        _ => ImageError::Damaged,
+    })
 }
 
 /// The media type of an upload, from its content.
@@ -133,7 +138,15 @@ pub fn media_type(bytes: &[u8]) -> Option<&'static str> {
 /// When the encoder fails.
 pub fn at_scale(picture: &DynamicImage, fit: Fit, scale: u32) -> Result<Vec<u8>, ImageError> {
     let scaled = match fit {
-        Fit::Fill(width, height) => picture.resize_to_fill(width * scale, height * scale, Resample::Lanczos3),
+        Fit::Fill(width, height) => {
+            // Cropped before it is scaled: scaling a sliver first would make a huge picture of it on the way.
+            let (own_width, own_height) = (u64::from(picture.width()), u64::from(picture.height()));
+            let crop_width = (own_height * u64::from(width) / u64::from(height)).clamp(1, own_width) as u32;
+            let crop_height = (own_width * u64::from(height) / u64::from(width)).clamp(1, own_height) as u32;
+            let (x, y) = ((picture.width() - crop_width) / 2, (picture.height() - crop_height) / 2);
+            let cropped = picture.crop_imm(x, y, crop_width, crop_height);
+            cropped.resize_exact(width * scale, height * scale, Resample::Lanczos3)
+        }
         Fit::Within(width, height) => picture.resize(width * scale, height * scale, Resample::Lanczos3),
     };
     let scaled = if scaled.color().has_alpha() {
@@ -185,6 +198,15 @@ mod tests {
         let crc = crc32fast::hash(&bomb[12..29]);
         bomb[29..33].copy_from_slice(&crc.to_be_bytes());
         assert_eq!(decode(&bomb).err(), Some(ImageError::TooLarge { width: 30_000, height: 30_000 }));
+    }
+
+    #[test]
+    fn a_sliver_is_cropped_before_it_is_scaled() {
+        let sliver = decode(&png(1, 16_000)).expect("a picture");
+        for fit in [Fit::Fill(375, 144), Fit::Within(160, 50)] {
+            let strip = decode(&at_scale(&sliver, fit, 3).expect("encodes")).expect("a picture");
+            assert!(strip.width() <= 1125 && strip.height() <= 432);
+        }
     }
 
     #[test]

@@ -92,9 +92,6 @@ pub fn pass_json(card: &RenderedCard<'_>, identity: &PassIdentity<'_>) -> PassJs
         let locations = locations.collect();
         put("locations", Value::Array(locations));
     }
-    if let Some(end) = card.ends_at {
-        put("expirationDate", json!(end.to_rfc3339_seconds()));
-    }
     if card.state == State::Voided {
         put("voided", json!(true));
     }
@@ -113,6 +110,10 @@ pub fn pass_json(card: &RenderedCard<'_>, identity: &PassIdentity<'_>) -> PassJs
     put(card.template.style.name, Value::Object(style));
     let mut json = Value::Object(pass);
     merge(&mut json, card.apple_pass.clone());
+    // A template may set an end for all its cards; a card's own end wins.
+    if let (Some(end), Some(map)) = (card.ends_at, json.as_object_mut()) {
+        map.insert("expirationDate".to_owned(), json!(end.to_rfc3339_seconds()));
+    }
     PassJson { json, own_entries: w.own_entries }
 }
 

@@ -13,6 +13,9 @@ on_both_databases![
     pictures_are_kept_and_come_in_every_scale,
     a_bomb_is_refused_before_it_is_decoded,
     a_picture_of_a_language_or_tier_stands_where_it_belongs,
+    a_published_attribute_keeps_its_type,
+    a_card_that_the_newest_version_can_not_show_keeps_its_own,
+    a_template_of_hostile_size_is_refused_cheaply,
 ];
 
 async fn a_draft_is_kept_as_it_was_written(database: TestDatabase) {
@@ -143,5 +146,65 @@ async fn a_picture_of_a_language_or_tier_stands_where_it_belongs(database: TestD
     assert_eq!(basic["en.lproj/logo.png"], basic["ru.lproj/logo.png"]);
     assert_ne!(basic["strip@2x.png"], gold["strip@2x.png"]);
     assert_eq!(basic["icon.png"], gold["icon.png"]);
+    service.stop().await;
+}
+
+async fn a_published_attribute_keeps_its_type(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let mut document = bakery();
+    document["attributes"][0] = json!({"name": "points", "type": "text"});
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    let answer = service.api(Method::POST, "/api/v1/templates/bakery/publish", &Value::Null).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/attributes/0/type".to_owned()]));
+
+    // Nor can a card be moved to a template that would read its values otherwise.
+    let mut other = bakery();
+    other["attributes"][0] = json!({"name": "points", "type": "date"});
+    service.publish("other", &other).await;
+    service.put_card("M-1", &json!({"template": "bakery", "attributes": {"points": 5}})).await;
+    let moved = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"template": "other"})).await;
+    assert_eq!((moved.status, moved.pointers()), (422, vec!["/attributes/points".to_owned()]));
+    let fits = json!({"template": "other", "attributes": {"points": "2026-12-31"}});
+    assert_eq!(service.patch_card("M-1", &fits).await["template"], "other");
+    service.stop().await;
+}
+
+async fn a_card_that_the_newest_version_can_not_show_keeps_its_own(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let (mut phone, _) = service.phone_with(&card).await;
+    let mut document = bakery();
+    document["barcode"]["value"] = json!("{{ name }}");
+    assert_eq!(service.publish("bakery", &document).await, 2);
+    assert_eq!(service.card("M-1").await["template_version"], 1);
+    service.refresh().await;
+    service.deliver().await;
+    service.wake(&mut phone).await;
+    let page = card["urls"]["page"].as_str().unwrap().strip_prefix(&service.base).unwrap().to_owned();
+    for path in [page.clone(), format!("{page}/card.css"), format!("{page}/card.pkpass")] {
+        assert_eq!(service.send(Method::GET, &path, &[], Vec::new()).await.status, 200, "{path}");
+    }
+    // With the value it takes the newest.
+    let whole = service.patch_card("M-1", &json!({"attributes": {"name": "Anna"}})).await;
+    assert_eq!(whole["template_version"], 2);
+    service.clock.advance(std::time::Duration::from_secs(2));
+    service.deliver().await;
+    service.stop().await;
+}
+
+async fn a_template_of_hostile_size_is_refused_cheaply(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut long_name = bakery();
+    long_name["apple"]["pass"] = json!({"k".repeat(200_000): vec!["{{ nope }}"; 200]});
+    let answer = service.api(Method::PUT, "/api/v1/templates/bakery", &long_name).await;
+    assert_eq!(answer.status, 422);
+    assert!(answer.body.len() < 2_000, "{} bytes", answer.body.len());
+    let mut many = bakery();
+    many["fields"]["back"] = json!([{"key": "x", "value": "{{1}}".repeat(800)}]);
+    assert_eq!(service.api(Method::PUT, "/api/v1/templates/bakery", &many).await.status, 422);
+    let typo = service.api(Method::PUT, "/api/v1/templates/bakery/images/logo?teir=gold", &Value::Null).await;
+    assert_eq!((typo.status, typo.pointers()), (422, vec!["/teir".to_owned()]));
     service.stop().await;
 }

@@ -4,7 +4,7 @@ pub mod get;
 pub mod patch;
 pub mod put;
 
-use actix_web::http::header::{ETAG, IF_MATCH};
+use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use crate::actions::card_answer::card_answer;
@@ -16,6 +16,7 @@ use crate::store::cards::Issued;
 /// Writes a card with its revision as `ETag`.
 async fn answer(app: &App, mut response: HttpResponseBuilder, issued: &Issued) -> Result<HttpResponse, Problem> {
     let body = card_answer(app, issued).await?;
+    response.insert_header((CACHE_CONTROL, "no-store"));
     Ok(response.insert_header((ETAG, format!("\"{}\"", issued.card.revision))).json(body))
 }
 

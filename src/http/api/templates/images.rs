@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::existing;
 use crate::actions::images::{ImagePlace, delete_image, get_image, put_image};
 use crate::app::App;
+use crate::domain::input::Problems;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::{IMAGE, Limited};
 use crate::http::problem::Problem;
@@ -15,6 +16,10 @@ type Path = web::Path<(String, String)>;
 fn place(role: &str, request: &HttpRequest) -> Result<ImagePlace, Problem> {
     let query = web::Query::<std::collections::HashMap<String, String>>::from_query(request.query_string());
     let query = query.map(web::Query::into_inner).unwrap_or_default();
+    if let Some(unknown) = query.keys().find(|name| !["locale", "tier"].contains(&name.as_str())) {
+        let shown: String = unknown.chars().take(64).collect();
+        return Err(Problems::one(format!("/{shown}"), "is unknown; known are locale and tier").into());
+    }
     let given = |name: &str| query.get(name).map(String::as_str).filter(|text| !text.is_empty());
     Ok(ImagePlace::parse(role, given("locale"), given("tier"))?)
 }
