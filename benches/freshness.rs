@@ -16,7 +16,7 @@ use passloom::sandbox::phone::{Phone, PhoneOptions};
 use passloom::start::{Contents, JobMode, Outside, prepare};
 use serde_json::json;
 
-const CHANGES: usize = 200;
+const CHANGES: usize = 100;
 
 fn summary(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
     times.sort();

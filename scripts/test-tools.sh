@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: PostgreSQL, other people's readers of passes, a browser. Run it as often as
+# Installs what the tests need beside Rust: OpenSSL's headers, PostgreSQL, other people's readers of passes, a browser. Run it as often as
 # you like: what is there already is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,8 @@ need() { # what to look for, the Debian package that has it
 }
 need 'compgen -G "/usr/lib/postgresql/*/bin/postgres" || command -v postgres' postgresql
 need 'command -v openssl' openssl
+need 'pkg-config --exists openssl' pkg-config
+need 'pkg-config --exists openssl' libssl-dev
 need 'command -v unzip' unzip
 need 'command -v chromium || command -v chromium-browser || command -v google-chrome' chromium
 need 'command -v python3 && python3 -c "import ensurepip, venv"' python3-venv

@@ -40,6 +40,7 @@ kinds! {
     TOO_SLOW = 408 "too-slow" "The request took too long" "Send the body without long pauses.";
     NOT_PUBLISHED = 409 "template-not-published" "The template was never published" "Publish the template first.";
     ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
+    WALLET_OFF = 409 "wallet-off" "This wallet is off" "Give the workspace an issuer for this wallet.";
     STALE = 409 "stale" "A newer change was stored already" "Nothing to do: the card is ahead of this change.";
     WRONG_REVISION = 412 "wrong-revision" "The card is at another revision" "Read the card and decide anew.";
     TOO_LARGE = 413 "too-large" "The body is too large" "Send less; the detail names the limit.";

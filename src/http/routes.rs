@@ -77,6 +77,7 @@ fn customers(config: &mut ServiceConfig) {
         .service(
             at("/c/{token}/card.pkpass").route(get().to(download::card_pkpass)).route(head().to(download::card_pkpass)),
         )
+        .service(at("/c/{token}/google").route(get().to(card_page::google)).route(head().to(card_page::google)))
         .service(at("/c/{token}/card.css").route(get().to(card_page::style_sheet)))
         .service(at("/c/{token}/{role}.png").route(get().to(card_page::picture)))
         .service(at("/c/{token}").route(get().to(card_page::page)).route(head().to(card_page::page)))

@@ -246,6 +246,38 @@ fn a_lost_master_key_is_never_replaced_by_a_new_one() {
 }
 
 #[test]
+fn a_failure_inside_is_told_once_in_the_log_with_the_request_id_and_not_in_the_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let log = directory.path().join("log");
+    let mut command = command(directory.path(), port);
+    command.env("PASSLOOM_LOG_FORMAT", "json").stderr(std::fs::File::create(&log).unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut said = |name: &str| lines.next().unwrap().strip_prefix(name).unwrap().to_owned();
+    let (_, key, demo) = (said("Studio: "), said("API key: "), said("Demo card: "));
+    let program = Program { child, base: format!("http://127.0.0.1:{port}"), key, demo };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (status, id, body) = runtime.block_on(async {
+        let url = format!("sqlite://{}", directory.path().join("data/passloom.db").display());
+        let broken = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await;
+        sqlx::query("DROP TABLE fetches").execute(&mut broken.unwrap()).await.unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.get(format!("{}/api/v1/cards/demo", program.base)).bearer_auth(&program.key);
+        let answer = request.send().await.unwrap();
+        let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        (answer.status().as_u16(), id, answer.text().await.unwrap())
+    });
+    assert_eq!(status, 500);
+    assert!(!body.contains("fetches") && !body.contains("sql"), "{body}");
+    assert!(program.terminate().success());
+    let log = std::fs::read_to_string(&log).unwrap();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("fetches")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains(&id), "{}", told[0]);
+}
+
+#[test]
 fn logs_hold_no_key_token_address_or_name() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();

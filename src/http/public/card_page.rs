@@ -21,7 +21,7 @@ use crate::domain::ids::PageToken;
 use crate::domain::locale::negotiate;
 use crate::domain::render::{FieldValue, RenderedCard, RenderedField, language_of, render};
 use crate::domain::template::{BarcodeFormat, Group};
-use crate::http::problem::{FAULT, NOT_FOUND, Problem};
+use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
 use crate::outside::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
 
@@ -259,6 +259,14 @@ pub async fn picture(
         .insert_header(("x-content-type-options", "nosniff"))
         .insert_header(("x-robots-tag", "noindex"))
         .body(picture.to_vec()))
+}
+
+/// `GET /c/{token}/google`: where a card's address for Google Wallet leads. There is no Google issuer yet, so it says so.
+///
+/// # Errors
+/// Always.
+pub async fn google() -> Result<HttpResponse, Problem> {
+    Err(Problem::new(&WALLET_OFF, "Google Wallet is off here"))
 }
 
 /// `GET /assets/{name}`: a file of our pages.

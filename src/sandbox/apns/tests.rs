@@ -150,8 +150,8 @@ async fn a_push_arrives_as_apple_wants_it() {
         topic: TOPIC.to_owned(),
         token: token(0xABC),
         expiration: Some(1_797_894_939),
-        priority: 5,
-        push_type: Some("background".to_owned()),
+        priority: 10,
+        push_type: None,
         payload: Bytes::from_static(b"{}"),
         connection: 1,
     };
