@@ -92,8 +92,14 @@ impl App {
             signing: Arc::new(Semaphore::new(cores)),
             issuers: RwLock::default(),
             secrets: Cache::new(10_000),
-            // A prepared version holds its pictures: some hundred kilobytes.
-            published: Cache::new(1_000),
+            // A prepared version holds its pictures: some hundred kilobytes, twice.
+            published: Cache::builder()
+                .max_capacity(256 * 1024 * 1024)
+                .weigher(|_, published: &Arc<Published>| {
+                    let bytes: usize = published.files.iter().map(|file| 2 * file.bytes.len()).sum();
+                    u32::try_from(bytes + 64 * 1024).unwrap_or(u32::MAX)
+                })
+                .build(),
         }
     }
 

@@ -77,7 +77,9 @@ pub struct Prepared {
 pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -> anyhow::Result<Prepared> {
     let now = outside.clock.now();
     let sandbox = is_sandbox(&config)?;
-    std::fs::create_dir_all(&config.data_dir)
+    // It holds names, push tokens and keys.
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+        .create(&config.data_dir)
         .with_context(|| format!("the data directory {} can't be made", config.data_dir.display()))?;
     let listener = TcpListener::bind(config.listen)
         .with_context(|| format!("PASSLOOM_LISTEN: {} can't be listened on", config.listen))?;

@@ -163,7 +163,6 @@ CREATE INDEX registrations_by_card ON registrations (workspace_id, card_id);
 CREATE TABLE refreshes (
     workspace_id TEXT NOT NULL,
     template_id TEXT NOT NULL,
-    position BIGINT NOT NULL,
     last_card_id TEXT NOT NULL,
     started_at BIGINT NOT NULL,
     PRIMARY KEY (workspace_id, template_id),

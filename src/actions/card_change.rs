@@ -8,7 +8,7 @@ use super::published::Published;
 use crate::app::{App, AppleIssuer};
 use crate::domain::card::{Card, Content, State};
 use crate::domain::change::live_message;
-use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::ids::{FieldKey, TemplateId, WorkspaceId};
 use crate::domain::input::{Problems, pointer};
 use crate::domain::render::{RenderedCard, render};
 use crate::domain::retry::WINDOW;
@@ -93,6 +93,8 @@ pub enum Changed {
     Updated(Issued),
     /// Nothing differs.
     Unchanged(Issued),
+    /// Nothing was written: the template was published meanwhile, and the change must be judged anew.
+    Outdated,
 }
 
 /// Writes `content` over a locked card. Devices are marked only when the face differs: a value that the card doesn't
@@ -126,12 +128,27 @@ pub async fn change(
     card.content = content;
     card.revision += 1;
     card.updated_at = now;
-    desk.check(app, &card)?;
-    let shown = shown_change(app, tx, desk, &before, &card).await?;
-    if let Some(message) = shown {
-        card.live_message = message;
-        devices::mark(tx, &card.workspace, &card.id, now, WINDOW).await?;
-        take_place(tx, &mut card, now).await?;
+    match face_of(app, tx, desk, &before, &card).await? {
+        Face::Same => {
+            desk.check(app, &card)?;
+            // Under a design published meanwhile the change may well be seen. Publishing needs the counter, too: whoever
+            // has it knows which version is the newest until he commits.
+            workspaces::take_position(tx, &card.workspace).await?;
+            let newest = templates::publication(tx, &card.workspace, &card.content.template).await?;
+            if newest.is_none_or(|newest| newest.version != desk.published.version) {
+                return Ok(Changed::Outdated);
+            }
+        }
+        Face::New(message) => {
+            card.live_message = message;
+            // A message that this card's values break is left out; it never keeps a card from changing.
+            if card.live_message.is_some() && desk.check(app, &card).is_err() {
+                card.live_message = None;
+            }
+            desk.check(app, &card)?;
+            devices::mark(tx, &card.workspace, &card.id, now, WINDOW).await?;
+            take_place(tx, &mut card, Some(&before.card.content.template), now).await?;
+        }
     }
     cards::update(tx, &card).await?;
     let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
@@ -139,30 +156,33 @@ pub async fn change(
     Ok(Changed::Updated(Issued { card, publication }))
 }
 
-/// The field whose message is live on the new face; `None` when the face is the same.
-async fn shown_change(
-    app: &App,
-    tx: &mut Tx,
-    desk: &Desk,
-    before: &Issued,
-    after: &Card,
-) -> Result<Option<Option<crate::domain::ids::FieldKey>>, ActionError> {
+/// What a change does to what phones show.
+enum Face {
+    /// Nothing.
+    Same,
+    /// Something, with the field whose message is live.
+    New(Option<FieldKey>),
+}
+
+async fn face_of(app: &App, tx: &mut Tx, desk: &Desk, before: &Issued, after: &Card) -> Result<Face, ActionError> {
     let template = &desk.published.template;
     let rendered = desk.render(template, after, &app.public_url)?;
     // The old values are rendered with the new design: only what the backend changed counts as a change.
     let Ok(old) = desk.render(template, &before.card, &app.public_url) else {
-        return Ok(Some(None));
+        return Ok(Face::New(None));
     };
     let same_template = before.card.content.template == after.content.template;
     let (old_json, new_json) = (desk.pass_json(&old, &before.card, app), desk.pass_json(&rendered, after, app));
-    if same_template && old_json.json == new_json.json && old_json.own_entries == new_json.own_entries {
-        return Ok(None);
+    let same_pass = old_json.json == new_json.json && old_json.own_entries == new_json.own_entries;
+    // The tier chooses pictures, which stand in no JSON.
+    if same_template && same_pass && old.tier == rendered.tier {
+        return Ok(Face::Same);
     }
     let waiting = match &before.card.live_message {
         Some(field) if cards::fetched(tx, &before.card).await? < before.card.position => Some(field),
         _ => None,
     };
-    Ok(Some(live_message(template, &old, &rendered, waiting)))
+    Ok(Face::New(live_message(template, &old, &rendered, waiting)))
 }
 
 fn expired_at(before: &Card, state: State, now: Timestamp) -> Option<Timestamp> {
@@ -173,13 +193,22 @@ fn expired_at(before: &Card, state: State, now: Timestamp) -> Option<Timestamp> 
     }
 }
 
-/// Gives a card the next place in the order of commits and a `Last-Modified` that grew. The counter is taken last, and
-/// the template's publication is read after it, so that neither can be overtaken unseen.
-async fn take_place(tx: &mut Tx, card: &mut Card, now: Timestamp) -> Result<(), ActionError> {
+/// Gives a card the next place in the order of commits and a `Last-Modified` later than any that phones were given for
+/// it, under this template or the one it had before. The counter is taken last, and the publications are read after it,
+/// so that neither can be overtaken unseen.
+async fn take_place(
+    tx: &mut Tx,
+    card: &mut Card,
+    left: Option<&TemplateId>,
+    now: Timestamp,
+) -> Result<(), ActionError> {
     card.position = workspaces::take_position(tx, &card.workspace).await?;
-    let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
-    let published = publication.map_or(0, |p| p.modified);
-    card.modified = now.seconds().max(card.modified + 1).max(published + 1);
+    card.modified = now.seconds().max(card.modified + 1);
+    for template in std::iter::once(&card.content.template).chain(left) {
+        if let Some(publication) = templates::publication(tx, &card.workspace, template).await? {
+            card.modified = card.modified.max(publication.modified + 1);
+        }
+    }
     Ok(())
 }
 
@@ -195,7 +224,7 @@ pub async fn issue(app: &App, tx: &mut Tx, desk: &Desk, mut card: Card) -> Resul
         return Ok(None);
     }
     let now = card.created_at;
-    take_place(tx, &mut card, now).await?;
+    take_place(tx, &mut card, None, now).await?;
     cards::place(tx, &card).await?;
     let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
     let publication = publication.ok_or(ActionError::NotPublished)?;

@@ -61,15 +61,11 @@ pub async fn change_card(
             return Err(ActionError::Invalid(problems));
         }
         let changed = change(app, &mut tx, &desk, issued, content, patch.sequence).await?;
+        let (Changed::Updated(issued) | Changed::Unchanged(issued)) = changed else { continue };
         crate::outside::crash::point("before-change-commit");
         tx.commit().await?;
         crate::outside::crash::point("after-change-commit");
-        return Ok(match changed {
-            Changed::Updated(issued) => {
-                app.wake.notify_one();
-                issued
-            }
-            Changed::Unchanged(issued) => issued,
-        });
+        app.wake.notify_one();
+        return Ok(issued);
     }
 }

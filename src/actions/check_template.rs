@@ -13,7 +13,7 @@ use crate::domain::ids::{AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, 
 use crate::domain::input::{Problems, pointer};
 use crate::domain::money::Decimal;
 use crate::domain::render::render;
-use crate::domain::template::Template;
+use crate::domain::template::{Phrase, Template};
 use crate::domain::time::Timestamp;
 use crate::wallets::apple::identity::SigningIdentity;
 use crate::wallets::apple::pass_json::{PassIdentity, pass_json};
@@ -106,9 +106,22 @@ fn texts_behind<'t>(template: &'t Template, pass: &Value, at: &str) -> Vec<&'t T
     if at.starts_with("/barcode") {
         return template.barcode.iter().flat_map(|b| std::iter::once(&b.value).chain(&b.text)).collect();
     }
-    let Some(key) = field_key(pass, at) else { return Vec::new() };
-    let field = template.all_fields().map(|(_, field)| field).find(|field| field.key.as_str() == key);
-    field.map_or(Vec::new(), |f| f.value.texts.iter().chain(&f.link).collect())
+    if let Some(key) = field_key(pass, at) {
+        let field = template.all_fields().map(|(_, field)| field).find(|field| field.key.as_str() == key);
+        return field.map_or(Vec::new(), |f| {
+            let words = f.label.iter().chain(&f.change_message).flat_map(|phrase| &phrase.texts);
+            f.value.texts.iter().chain(&f.link).chain(words).collect()
+        });
+    }
+    let phrases: Vec<&Phrase> = match at.split('/').nth(1) {
+        Some("organizationName") => vec![&template.organization],
+        Some("description") => vec![&template.description],
+        Some("logoText") => template.logo_text.iter().collect(),
+        Some("locations") => template.locations.iter().filter_map(|l| l.text.as_ref()).collect(),
+        _ => Vec::new(),
+    };
+    let merged = template.apple_pass.texts_within(&format!("/apple/pass/{}", at.split('/').nth(1).unwrap_or_default()));
+    phrases.into_iter().flat_map(|phrase| &phrase.texts).chain(merged).collect()
 }
 
 /// The issue with a pointer into the template document instead of pass.json.

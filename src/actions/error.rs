@@ -36,6 +36,9 @@ pub enum ActionError {
         /// The last stored sequence.
         stored: i64,
     },
+    /// The database can't answer now, as somebody else found out.
+    #[error("the database is unavailable")]
+    Busy,
     /// The service is stopping.
     #[error("the service is stopping")]
     ShuttingDown,

@@ -105,6 +105,8 @@ pub async fn delete_image(
     place: &ImagePlace,
 ) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
+    // Held, so that a publishing under way keeps either all of its pictures or starts anew.
+    templates::lock(&mut tx, workspace, id).await?;
     if !templates::delete_image(&mut tx, workspace, id, &place.key()).await? {
         return Err(ActionError::NotFound("image"));
     }

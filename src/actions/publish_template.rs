@@ -1,5 +1,7 @@
 //! Publishes a template's draft: a new numbered version that every card of the template shows from then on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::check_template::check_draft;
@@ -94,18 +96,26 @@ async fn changed_types(
 ) -> Result<Vec<Issue>, ActionError> {
     let row = templates::find(&mut app.store.read().await?, workspace, id).await?;
     let Some(publication) = row.and_then(|row| row.publication()) else { return Ok(Vec::new()) };
-    let published = app.published(workspace, id, publication.version).await?;
-    let attributes = template.attributes.iter().enumerate();
-    Ok(attributes
-        .filter_map(|(place, attribute)| {
-            let before = published.template.attribute(attribute.name.as_str())?.kind.name();
-            let now = attribute.kind.name();
-            (before != now).then(|| {
+    let mut issues = Vec::new();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    // Newest first; an attribute that was removed for some versions still has its values on cards.
+    for version in (1..=publication.version).rev() {
+        let published = app.published(workspace, id, version).await?;
+        for (place, attribute) in template.attributes.iter().enumerate() {
+            let name = attribute.name.as_str();
+            let (Some(before), false) = (published.template.attribute(name), known.contains(name)) else { continue };
+            known.insert(name);
+            let (before, now) = (before.kind.name(), attribute.kind.name());
+            if before != now {
                 let detail = format!("is {now}; cards hold values of the published type {before}, which can't change");
-                Issue::error("attribute-type-changed", format!("/attributes/{place}/type"), detail)
-            })
-        })
-        .collect())
+                issues.push(Issue::error("attribute-type-changed", format!("/attributes/{place}/type"), detail));
+            }
+        }
+        if known.len() == template.attributes.len() {
+            break;
+        }
+    }
+    Ok(issues)
 }
 
 /// Stores the version unless the draft is another one by now.
@@ -124,9 +134,13 @@ async fn store(
         return Ok(None);
     }
     let digests: Vec<Vec<u8>> = files.iter().map(|file| digest(&file.bytes)).collect();
-    for (file, digest) in files.iter().zip(&digests) {
-        templates::put_blob(&mut tx, workspace, digest, &file.bytes).await?;
+    // In one order, so that two publishings that share contents don't wait for each other in a circle.
+    let contents: BTreeMap<&[u8], &[u8]> =
+        digests.iter().zip(files).map(|(digest, file)| (digest.as_slice(), file.bytes.as_slice())).collect();
+    for (digest, content) in contents {
+        templates::put_blob(&mut tx, workspace, digest, content).await?;
     }
+    refreshes::start(&mut tx, workspace, id, now).await?;
     let position = workspaces::take_position(&mut tx, workspace).await?;
     // Read after the position was taken: no change of a card can commit in between with a later Last-Modified.
     let newest = cards::newest_of_template(&mut tx, workspace, id).await?.unwrap_or(0);
@@ -138,7 +152,6 @@ async fn store(
         let tier = file.tier.as_deref().unwrap_or_default();
         templates::put_file(&mut tx, workspace, id, version, (tier, &file.path), digest).await?;
     }
-    refreshes::start(&mut tx, workspace, id, position, now).await?;
     tx.commit().await?;
     Ok(Some(version))
 }

@@ -8,12 +8,14 @@ use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::render::render;
 use crate::domain::template::Template;
 use crate::store::cards::Issued;
-use crate::store::templates;
+use crate::store::{StoreError, templates};
 use crate::wallets::apple::prepare::{PassFile, PreparedPasses};
 
 /// A published version, ready to render and to build passes from.
 #[derive(Debug)]
 pub struct Published {
+    /// Its number.
+    pub version: i64,
     /// The design.
     pub template: Template,
     /// What all Apple passes of it share.
@@ -38,7 +40,10 @@ impl App {
         // The cache hands one error to everyone who waited; actions want their own.
         loaded.map_err(|shared: Arc<ActionError>| match Arc::try_unwrap(shared) {
             Ok(error) => error,
-            Err(shared) => ActionError::Fault(shared.to_string()),
+            Err(shared) => match &*shared {
+                ActionError::Store(StoreError::Unavailable(_) | StoreError::Conflict(_)) => ActionError::Busy,
+                other => ActionError::Fault(other.to_string()),
+            },
         })
     }
 
@@ -77,7 +82,7 @@ impl App {
                 .map(|(tier, path, bytes)| PassFile { tier: Some(tier).filter(|t| !t.is_empty()), path, bytes })
                 .collect();
             let passes = PreparedPasses::new(&template, &files).map_err(|e| ActionError::Fault(e.to_string()))?;
-            Ok::<_, ActionError>(Published { template, passes, files })
+            Ok::<_, ActionError>(Published { version, template, passes, files })
         };
         let published = tokio::task::spawn_blocking(prepare)
             .await

@@ -55,30 +55,30 @@ pub async fn put_card(
     let Some(document) = CardDocument::read(body, &mut problems) else {
         return Err(ActionError::Invalid(problems));
     };
-    let published = match published_for_card(app, workspace, &document.template).await {
-        Ok(published) => published,
-        // What else is wrong is told together with the unknown template.
-        Err(ActionError::Invalid(found)) => {
-            found.into_vec().into_iter().for_each(|p| problems.add(p.pointer, p.detail));
+    loop {
+        let published = match published_for_card(app, workspace, &document.template).await {
+            Ok(published) => published,
+            // What else is wrong is told together with the unknown template.
+            Err(ActionError::Invalid(found)) => {
+                found.into_vec().into_iter().for_each(|p| problems.add(p.pointer, p.detail));
+                return Err(ActionError::Invalid(problems));
+            }
+            Err(e) if problems.is_empty() => return Err(e),
+            Err(_) => return Err(ActionError::Invalid(problems)),
+        };
+        let content = document.content(&published.template.attributes, &mut problems);
+        if !problems.is_empty() {
             return Err(ActionError::Invalid(problems));
         }
-        Err(e) if problems.is_empty() => return Err(e),
-        Err(_) => return Err(ActionError::Invalid(problems)),
-    };
-    let content = document.content(&published.template.attributes, &mut problems);
-    if !problems.is_empty() {
-        return Err(ActionError::Invalid(problems));
-    }
-    let desk = Desk::open(app, workspace, published).await?;
-    loop {
+        let desk = Desk::open(app, workspace, published).await?;
         let mut tx = app.store.begin().await?;
         let existing = cards::lock(&mut tx, workspace, id).await?;
         if_match.check(existing.as_ref().map(|issued| &issued.card))?;
         if let Some(existing) = existing {
             let changed = change(app, &mut tx, &desk, existing, content, document.sequence).await?;
+            let (Changed::Updated(issued) | Changed::Unchanged(issued)) = changed else { continue };
             tx.commit().await?;
             app.wake.notify_one();
-            let (Changed::Updated(issued) | Changed::Unchanged(issued)) = changed;
             return Ok((issued, Put::Replaced));
         }
         let now = app.now();

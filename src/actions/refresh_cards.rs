@@ -32,6 +32,9 @@ pub async fn refresh_step(app: &App) -> Result<Step, ActionError> {
     };
     let cards = refreshes::next_cards(&mut tx, &refresh, STEP).await?;
     let now = app.now();
+    if let Some(last) = cards.last() {
+        devices::hold_of_range(&mut tx, &refresh.workspace_id, &refresh.last_card_id, last).await?;
+    }
     for card in &cards {
         devices::mark(&mut tx, &refresh.workspace_id, card, now, WINDOW).await?;
     }

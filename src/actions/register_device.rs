@@ -16,6 +16,8 @@ pub enum Registered {
     Known,
     /// Not the holder of this pass; also when there is none, so that nobody can probe.
     Unauthorized,
+    /// The holder, but without a push token.
+    NoPushToken,
 }
 
 /// Registers. A new registration counts as a change for the device's list, so that an old file that registers late is
@@ -29,11 +31,14 @@ pub async fn register_device(
     serial: &SerialNumber,
     device: &DeviceLibraryId,
     token: &str,
-    push_token: &PushToken,
+    push_token: Option<&PushToken>,
     kind: DeviceKind,
 ) -> Result<Registered, ActionError> {
     let Some(workspace) = authorized(app, pass_type, serial, token).await? else {
         return Ok(Registered::Unauthorized);
+    };
+    let Some(push_token) = push_token else {
+        return Ok(Registered::NoPushToken);
     };
     let now = app.now();
     let mut tx = app.store.begin().await?;

@@ -262,7 +262,8 @@ impl<'t> Renderer<'_, 't> {
         let live = self.scope.card.live_message.as_ref() == Some(&field.key);
         let place = format!("the field {}", field.key);
         let label = field.label.as_ref().map(|p| self.phrase(p, &place));
-        let message = field.change_message.as_ref().filter(|_| live).map(|p| self.phrase(p, &place));
+        // A message that lacks a value is not shown; it is never worth a card.
+        let message = field.change_message.as_ref().filter(|_| live).and_then(|p| self.evaluate(p).ok());
         // a link is left out like a field when its value is missing
         let link = field.link.as_ref().and_then(|link| match link.evaluate(self.scope) {
             Ok(link) if ["https://", "http://", "mailto:", "tel:"].iter().any(|s| link.starts_with(s)) => Some(link),

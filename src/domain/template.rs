@@ -226,6 +226,18 @@ pub enum Tree {
     Members(Vec<(String, Tree)>),
 }
 
+impl Tree {
+    /// The texts with expressions whose place in the document begins with `pointer`.
+    pub fn texts_within(&self, pointer: &str) -> Vec<&Text> {
+        match self {
+            Self::Leaf(_) => Vec::new(),
+            Self::Text(at, text) => at.starts_with(pointer).then_some(text).into_iter().collect(),
+            Self::List(items) => items.iter().flat_map(|item| item.texts_within(pointer)).collect(),
+            Self::Members(members) => members.iter().flat_map(|(_, tree)| tree.texts_within(pointer)).collect(),
+        }
+    }
+}
+
 impl Template {
     /// Reads a template document.
     ///

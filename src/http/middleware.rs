@@ -6,6 +6,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 
+use super::apple_v1::Failure;
 use super::problem::Problem;
 use super::server::Shared;
 use crate::outside::random::uuid;
@@ -35,8 +36,7 @@ pub async fn observe(
     }
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
-    let cause =
-        response.response().error().and_then(|error| error.as_error::<Problem>()?.cause().map(ToOwned::to_owned));
+    let cause = response.response().error().and_then(cause_of);
     if status >= 500 {
         let cause = cause.unwrap_or_else(|| "no cause was given".to_owned());
         tracing::error!(request = id, method, route, status, cause, "a request failed");
@@ -51,4 +51,10 @@ pub async fn observe(
     app.metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     app.metrics.request_seconds.observe(elapsed.as_secs_f64());
     Ok(response)
+}
+
+/// What really happened, of an API's problem or of a failure towards a phone.
+fn cause_of(error: &actix_web::Error) -> Option<String> {
+    let problem = error.as_error::<Problem>().or_else(|| Some(error.as_error::<Failure>()?.problem()))?;
+    problem.cause().map(ToOwned::to_owned)
 }

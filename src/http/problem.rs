@@ -126,6 +126,7 @@ impl From<ActionError> for Problem {
                 Self::new(&STALE, format!("a change with sequence {stored} was stored already"))
             }
             ActionError::ShuttingDown => Self::unavailable("shutting down".to_owned()),
+            ActionError::Busy => Self::unavailable("see the request that found out".to_owned()),
             ActionError::Store(StoreError::Unavailable(cause)) => Self::unavailable(cause.to_string()),
             ActionError::Store(StoreError::Conflict(cause)) => Self::unavailable(format!("conflict: {cause}")),
             ActionError::Store(other) => Self::fault(other.to_string()),

@@ -85,7 +85,9 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), CertificatesError> {
             std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         file.write_all(content)?;
         file.sync_all()?;
-        std::fs::rename(&unfinished, path)
+        std::fs::rename(&unfinished, path)?;
+        // The new name must survive a power cut, too.
+        path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), |p| std::fs::File::open(p)?.sync_all())
     })();
     done.map_err(file_error(path))
 }

@@ -10,38 +10,32 @@ use crate::domain::locale::Language;
 use crate::domain::time::Timestamp;
 
 macro_rules! find_card {
-    ($where:literal, $ending:literal) => {
+    ($where:literal) => {
         concat!(
             "SELECT c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
                 c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
                 c.live_message, c.created_at, c.updated_at,
                 t.version AS t_version, t.position AS t_position, t.modified AS t_modified
             FROM cards c JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
-            WHERE ", $where, $ending
+            WHERE ", $where
         )
     };
 }
 
 statements! {
     FIND = {
-        sqlite: find_card!("c.workspace_id = $1 AND c.id = $2", ""),
-        postgres: find_card!("c.workspace_id = $1 AND c.id = $2", ""),
+        sqlite: find_card!("c.workspace_id = $1 AND c.id = $2"),
+        postgres: find_card!("c.workspace_id = $1 AND c.id = $2"),
     };
-    LOCK = {
-        sqlite: find_card!("c.workspace_id = $1 AND c.id = $2", ""),
-        postgres: find_card!("c.workspace_id = $1 AND c.id = $2", " FOR NO KEY UPDATE OF c"),
-    };
+    HOLD = "SELECT id FROM cards WHERE workspace_id = $1 AND id = $2" + " FOR NO KEY UPDATE";
     BY_SERIAL = {
-        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", ""),
-        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", ""),
+        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2"),
+        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2"),
     };
-    LOCK_BY_SERIAL = {
-        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", ""),
-        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2", " FOR NO KEY UPDATE OF c"),
-    };
+    HOLD_BY_SERIAL = "SELECT id FROM cards WHERE pass_type_id = $1 AND serial_number = $2" + " FOR NO KEY UPDATE";
     BY_PAGE = {
-        sqlite: find_card!("c.page_token_hash = $1", ""),
-        postgres: find_card!("c.page_token_hash = $1", ""),
+        sqlite: find_card!("c.page_token_hash = $1"),
+        postgres: find_card!("c.page_token_hash = $1"),
     };
     INSERT = "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
             expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
@@ -157,21 +151,40 @@ finder!(
     find, FIND, impl Session, workspace: &WorkspaceId, id: &CardId
 );
 finder!(
-    /// The card of that id, held until the transaction ends.
-    lock, LOCK, Tx, workspace: &WorkspaceId, id: &CardId
-);
-finder!(
     /// The card of that serial number.
     by_serial, BY_SERIAL, impl Session, pass_type: &PassTypeId, serial: &SerialNumber
-);
-finder!(
-    /// The card of that serial number, held until the transaction ends.
-    lock_by_serial, LOCK_BY_SERIAL, Tx, pass_type: &PassTypeId, serial: &SerialNumber
 );
 finder!(
     /// The card whose page has the token with that hash.
     by_page, BY_PAGE, impl Session, page_token_hash: &[u8]
 );
+
+/// The card of that id, held until the transaction ends. It is held alone and read afterwards: a statement that joins
+/// and waits would join the new card with the template that the old one had, and find nothing.
+///
+/// # Errors
+/// When the database fails or holds something unreadable.
+pub async fn lock(tx: &mut Tx, workspace: &WorkspaceId, id: &CardId) -> Result<Option<Issued>, StoreError> {
+    on_db!(tx, HOLD, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(id).fetch_optional(c).await?;
+    });
+    find(tx, workspace, id).await
+}
+
+/// The card of that serial number, held until the transaction ends; see [`lock`].
+///
+/// # Errors
+/// When the database fails or holds something unreadable.
+pub async fn lock_by_serial(
+    tx: &mut Tx,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+) -> Result<Option<Issued>, StoreError> {
+    on_db!(tx, HOLD_BY_SERIAL, |sql, c| {
+        sqlx::query(sql).bind(pass_type).bind(serial).fetch_optional(c).await?;
+    });
+    by_serial(tx, pass_type, serial).await
+}
 
 /// Adds a card; false when one of that id is there already. Its position is set by [`place`] afterwards.
 ///

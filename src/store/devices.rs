@@ -51,6 +51,13 @@ statements! {
             WHERE r.workspace_id = $1 AND r.card_id = $2
             ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
     };
+    HOLD_OF_RANGE = {
+        sqlite: "SELECT COUNT(*) FROM registrations WHERE workspace_id = $1 AND card_id > $2 AND card_id <= $3",
+        postgres: "SELECT COUNT(*) FROM (SELECT d.id FROM devices d WHERE EXISTS (SELECT 1 FROM registrations r
+                WHERE r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
+                    AND r.workspace_id = $1 AND r.card_id > $2 AND r.card_id <= $3)
+            ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
+    };
     MARK = "UPDATE devices SET marks = marks + 1,
             scheduled_at = CASE WHEN due_at IS NULL THEN $3 ELSE scheduled_at END,
             due_at = COALESCE(due_at, CASE WHEN pushed_at <= $3 AND pushed_at + $4 > $3 THEN pushed_at + $4 ELSE $3 END)
@@ -234,6 +241,21 @@ pub async fn note_asked(tx: &mut Tx, key: &DeviceKey, position: i64, now: Timest
 pub async fn of_card(session: &mut impl Session, card: &Card, face: i64) -> Result<(i64, i64), StoreError> {
     on_db!(session, OF_CARD, |sql, c| {
         Ok(sqlx::query_as(sql).bind(&card.workspace).bind(&card.id).bind(face).fetch_one(c).await?)
+    })
+}
+
+/// Holds the devices of all cards after `after` up to `last`, in one order, before their cards are marked one by one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold_of_range(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    after: &str,
+    last: &CardId,
+) -> Result<i64, StoreError> {
+    on_db!(tx, HOLD_OF_RANGE, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(workspace).bind(after).bind(last).fetch_one(c).await?)
     })
 }
 

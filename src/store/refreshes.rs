@@ -6,8 +6,8 @@ use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 
 statements! {
-    START = "INSERT INTO refreshes (workspace_id, template_id, position, last_card_id, started_at) VALUES ($1, $2, $3, '', $4)
-        ON CONFLICT (workspace_id, template_id) DO UPDATE SET position = excluded.position, last_card_id = '',
+    START = "INSERT INTO refreshes (workspace_id, template_id, last_card_id, started_at) VALUES ($1, $2, '', $3)
+        ON CONFLICT (workspace_id, template_id) DO UPDATE SET last_card_id = '',
             started_at = excluded.started_at";
     CLAIM = "SELECT workspace_id, template_id, last_card_id FROM refreshes ORDER BY started_at LIMIT 1"
         + " FOR UPDATE SKIP LOCKED";
@@ -19,7 +19,8 @@ statements! {
     UNFINISHED = "SELECT COUNT(*) FROM refreshes";
 }
 
-/// Begins (or begins anew) to refresh a template's cards.
+/// Begins (or begins anew) to refresh a template's cards. Comes before the workspace's position is taken: whoever
+/// refreshes holds this row while it waits for devices, and their holders wait for the position.
 ///
 /// # Errors
 /// When the database fails.
@@ -27,11 +28,10 @@ pub async fn start(
     tx: &mut Tx,
     workspace: &WorkspaceId,
     template: &TemplateId,
-    position: i64,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     on_db!(tx, START, |sql, c| {
-        sqlx::query(sql).bind(workspace).bind(template).bind(position).bind(now).execute(c).await?;
+        sqlx::query(sql).bind(workspace).bind(template).bind(now).execute(c).await?;
         Ok(())
     })
 }

@@ -19,6 +19,13 @@ use crate::http::problem::Problem;
 #[derive(Debug)]
 pub struct Failure(Problem);
 
+impl Failure {
+    /// What lies behind it.
+    pub fn problem(&self) -> &Problem {
+        &self.0
+    }
+}
+
 impl From<ActionError> for Failure {
     fn from(error: ActionError) -> Self {
         Self(error.into())

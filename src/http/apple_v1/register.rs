@@ -25,16 +25,19 @@ pub async fn register(
     };
     let push_token = serde_json::from_slice::<Value>(&body.0).ok();
     let push_token = push_token.as_ref().and_then(|v| v.get("pushToken")?.as_str());
-    let Some(push_token) = push_token.and_then(|text| PushToken::parse(text).ok()) else {
-        return Ok(HttpResponse::BadRequest().finish());
-    };
+    let push_token = push_token.and_then(|text| PushToken::parse(text).ok());
     // Readers of other makers call themselves otherwise, or register under Apple's word with a header of their own.
     let apples = scheme.eq_ignore_ascii_case("ApplePass") && !request.headers().contains_key("x-pass-client");
-    let kind = if apples && push_token.is_hexadecimal() { DeviceKind::Apns } else { DeviceKind::Other };
-    let registered = register_device(&app, &pass_type, &serial, &device, &token, &push_token, kind).await?;
+    let kind = if apples && push_token.as_ref().is_some_and(PushToken::is_hexadecimal) {
+        DeviceKind::Apns
+    } else {
+        DeviceKind::Other
+    };
+    let registered = register_device(&app, &pass_type, &serial, &device, &token, push_token.as_ref(), kind).await?;
     Ok(match registered {
         Registered::Created => HttpResponse::Created().finish(),
         Registered::Known => HttpResponse::Ok().finish(),
         Registered::Unauthorized => unauthorized(),
+        Registered::NoPushToken => HttpResponse::BadRequest().finish(),
     })
 }

@@ -22,6 +22,9 @@ on_both_databases![
     a_published_template_refreshes_its_cards_without_rewriting_them,
     the_tier_is_announced_before_the_balance_until_it_was_fetched,
     readers_of_other_makers_get_no_push_by_apns,
+    a_message_that_a_card_can_not_fill_never_keeps_it_from_changing,
+    a_tier_that_changes_only_pictures_is_a_new_face,
+    a_move_between_templates_never_takes_last_modified_back,
     work_is_done_once,
     the_jobs_do_by_themselves_what_the_tests_do_by_hand,
 ];
@@ -280,4 +283,70 @@ async fn the_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatab
     assert_eq!(line.next().await.unwrap().as_deref(), Some(PASS_TYPE));
     service.wake(&mut phone).await;
     assert_eq!(phone.field(&serial, "points").unwrap(), "3");
+}
+
+async fn a_message_that_a_card_can_not_fill_never_keeps_it_from_changing(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["fields"]["header"][0]["change_message"] = json!("{{ name }}, you now have %@ points");
+    service.publish("bakery", &document).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery", "attributes": {"points": 1}})).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    // The name is missing, then it makes the message one that a phone would refuse, then all is well.
+    for (patch, notice) in [
+        (json!({"points": 2}), None),
+        (json!({"points": 3, "name": "5% off"}), None),
+        (json!({"points": 4, "name": "Anna"}), Some("Anna, you now have 4 points")),
+    ] {
+        service.patch_card("M-1", &json!({"attributes": patch})).await;
+        let refreshed = service.wake(&mut phone).await;
+        assert_eq!(refreshed[0].notice.as_deref(), notice);
+        assert_eq!(phone.field(&serial, "points").unwrap(), patch["points"].to_string());
+    }
+    service.deliver().await;
+    service.clock.advance(Duration::from_secs(2));
+    service.deliver().await;
+    service.stop().await;
+}
+
+async fn a_tier_that_changes_only_pictures_is_a_new_face(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["fields"]["secondary"] = json!([]);
+    document["tiers"]["looks"] = json!({});
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    service.put_image("bakery", "strip", &crate::support::service::png(375, 144)).await;
+    service.put_image("bakery", "strip?tier=gold", &crate::support::service::png(750, 288)).await;
+    service.publish("bakery", &document).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    let (mut phone, _) = service.phone_with(&card).await;
+    service.patch_card("M-1", &json!({"attributes": {"tier": "gold"}})).await;
+    assert_eq!(service.deliver().await, 1);
+    assert_eq!(service.wake(&mut phone).await.len(), 1);
+    service.stop().await;
+}
+
+async fn a_move_between_templates_never_takes_last_modified_back(database: TestDatabase) {
+    let service = shop(&database).await;
+    let mut other = bakery();
+    other["logo_text"] = json!("Other");
+    service.publish("other", &other).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    // The first template is published again while the clock runs ahead; then the clock is set right.
+    let right = service.now();
+    service.clock.advance(Duration::from_secs(1000));
+    let mut document = bakery();
+    document["logo_text"] = json!("Newer");
+    service.publish("bakery", &document).await;
+    service.wake(&mut phone).await;
+    service.clock.set(right);
+    service.patch_card("M-1", &json!({"template": "other"})).await;
+    assert_eq!(service.wake(&mut phone).await.len(), 1);
+    assert_eq!(phone.passes()[&serial].pass["logoText"], "Other");
+    service.refresh().await;
+    service.deliver().await;
+    service.clock.advance(Duration::from_secs(2));
+    service.deliver().await;
+    service.stop().await;
 }

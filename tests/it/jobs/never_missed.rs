@@ -27,6 +27,9 @@ async fn sixty_four_writers_and_polling_phones_miss_no_update(database: TestData
         let card = service.put_card(&format!("M-{i}"), &anna(0)).await;
         pages.push(card["urls"]["page"].as_str().unwrap().to_owned());
     }
+    service.publish("other", &bakery()).await;
+    let wanderer = service.put_card("W", &anna(0)).await;
+    pages.push(wanderer["urls"]["page"].as_str().unwrap().to_owned());
     let mut phones = Vec::new();
     for _ in 0..PHONES {
         let mut phone = service.phone("en");
@@ -64,12 +67,36 @@ async fn sixty_four_writers_and_polling_phones_miss_no_update(database: TestData
             })
         })
         .collect();
+    // Meanwhile the design is published again and again, showing now less and now more, and a card wanders.
+    let publisher = {
+        let service = service.clone();
+        tokio::spawn(async move {
+            for n in 0..4 {
+                let mut document = bakery();
+                if n % 2 == 0 {
+                    document["fields"]["auxiliary"] = json!([]);
+                }
+                service.publish("bakery", &document).await;
+            }
+        })
+    };
+    let wandering = {
+        let service = service.clone();
+        tokio::spawn(async move {
+            for n in 0..10 {
+                let template = if n % 2 == 0 { "other" } else { "bakery" };
+                service.patch_card("W", &json!({"template": template, "attributes": {"name": format!("W{n}")}})).await;
+            }
+        })
+    };
     // By the answers' revisions we know which write of a card was the last.
     let mut revisions: BTreeMap<String, BTreeMap<i64, i64>> = BTreeMap::new();
     for writer in writers {
         let (id, last) = writer.await.unwrap();
         revisions.entry(id).or_default().extend(last);
     }
+    publisher.await.unwrap();
+    wandering.await.unwrap();
     writing.store(false, Ordering::SeqCst);
     for poller in polling {
         let (mut phone, fetched) = poller.await.unwrap();
@@ -83,8 +110,15 @@ async fn sixty_four_writers_and_polling_phones_miss_no_update(database: TestData
             let serial = card["serial_number"].as_str().unwrap();
             assert_eq!(phone.field(serial, "points").unwrap(), expected.to_string(), "{id} on a phone");
         }
+        assert_eq!(phone.field(wanderer["serial_number"].as_str().unwrap(), "name").unwrap(), "W9");
         assert_eq!(phone.complaints(), [] as [String; 0]);
     }
+    // What the API says of itself agrees.
+    for id in (0..CARDS).map(|i| format!("M-{i}")).chain(["W".to_owned()]) {
+        let apple = service.card(&id).await["wallets"]["apple"].clone();
+        assert_eq!(apple, json!({"devices": PHONES, "current": PHONES}), "{id}");
+    }
+    service.refresh().await;
     while service.deliver().await > 0 {
         service.clock.advance(std::time::Duration::from_secs(2));
     }

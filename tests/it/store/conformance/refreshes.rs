@@ -26,7 +26,7 @@ async fn a_refresh_walks_the_cards_that_some_device_holds(database: TestDatabase
     other.phone(&store, "phone", &[&stranger]).await;
     let mut tx = store.begin().await.unwrap();
     assert!(refreshes::claim(&mut tx).await.unwrap().is_none());
-    refreshes::start(&mut tx, &shop.workspace, &shop.template, 9, at(0.0)).await.unwrap();
+    refreshes::start(&mut tx, &shop.workspace, &shop.template, at(0.0)).await.unwrap();
     tx.commit().await.unwrap();
 
     let mut walked = Vec::new();
@@ -57,12 +57,12 @@ async fn publishing_again_begins_the_walk_anew(database: TestDatabase) {
     let card = shop.issue(&store, "a").await;
     shop.phone(&store, "phone", &[&card]).await;
     let mut tx = store.begin().await.unwrap();
-    refreshes::start(&mut tx, &shop.workspace, &shop.template, 1, at(0.0)).await.unwrap();
+    refreshes::start(&mut tx, &shop.workspace, &shop.template, at(0.0)).await.unwrap();
     let refresh = refreshes::claim(&mut tx).await.unwrap().unwrap();
     refreshes::advance(&mut tx, &refresh, &card.id).await.unwrap();
     let refresh = refreshes::claim(&mut tx).await.unwrap().unwrap();
     assert!(refreshes::next_cards(&mut tx, &refresh, 9).await.unwrap().is_empty());
-    refreshes::start(&mut tx, &shop.workspace, &shop.template, 2, at(1.0)).await.unwrap();
+    refreshes::start(&mut tx, &shop.workspace, &shop.template, at(1.0)).await.unwrap();
     let refresh = refreshes::claim(&mut tx).await.unwrap().unwrap();
     assert_eq!(refreshes::next_cards(&mut tx, &refresh, 9).await.unwrap(), [card.id]);
 }
@@ -72,8 +72,8 @@ async fn the_oldest_refresh_comes_first_and_two_nodes_never_walk_the_same(databa
     let late = Shop::open(&store, "late").await;
     let early = Shop::open(&store, "early").await;
     let mut tx = store.begin().await.unwrap();
-    refreshes::start(&mut tx, &late.workspace, &late.template, 1, at(2.0)).await.unwrap();
-    refreshes::start(&mut tx, &early.workspace, &early.template, 1, at(1.0)).await.unwrap();
+    refreshes::start(&mut tx, &late.workspace, &late.template, at(2.0)).await.unwrap();
+    refreshes::start(&mut tx, &early.workspace, &early.template, at(1.0)).await.unwrap();
     tx.commit().await.unwrap();
     let mut first = store.begin().await.unwrap();
     assert_eq!(refreshes::claim(&mut first).await.unwrap().unwrap().workspace_id, early.workspace);
