@@ -6,10 +6,9 @@
 //! intermediate that issued it inside, the root not, and the signed attributes contentType, signingTime and messageDigest.
 
 use openssl::error::ErrorStack;
-use openssl::hash::{MessageDigest, hash};
 use openssl::pkey::{PKey, Private};
-use openssl::sign::Signer;
 use openssl::x509::X509;
+use sha2::{Digest, Sha256};
 
 use crate::domain::time::Timestamp;
 
@@ -64,7 +63,7 @@ impl PassSigner {
     /// # Errors
     /// When OpenSSL fails.
     pub fn sign(&self, manifest: &[u8], signing_time: Timestamp) -> Result<Vec<u8>, ErrorStack> {
-        let digest = hash(MessageDigest::sha256(), manifest)?;
+        let digest = Sha256::digest(manifest);
         // DER wants the attributes of a SET in ascending order of their encodings; these three stand so.
         let attributes = [
             tlv(SEQUENCE, &[OID_CONTENT_TYPE, &tlv(SET, OID_DATA)].concat()),
@@ -73,15 +72,14 @@ impl PassSigner {
         ]
         .concat();
         // Signed as a SET, stored as [0] (RFC 5652, 5.4).
-        let mut signer = Signer::new(MessageDigest::sha256(), &self.key)?;
-        let signature = signer.sign_oneshot_to_vec(&tlv(SET, &attributes))?;
+        let signature = self.bare_signature(&Sha256::digest(tlv(SET, &attributes)).into())?;
         let info = [&self.signer[..], &tlv(CONTEXT_0, &attributes), RSA, &tlv(OCTET_STRING, &signature)].concat();
         let signed_data = [&self.head[..], &tlv(SET, &tlv(SEQUENCE, &info))].concat();
         let content = [OID_SIGNED_DATA, &tlv(CONTEXT_0, &tlv(SEQUENCE, &signed_data))].concat();
         Ok(tlv(SEQUENCE, &content))
     }
 
-    /// The bare RSA operation on a digest of 32 bytes: what a signature costs at least. For benchmarks.
+    /// The bare RSA operation (PKCS #1 v1.5) on a SHA-256 digest: what a signature costs at least.
     ///
     /// # Errors
     /// When OpenSSL fails.
