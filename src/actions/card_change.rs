@@ -9,7 +9,7 @@ use crate::app::{App, AppleIssuer};
 use crate::domain::card::{Card, Content, State};
 use crate::domain::change::live_message;
 use crate::domain::ids::{FieldKey, TemplateId, WorkspaceId};
-use crate::domain::input::{Problems, pointer};
+use crate::domain::input::Problems;
 use crate::domain::render::{RenderedCard, render};
 use crate::domain::retry::WINDOW;
 use crate::domain::template::Template;
@@ -30,7 +30,8 @@ pub struct Desk {
     pub secret: WorkspaceSecret,
 }
 
-/// The newest published version of a template that a card document names.
+/// The newest published version of a template that a card document names; `problems` are those found so far, which are
+/// told together with an unknown template and before one that was never published.
 ///
 /// # Errors
 /// A problem at `/template` when it is unknown, [`ActionError::NotPublished`] when it was never published.
@@ -38,11 +39,19 @@ pub async fn published_for_card(
     app: &App,
     workspace: &WorkspaceId,
     template: &TemplateId,
+    problems: &Problems,
 ) -> Result<Arc<Published>, ActionError> {
     let row = templates::find(&mut app.store.read().await?, workspace, template).await?;
-    let row = row.ok_or_else(|| Problems::one("/template", "is not a template of this workspace"))?;
-    let publication = row.publication().ok_or(ActionError::NotPublished)?;
-    app.published(workspace, template, publication.version).await
+    let Some(row) = row else {
+        let mut problems = problems.clone();
+        problems.add("/template", "is not a template of this workspace");
+        return Err(ActionError::Invalid(problems));
+    };
+    match row.publication() {
+        Some(publication) => app.published(workspace, template, publication.version).await,
+        None if problems.is_empty() => Err(ActionError::NotPublished),
+        None => Err(ActionError::Invalid(problems.clone())),
+    }
 }
 
 impl Desk {
@@ -229,9 +238,4 @@ pub async fn issue(app: &App, tx: &mut Tx, desk: &Desk, mut card: Card) -> Resul
     let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
     let publication = publication.ok_or(ActionError::NotPublished)?;
     Ok(Some(Issued { card, publication }))
-}
-
-/// Where an attribute stands in a card's document.
-pub fn attribute_pointer(name: &str) -> String {
-    pointer("/attributes", name)
 }

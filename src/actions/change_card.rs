@@ -34,15 +34,7 @@ pub async fn change_card(
     loop {
         let mut problems = problems.clone();
         let template = patch.template.as_ref().unwrap_or(&seen.card.content.template);
-        let published = match published_for_card(app, workspace, template).await {
-            Ok(published) => published,
-            Err(ActionError::Invalid(found)) => {
-                found.into_vec().into_iter().for_each(|p| problems.add(p.pointer, p.detail));
-                return Err(ActionError::Invalid(problems));
-            }
-            Err(e) if problems.is_empty() => return Err(e),
-            Err(_) => return Err(ActionError::Invalid(problems)),
-        };
+        let published = published_for_card(app, workspace, template, &problems).await?;
         // What is wrong with the patch is told before what the workspace lacks.
         patch.apply(&seen.card.content, &published.template.attributes, &mut problems);
         if !problems.is_empty() {

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::card_change::attribute_pointer;
-use crate::domain::attribute::{AttributeType, AttributeValue};
+use crate::domain::attribute::{AttributeType, AttributeValue, value_pointer};
 use crate::domain::card::{Card, Content, State};
 use crate::domain::checks::{Issue, Severity};
 use crate::domain::expression::Text;
-use crate::domain::ids::{AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, TemplateId};
+use crate::domain::ids::{AttributeName, AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, TemplateId};
 use crate::domain::input::{Problems, pointer};
 use crate::domain::money::Decimal;
 use crate::domain::render::render;
@@ -81,15 +80,15 @@ pub fn problems_of_values(template: &Template, pass: &Value, now: Timestamp) -> 
             continue;
         }
         let texts = texts_behind(template, pass, &issue.pointer);
-        let used: BTreeSet<&str> = template
+        let used: BTreeSet<&AttributeName> = template
             .attributes
             .iter()
             .filter(|a| texts.iter().any(|text| text.uses(&a.name)))
-            .map(|a| a.name.as_str())
+            .map(|a| &a.name)
             .collect();
         // What no value stands behind is the design's fault, not this card's.
         for name in used {
-            problems.add(attribute_pointer(name), format!("breaks the rule {}: {}", issue.rule, issue.detail));
+            problems.add(value_pointer(name), format!("breaks the rule {}: {}", issue.rule, issue.detail));
         }
     }
     problems

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::error::ActionError;
+use super::published::Published;
 use crate::app::App;
 use crate::domain::ids::{PassTypeId, SerialNumber};
+use crate::domain::input::Problems;
 use crate::domain::render::render;
 use crate::domain::time::Timestamp;
 use crate::outside::secrets::same;
@@ -85,19 +87,27 @@ pub async fn signed_pass(app: &App, issued: &Issued) -> Result<SignedPass, Actio
     let issuer = app.apple_issuer_of(&card.workspace, &card.pass_type).ok_or(ActionError::IssuerMissing)?;
     let secret = app.secret(&card.workspace).await?;
     let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
-    let (published, _) = app.shown(issued, &page).await?;
-    let (unsigned, tier) = {
-        let rendered = render(&published.template, card, &page).map_err(|problems| {
-            ActionError::Fault(format!("a stored card can't be rendered: {} problems", problems.into_vec().len()))
-        })?;
+    let auth_token = secret.auth_token(&card.serial);
+    let web_service_url = format!("{}/apple", app.public_url);
+    let write = |published: &Published| {
+        let rendered = render(&published.template, card, &page)?;
         let identity = PassIdentity {
             serial: &card.serial,
             pass_type: &card.pass_type,
             team: &issuer.identity.team,
-            auth_token: &secret.auth_token(&card.serial),
-            web_service_url: &format!("{}/apple", app.public_url),
+            auth_token: &auth_token,
+            web_service_url: &web_service_url,
         };
-        (pass::write(&rendered, &identity, &published.passes), rendered.tier)
+        Ok::<_, Problems>((pass::write(&rendered, &identity, &published.passes), rendered.tier))
+    };
+    let newest = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
+    let (published, (unsigned, tier)) = match write(&newest) {
+        Ok(written) => (newest, written),
+        Err(_) => {
+            let (published, _) = app.shown(issued, &page).await?;
+            let written = write(&published)?;
+            (published, written)
+        }
     };
     let now = app.now();
     let (published, issuer) = (Arc::clone(&published), Arc::clone(&issuer));

@@ -56,16 +56,7 @@ pub async fn put_card(
         return Err(ActionError::Invalid(problems));
     };
     loop {
-        let published = match published_for_card(app, workspace, &document.template).await {
-            Ok(published) => published,
-            // What else is wrong is told together with the unknown template.
-            Err(ActionError::Invalid(found)) => {
-                found.into_vec().into_iter().for_each(|p| problems.add(p.pointer, p.detail));
-                return Err(ActionError::Invalid(problems));
-            }
-            Err(e) if problems.is_empty() => return Err(e),
-            Err(_) => return Err(ActionError::Invalid(problems)),
-        };
+        let published = published_for_card(app, workspace, &document.template, &problems).await?;
         let content = document.content(&published.template.attributes, &mut problems);
         if !problems.is_empty() {
             return Err(ActionError::Invalid(problems));

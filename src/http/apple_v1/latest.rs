@@ -4,11 +4,12 @@ use actix_web::http::Method;
 use actix_web::http::header::{IF_MODIFIED_SINCE, LAST_MODIFIED};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{Failure, pass_token, unauthorized};
+use super::{Failure, unauthorized};
 use crate::actions::fetch_pass::{Fetched, Purpose, fetch_pass};
 use crate::app::App;
 use crate::domain::ids::{PassTypeId, SerialNumber};
 use crate::domain::time::Timestamp;
+use crate::http::auth::authorization;
 use crate::http::public::download::pkpass;
 
 /// The newest pass: 200 with `Last-Modified`, 304, or 401 for a wrong token and an unknown serial alike.
@@ -23,7 +24,7 @@ pub async fn latest(
     let (Ok(pass_type), Ok(serial)) = (PassTypeId::parse(&path.0), SerialNumber::parse(&path.1)) else {
         return Ok(unauthorized());
     };
-    let Some((_, token)) = pass_token(&request) else { return Ok(unauthorized()) };
+    let Some((_, token)) = authorization(&request) else { return Ok(unauthorized()) };
     // Our dates may run ahead of the clock, so one that lies in the future is believed.
     let since = request.headers().get(IF_MODIFIED_SINCE).and_then(|v| Timestamp::parse_http_date(v.to_str().ok()?));
     let purpose = if request.method() == Method::HEAD { Purpose::Look } else { Purpose::Hold };

@@ -8,11 +8,10 @@ pub mod register;
 pub mod unregister;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError};
 
 use crate::actions::error::ActionError;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber};
-use crate::http::auth::authorization;
 use crate::http::problem::Problem;
 
 /// A failure towards a phone: a bare status. Phones try again by themselves.
@@ -56,11 +55,6 @@ impl ResponseError for Failure {
 
 fn unauthorized() -> HttpResponse {
     HttpResponse::Unauthorized().finish()
-}
-
-/// The scheme word and the pass's token. Apple's word is `ApplePass`; other readers have their own.
-fn pass_token(request: &HttpRequest) -> Option<(String, String)> {
-    authorization(request)
 }
 
 /// Device, pass type and serial number of a registration's path; `None` when one can't be any of ours.

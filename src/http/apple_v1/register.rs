@@ -3,10 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
-use super::{Failure, pass_token, registration, unauthorized};
+use super::{Failure, registration, unauthorized};
 use crate::actions::register_device::{Registered, register_device};
 use crate::app::App;
 use crate::domain::ids::PushToken;
+use crate::http::auth::authorization;
 use crate::http::body::{Limited, REGISTRATION};
 use crate::store::devices::DeviceKind;
 
@@ -20,7 +21,8 @@ pub async fn register(
     request: HttpRequest,
     body: Limited<REGISTRATION>,
 ) -> Result<HttpResponse, Failure> {
-    let (Some((device, pass_type, serial)), Some((scheme, token))) = (registration(&path), pass_token(&request)) else {
+    let (Some((device, pass_type, serial)), Some((scheme, token))) = (registration(&path), authorization(&request))
+    else {
         return Ok(unauthorized());
     };
     let push_token = serde_json::from_slice::<Value>(&body.0).ok();

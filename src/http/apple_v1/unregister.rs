@@ -2,9 +2,10 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{Failure, pass_token, registration, unauthorized};
+use super::{Failure, registration, unauthorized};
 use crate::actions::register_device::unregister_device;
 use crate::app::App;
+use crate::http::auth::authorization;
 
 /// Ends a registration: 200, also when there was none; 401 for a wrong token.
 ///
@@ -15,7 +16,7 @@ pub async fn unregister(
     path: web::Path<(String, String, String)>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Failure> {
-    let (Some((device, pass_type, serial)), Some((_, token))) = (registration(&path), pass_token(&request)) else {
+    let (Some((device, pass_type, serial)), Some((_, token))) = (registration(&path), authorization(&request)) else {
         return Ok(unauthorized());
     };
     let authorized = unregister_device(&app, &pass_type, &serial, &device, &token).await?;
