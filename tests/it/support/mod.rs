@@ -18,6 +18,7 @@ pub mod reader;
 pub mod service;
 
 use std::future::Future;
+use std::time::Duration;
 
 use passloom::store::Store;
 use tempfile::TempDir;
@@ -52,12 +53,19 @@ macro_rules! on_both_databases {
 }
 pub(crate) use on_both_databases;
 
+/// No test needs as long. One that waits for what never comes must fail by its name, instead of holding up all others.
+const LONGEST_TEST: Duration = Duration::from_secs(180);
+
 /// Runs a test on a fresh database and a runtime of its own.
+///
+/// # Panics
+/// When the test takes longer than three minutes.
 pub fn run<F: Future<Output = ()>>(database: Database, test: impl FnOnce(TestDatabase) -> F) {
     // Before the runtime: starting PostgreSQL blocks.
     let database = TestDatabase::new(database);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-    runtime.unwrap().block_on(test(database));
+    let test = async { tokio::time::timeout(LONGEST_TEST, test(database)).await };
+    assert!(runtime.unwrap().block_on(test).is_ok(), "the test still waits after {} s", LONGEST_TEST.as_secs());
 }
 
 /// An empty database of its own for one test; gone when it is dropped.
