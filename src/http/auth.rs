@@ -1,14 +1,17 @@
 //! Who asks. What a handler needs stands in its signature: `Key<CardsWrite>`.
 
+use std::future::{Ready, ready};
 use std::marker::PhantomData;
 
+use actix_web::body::MessageBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::{FromRequest, HttpRequest, dev::Payload};
-use futures_util::future::LocalBoxFuture;
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
 use super::problem::{FAULT, FORBIDDEN, Problem, UNAUTHENTICATED};
 use super::server::Shared;
-use crate::actions::api_keys::{Scope, authenticate};
+use crate::actions::api_keys::{Bearer, Scope, authenticate};
 use crate::domain::ids::WorkspaceId;
 
 /// A scope as a type.
@@ -40,22 +43,47 @@ pub struct Key<S> {
 
 impl<S: NeedsScope> FromRequest for Key<S> {
     type Error = Problem;
-    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+    type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let app = request.app_data::<Shared>().cloned();
-        let key =
-            authorization(request).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key);
-        Box::pin(async move {
-            let app = app.ok_or_else(|| Problem::new(&FAULT, "the service is not set up"))?;
-            let unknown = || Problem::new(&UNAUTHENTICATED, "the request has no valid API key");
-            let bearer = authenticate(&app, &key.ok_or_else(unknown)?).await?.ok_or_else(unknown)?;
-            if !bearer.may(S::SCOPE) {
-                return Err(Problem::new(&FORBIDDEN, format!("the key lacks the scope {}", S::SCOPE.name())));
+        let bearer = request.extensions().get::<Bearer>().cloned();
+        ready(match bearer {
+            None => Err(Problem::new(&FAULT, "the route stands in a list that asks for no key")),
+            Some(bearer) if !bearer.may(S::SCOPE) => {
+                Err(Problem::new(&FORBIDDEN, format!("the key lacks the scope {}", S::SCOPE.name())))
             }
-            Ok(Self { workspace: bearer.workspace, scope: PhantomData })
+            Some(bearer) => Ok(Self { workspace: bearer.workspace, scope: PhantomData }),
         })
     }
+}
+
+/// Stands around every route of backends: finds out who asks before anything of the body is read, so that whoever has
+/// no key learns nothing else. What the key must allow is said by the handler ([`Key`]).
+///
+/// # Errors
+/// The handler's.
+pub async fn authenticated(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    match bearer(request.request()).await {
+        Ok(bearer) => {
+            request.extensions_mut().insert(bearer);
+            Ok(next.call(request).await?.map_into_boxed_body())
+        }
+        // An answer, not an error: what stands further out counts and names answers.
+        Err(problem) => Ok(ServiceResponse::from_err(problem, request.into_parts().0)),
+    }
+}
+
+async fn bearer(request: &HttpRequest) -> Result<Bearer, Problem> {
+    let app = request.app_data::<Shared>().ok_or_else(|| Problem::new(&FAULT, "the service is not set up"))?;
+    let unknown = || Problem::new(&UNAUTHENTICATED, "the request has no valid API key");
+    let (scheme, key) = authorization(request).ok_or_else(unknown)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unknown());
+    }
+    authenticate(app, &key).await?.ok_or_else(unknown)
 }
 
 /// The scheme and the secret of an `Authorization` header.

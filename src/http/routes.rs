@@ -1,85 +1,109 @@
-//! Every route, a line each, grouped by who calls.
+//! Every route, a line each, grouped by who calls. The lines are data: what is served, and what tests walk, is this list.
+//!
+//! A line is a method, an address and a handler. An address answers 405 to the methods that its lines don't name;
+//! addresses are matched in the order of their first line, so a fixed one stands before one with a name in its place.
 
-use actix_web::Resource;
-use actix_web::web::{self, ServiceConfig, delete, get, head, patch, post, put};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{Route, middleware::from_fn};
 
-use super::{api, apple_v1, health, public, sandbox};
+use super::api::{cards, templates};
+use super::public::{card_page, download};
+use super::{apple_v1, auth, health, sandbox};
+
+/// One route.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint {
+    /// Its method in lower case.
+    pub method: &'static str,
+    /// Its address, names in braces.
+    pub path: &'static str,
+    route: fn() -> Route,
+}
+
+macro_rules! endpoints {
+    ($($method:ident $path:literal $($handler:ident)::+;)*) => {
+        &[$( Endpoint { method: stringify!($method), path: $path, route: || web::$method().to($($handler)::+) } ),*]
+    };
+}
+
+/// Whoever runs the service.
+pub const OPERATORS: &[Endpoint] = endpoints! {
+    get    "/healthz"                               health::healthz;
+    head   "/healthz"                               health::healthz;
+    get    "/readyz"                                health::readyz;
+    head   "/readyz"                                health::readyz;
+    get    "/metrics"                               health::metrics;
+    get    "/problems/{code}"                       health::problem_page;
+};
+
+/// Backends: each of these asks for an API key before anything else.
+pub const BACKENDS: &[Endpoint] = endpoints! {
+    put    "/api/v1/cards/{id}"                     cards::put::put;
+    patch  "/api/v1/cards/{id}"                     cards::patch::patch;
+    get    "/api/v1/cards/{id}"                     cards::get::get;
+    get    "/api/v1/cards/{id}/apple"               cards::get::apple;
+    head   "/api/v1/cards/{id}/apple"               cards::get::apple;
+    put    "/api/v1/templates/{id}"                 templates::document::put;
+    get    "/api/v1/templates/{id}"                 templates::document::get;
+    put    "/api/v1/templates/{id}/images/{role}"   templates::images::put;
+    get    "/api/v1/templates/{id}/images/{role}"   templates::images::get;
+    delete "/api/v1/templates/{id}/images/{role}"   templates::images::delete;
+    post   "/api/v1/templates/{id}/publish"         templates::publish::publish;
+};
+
+/// Phones, below [`PHONE_BASES`].
+pub const PHONES: &[Endpoint] = endpoints! {
+    post   "/devices/{device}/registrations/{pass_type}/{serial}"   apple_v1::register::register;
+    delete "/devices/{device}/registrations/{pass_type}/{serial}"   apple_v1::unregister::unregister;
+    get    "/devices/{device}/registrations/{pass_type}"            apple_v1::changed::changed;
+    get    "/passes/{pass_type}/{serial}"                           apple_v1::latest::latest;
+    head   "/passes/{pass_type}/{serial}"                           apple_v1::latest::latest;
+    post   "/log"                                                   apple_v1::log::log;
+};
+
+/// Phones join the address in the pass and `/v1` with one slash; some readers leave two.
+pub const PHONE_BASES: [&str; 2] = ["/apple/v1", "/apple//v1"];
+
+/// Customers with a browser.
+pub const CUSTOMERS: &[Endpoint] = endpoints! {
+    get    "/c/{token}/card.pkpass"                 download::card_pkpass;
+    head   "/c/{token}/card.pkpass"                 download::card_pkpass;
+    get    "/c/{token}/google"                      card_page::google;
+    head   "/c/{token}/google"                      card_page::google;
+    get    "/c/{token}/card.css"                    card_page::style_sheet;
+    get    "/c/{token}/{role}.png"                  card_page::picture;
+    get    "/c/{token}"                             card_page::page;
+    head   "/c/{token}"                             card_page::page;
+    get    "/assets/{name}"                         card_page::assets;
+};
+
+/// The sandbox's simulated phones.
+pub const SANDBOX: &[Endpoint] = endpoints! {
+    get    "/sandbox/devices/{token}/pushes"        sandbox::pushes;
+};
 
 /// Adds all routes.
 pub fn all(config: &mut ServiceConfig) {
-    operators(config);
-    backends(config);
-    // Phones join the address in the pass and `/v1` with one slash; some readers leave two.
-    phones(config, "/apple/v1");
-    phones(config, "/apple//v1");
-    customers(config);
-    config.service(at("/sandbox/devices/{token}/pushes").route(get().to(sandbox::pushes)));
+    add(config, "", OPERATORS, |route| route);
+    add(config, "", BACKENDS, |route| route.wrap(from_fn(auth::authenticated)));
+    for base in PHONE_BASES {
+        add(config, base, PHONES, |route| route);
+    }
+    add(config, "", CUSTOMERS, |route| route);
+    add(config, "", SANDBOX, |route| route);
     config.default_service(web::to(health::not_found));
 }
 
-/// A resource that answers 405 to methods it doesn't know.
-fn at(path: &str) -> Resource {
-    web::resource(path).default_service(web::to(health::method_not_allowed))
-}
-
-fn operators(config: &mut ServiceConfig) {
-    config
-        .service(at("/healthz").route(get().to(health::healthz)).route(head().to(health::healthz)))
-        .service(at("/readyz").route(get().to(health::readyz)).route(head().to(health::readyz)))
-        .service(at("/metrics").route(get().to(health::metrics)))
-        .service(at("/problems/{code}").route(get().to(health::problem_page)));
-}
-
-fn backends(config: &mut ServiceConfig) {
-    use api::{cards, templates};
-    config
-        .service(
-            at("/api/v1/cards/{id}")
-                .route(put().to(cards::put::put))
-                .route(patch().to(cards::patch::patch))
-                .route(get().to(cards::get::get)),
-        )
-        .service(at("/api/v1/cards/{id}/apple").route(get().to(cards::get::apple)).route(head().to(cards::get::apple)))
-        .service(
-            at("/api/v1/templates/{id}")
-                .route(put().to(templates::document::put))
-                .route(get().to(templates::document::get)),
-        )
-        .service(
-            at("/api/v1/templates/{id}/images/{role}")
-                .route(put().to(templates::images::put))
-                .route(get().to(templates::images::get))
-                .route(delete().to(templates::images::delete)),
-        )
-        .service(at("/api/v1/templates/{id}/publish").route(post().to(templates::publish::publish)));
-}
-
-fn phones(config: &mut ServiceConfig, base: &str) {
-    let path = |rest: &str| format!("{base}{rest}");
-    config
-        .service(
-            at(&path("/devices/{device}/registrations/{pass_type}/{serial}"))
-                .route(post().to(apple_v1::register::register))
-                .route(delete().to(apple_v1::unregister::unregister)),
-        )
-        .service(at(&path("/devices/{device}/registrations/{pass_type}")).route(get().to(apple_v1::changed::changed)))
-        .service(
-            at(&path("/passes/{pass_type}/{serial}"))
-                .route(get().to(apple_v1::latest::latest))
-                .route(head().to(apple_v1::latest::latest)),
-        )
-        .service(at(&path("/log")).route(post().to(apple_v1::log::log)));
-}
-
-fn customers(config: &mut ServiceConfig) {
-    use public::{card_page, download};
-    config
-        .service(
-            at("/c/{token}/card.pkpass").route(get().to(download::card_pkpass)).route(head().to(download::card_pkpass)),
-        )
-        .service(at("/c/{token}/google").route(get().to(card_page::google)).route(head().to(card_page::google)))
-        .service(at("/c/{token}/card.css").route(get().to(card_page::style_sheet)))
-        .service(at("/c/{token}/{role}.png").route(get().to(card_page::picture)))
-        .service(at("/c/{token}").route(get().to(card_page::page)).route(head().to(card_page::page)))
-        .service(at("/assets/{name}").route(get().to(card_page::assets)));
+fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: fn(Route) -> Route) {
+    let mut paths: Vec<&str> = Vec::new();
+    for endpoint in endpoints {
+        if !paths.contains(&endpoint.path) {
+            paths.push(endpoint.path);
+        }
+    }
+    for path in paths {
+        let resource = web::resource(format!("{base}{path}")).default_service(web::to(health::method_not_allowed));
+        let here = endpoints.iter().filter(|endpoint| endpoint.path == path);
+        config.service(here.fold(resource, |resource, endpoint| resource.route(around((endpoint.route)()))));
+    }
 }

@@ -159,6 +159,12 @@ async fn keys_open_their_own_scopes_only(database: TestDatabase) {
     let write = service.send(Method::PUT, "/api/v1/cards/M-1", &headers, anna(1).to_string().into_bytes()).await;
     assert_eq!(write.status, 403);
     assert_eq!(service.send(Method::GET, "/api/v1/templates/bakery", &headers, Vec::new()).await.status, 403);
+    // Who asks is known before the body is read.
+    let stranger = [("authorization", "Bearer stranger")];
+    for (headers, expected) in [(stranger, 401), (headers, 403)] {
+        let answer = service.send(Method::PUT, "/api/v1/cards/M-1", &headers, b"no JSON".to_vec()).await;
+        assert_eq!((answer.status, answer.header("x-request-id").len()), (expected, 36));
+    }
     service.stop().await;
 }
 
