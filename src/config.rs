@@ -269,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_has_every_setting_and_no_other() {
+        let reference = include_str!("../docs/configuration.md");
+        let described: Vec<&str> = reference.lines().filter_map(|line| line.strip_prefix("### PASSLOOM_")).collect();
+        let known: Vec<String> = SETTINGS.iter().map(|setting| setting.name.to_uppercase()).collect();
+        for name in &known {
+            assert!(described.contains(&name.as_str()), "docs/configuration.md doesn't describe PASSLOOM_{name}");
+        }
+        assert_eq!(described.len(), known.len(), "docs/configuration.md describes {described:?}");
+    }
+
+    #[test]
     fn without_settings_it_is_the_sandbox_of_the_contract() {
         let config = load(&[]).expect("valid");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");

@@ -19,6 +19,7 @@ pub mod actions;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod http;
 pub mod jobs;

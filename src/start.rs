@@ -213,7 +213,7 @@ impl Running {
     }
 }
 
-fn is_sandbox(config: &Config) -> anyhow::Result<bool> {
+pub(crate) fn is_sandbox(config: &Config) -> anyhow::Result<bool> {
     let public = OwnAddresses::of(&config.public_url) == OwnAddresses::Public;
     match config.sandbox {
         Some(given) => Ok(given),
@@ -258,12 +258,12 @@ fn master_key(config: &Config, sandbox: bool, has_secrets: bool, random: &dyn Ra
     }
 }
 
-fn development_folder(config: &Config) -> PathBuf {
+pub(crate) fn development_folder(config: &Config) -> PathBuf {
     let base = if config.data_dir_given { config.data_dir.clone() } else { PathBuf::new() };
     base.join("certs").join("dev")
 }
 
-fn read_identity(files: &AppleFiles) -> anyhow::Result<SigningIdentity> {
+pub(crate) fn read_identity(files: &AppleFiles) -> anyhow::Result<SigningIdentity> {
     let read = |setting: &str, path: &Path| {
         std::fs::read(path).with_context(|| format!("{setting}: {} can't be read", path.display()))
     };
@@ -298,7 +298,7 @@ async fn simulated_apns(
     SimulatedApns::start(options).await.context("the simulated APNs can't be started")
 }
 
-fn apns_endpoint(
+pub(crate) fn apns_endpoint(
     config: &Config,
     simulated: Option<&SimulatedApns>,
     chain: Option<&DevelopmentChain>,

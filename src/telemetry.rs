@@ -117,7 +117,9 @@ pub enum LogFormat {
 /// When the filter can't be read.
 pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for terminals: in a file or a journal they are noise.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Only the first subscriber of a process counts; tests share one.
     let _ = match format {
         LogFormat::Text => logs.with_target(false).try_init(),

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod doctor;
 pub mod inspect;
 pub mod phone;
 pub mod serve;
@@ -24,6 +25,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Phone(phone::PhoneArgs),
     Inspect(inspect::InspectArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the command that the arguments ask for. Failures are told on standard error in one line.
@@ -33,6 +35,7 @@ pub fn run() -> ExitCode {
         None => serve::run(serve::ServeArgs::default()),
         Some(Command::Phone(args)) => phone::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Doctor(args)) => doctor::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("passloom: {error:#}");

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::problem::{self, NOT_FOUND, Problem};
-use crate::store::workspaces;
+use crate::store::health as store_health;
 
 /// `GET /healthz`: the process lives.
 pub async fn healthz() -> HttpResponse {
@@ -14,7 +14,7 @@ pub async fn healthz() -> HttpResponse {
 /// `GET /readyz`: the database answers and every signing identity is within its dates; 503 with the reasons otherwise.
 pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
     let mut reasons = Vec::new();
-    let asked = async { workspaces::ping(&mut app.store.read().await?).await };
+    let asked = async { store_health::ping(&mut app.store.read().await?).await };
     match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

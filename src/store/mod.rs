@@ -12,6 +12,7 @@ pub mod api_keys;
 pub mod cards;
 pub mod devices;
 mod error;
+pub mod health;
 pub mod refreshes;
 pub mod templates;
 pub mod types;
@@ -20,6 +21,7 @@ pub mod workspaces;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -79,10 +81,14 @@ pub const STATEMENTS: &[&[Sql]] = &[
     api_keys::STATEMENTS,
     cards::STATEMENTS,
     devices::STATEMENTS,
+    health::STATEMENTS,
     refreshes::STATEMENTS,
     templates::STATEMENTS,
     workspaces::STATEMENTS,
 ];
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The open database.
 #[derive(Debug, Clone)]
@@ -172,17 +178,34 @@ impl Store {
     /// # Errors
     /// When it can't be reached or migrated.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let store = Self::connect(url).await?;
+        match &store.pools {
+            Pools::Sqlite { writer, .. } => SQLITE_MIGRATIONS.run(writer).await?,
+            Pools::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
+        }
+        Ok(store)
+    }
+
+    /// Opens the database and leaves its schema as it is.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let pools = match url.strip_prefix("sqlite://") {
             Some(path) => Self::open_sqlite(Path::new(path)).await?,
             None => {
                 let options: PgConnectOptions = url.parse()?;
                 let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
-                let pool = pool.connect_with(options.application_name("passloom")).await?;
-                sqlx::migrate!("migrations/postgres").run(&pool).await?;
-                Pools::Postgres(pool)
+                Pools::Postgres(pool.connect_with(options.application_name("passloom")).await?)
             }
         };
         Ok(Self { pools })
+    }
+
+    /// The numbers of the migrations that this version brings.
+    pub fn migrations(&self) -> Vec<i64> {
+        let migrator = if self.is_embedded() { &SQLITE_MIGRATIONS } else { &POSTGRES_MIGRATIONS };
+        migrator.iter().map(|migration| migration.version).collect()
     }
 
     async fn open_sqlite(path: &Path) -> Result<Pools, StoreError> {
@@ -200,7 +223,6 @@ impl Store {
             .idle_timeout(None)
             .max_lifetime(None);
         let writer = writer.connect_with(options.clone()).await?;
-        sqlx::migrate!("migrations/sqlite").run(&writer).await?;
         let readers = SqlitePoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let readers = readers.connect_with(options.read_only(true)).await?;
         Ok(Pools::Sqlite { readers, writer })

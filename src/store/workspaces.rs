@@ -13,7 +13,6 @@ statements! {
     CLAIM_PASS_TYPE = "INSERT INTO pass_types (id, workspace_id, team, created_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET team = excluded.team WHERE pass_types.workspace_id = excluded.workspace_id";
     PASS_TYPE_OWNER = "SELECT workspace_id FROM pass_types WHERE id = $1";
-    PING = "SELECT COUNT(*) FROM workspaces";
 }
 
 /// Adds a workspace unless it is there. `secret` is encrypted.
@@ -88,15 +87,4 @@ pub async fn claim_pass_type(
 /// When the database fails.
 pub async fn pass_type_owner(session: &mut impl Session, id: &PassTypeId) -> Result<Option<WorkspaceId>, StoreError> {
     on_db!(session, PASS_TYPE_OWNER, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
-}
-
-/// Whether the database answers.
-///
-/// # Errors
-/// When it doesn't.
-pub async fn ping(session: &mut impl Session) -> Result<(), StoreError> {
-    on_db!(session, PING, |sql, c| {
-        let _: i64 = sqlx::query_scalar(sql).fetch_one(c).await?;
-        Ok(())
-    })
 }

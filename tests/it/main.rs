@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod dependencies;
+mod doctor;
 mod http;
 mod jobs;
 mod passes;

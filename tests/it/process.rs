@@ -8,11 +8,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use passloom::domain::ids::PushToken;
 use passloom::outside::clock::{Clock, SystemClock};
 use passloom::outside::random::SystemRandom;
-use passloom::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use passloom::sandbox::certificates;
 use passloom::sandbox::phone::{Phone, PhoneOptions};
 use serde_json::{Value, json};
 
+use crate::support::service::simulated_apns;
 use crate::support::{Database, TestDatabase, run};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_passloom");
@@ -109,24 +109,11 @@ fn in_an_empty_directory_the_main_job_works_and_ends_in_order() {
     assert!(phone_command.wait().unwrap().success());
 }
 
-/// An APNs that outlives the service, as the real one does, and vouches for the development chain in `directory`.
-async fn apns_outside(directory: &Path) -> SimulatedApns {
-    let chain = certificates::load_or_make(&directory.join("certs/dev"), SystemClock.now()).unwrap();
-    let (server_certificate, server_key) =
-        chain.server_certificate(&["localhost"], &["127.0.0.1"], SystemClock.now()).unwrap();
-    let options = SimulatedApnsOptions {
-        server_certificate,
-        server_key,
-        client_roots: vec![chain.root, chain.intermediate],
-        listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
-        max_concurrent_streams: 1000,
-    };
-    SimulatedApns::start(options).await.unwrap()
-}
-
 async fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'static str) {
     let directory = tempfile::tempdir().unwrap();
-    let apns = apns_outside(directory.path()).await;
+    // An APNs that outlives the service, as the real one does.
+    let chain = certificates::load_or_make(&directory.path().join("certs/dev"), SystemClock.now()).unwrap();
+    let apns = simulated_apns(&chain, vec![chain.root.clone(), chain.intermediate.clone()]).await;
     let port = free_port();
     let start = |crash: Option<&str>| {
         let mut command = command(directory.path(), port);

@@ -21,6 +21,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use passloom::store::Store;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 /// Which database a test runs on.
@@ -111,6 +112,19 @@ impl TestDatabase {
         match self.kept {
             Kept::Sqlite { .. } => Database::Sqlite,
             Kept::Postgres { .. } => Database::Postgres,
+        }
+    }
+
+    /// Runs a statement on it, past the store.
+    pub async fn execute(&self, statement: &str) {
+        let statement = AssertSqlSafe(statement.to_owned());
+        match self.kind() {
+            Database::Sqlite => {
+                SqliteConnection::connect(&self.url).await.unwrap().execute(statement).await.unwrap();
+            }
+            Database::Postgres => {
+                PgConnection::connect(&self.url).await.unwrap().execute(statement).await.unwrap();
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::web::Data;
+use openssl::x509::X509;
 use passloom::actions::deliver::deliver_due;
 use passloom::actions::refresh_cards::{Step, refresh_step};
 use passloom::app::App;
@@ -13,10 +14,11 @@ use passloom::config::Config;
 use passloom::domain::time::Timestamp;
 use passloom::outside::clock::{Clock, ManualClock, SystemClock};
 use passloom::outside::random::SystemRandom;
-use passloom::sandbox::apns::SimulatedApns;
+use passloom::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use passloom::sandbox::phone::{Phone, PhoneOptions, Refreshed};
 use passloom::start::{Contents, JobMode, Outside, Running, prepare};
 use passloom::store::devices;
+use passloom::wallets::apple::development_chain::DevelopmentChain;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -180,7 +182,7 @@ impl Service {
 
     /// A new phone that trusts this service's root.
     pub fn phone(&self, language: &str) -> Phone {
-        let root = openssl::x509::X509::from_pem(&std::fs::read(&self.root).unwrap()).unwrap();
+        let root = X509::from_pem(&std::fs::read(&self.root).unwrap()).unwrap();
         Phone::new(&SystemRandom, PhoneOptions { language: language.to_owned(), root: Some(root) }).unwrap()
     }
 
@@ -211,6 +213,16 @@ impl Service {
     pub async fn wake(&self, phone: &mut Phone) -> Vec<Refreshed> {
         phone.update(PASS_TYPE, self.now()).await.unwrap()
     }
+}
+
+/// An APNs of its own for a development chain, which lets in the certificates of `client_roots`.
+pub async fn simulated_apns(chain: &DevelopmentChain, client_roots: Vec<X509>) -> SimulatedApns {
+    let (server_certificate, server_key) =
+        chain.server_certificate(&["localhost"], &["127.0.0.1"], SystemClock.now()).unwrap();
+    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let max_concurrent_streams = 1000;
+    let options = SimulatedApnsOptions { server_certificate, server_key, client_roots, listen, max_concurrent_streams };
+    SimulatedApns::start(options).await.unwrap()
 }
 
 pub const PASS_TYPE: &str = passloom::sandbox::certificates::PASS_TYPE;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use passloom::domain::ids::WorkspaceId;
-use passloom::store::{Store, StoreError, cards, workspaces};
+use passloom::store::{Store, StoreError, cards, health, workspaces};
 use sqlx::{PgPool, SqlitePool};
 
 use super::shop::{Shop, at, page_token_hash};
@@ -26,7 +26,7 @@ async fn a_secret_is_never_replaced(database: TestDatabase) {
     tx.commit().await.unwrap();
     let mut reader = store.read().await.unwrap();
     assert_eq!(workspaces::secret(&mut reader, &id).await.unwrap().as_deref(), Some(b"first".as_slice()));
-    workspaces::ping(&mut reader).await.unwrap();
+    health::ping(&mut reader).await.unwrap();
 }
 
 async fn a_workspace_that_is_not_there_has_neither_secret_nor_position(database: TestDatabase) {
@@ -110,7 +110,7 @@ async fn write(store: &Store, shop: &Shop, number: i64) -> i64 {
     cards::place(&mut tx, &card).await.unwrap();
     // Some hold their position for longer before they commit.
     for _ in 0..number % 7 {
-        workspaces::ping(&mut tx).await.unwrap();
+        health::ping(&mut tx).await.unwrap();
         tokio::task::yield_now().await;
     }
     tx.commit().await.unwrap();

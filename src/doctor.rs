@@ -1,0 +1,321 @@
+//! `passloom doctor`: looks at an installation from the outside and says what is wrong before a customer does.
+//!
+//! Nothing is changed: the database is opened without migrating it, what is written is rolled back, and the self-test
+//! runs on a database and a port of its own. To add a check, write a function that returns [`Finding`]s and call it in
+//! [`examine`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use openssl::x509::X509;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::actions::api_keys::default_workspace;
+use crate::config::Config;
+use crate::domain::ids::PushToken;
+use crate::domain::time::Timestamp;
+use crate::outside::random;
+use crate::sandbox::phone::{Phone, PhoneOptions};
+use crate::start::{self, Contents, JobMode, Outside};
+use crate::store::{Store, health, workspaces};
+use crate::wallets::PushOutcome;
+use crate::wallets::apple::apns::Apns;
+use crate::wallets::apple::identity::SigningIdentity;
+use crate::wallets::apple::rules::OwnAddresses;
+
+/// How long anything outside may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How far two clocks may differ: a signature from the future is refused by phones.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
+/// From how many days before its end a certificate is worth a word.
+const EXPIRY_WARNING_DAYS: u64 = 60;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// It works, and should be looked at.
+    Warning,
+    /// It doesn't work.
+    Error,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which check.
+    pub check: &'static str,
+    /// How it ended.
+    pub state: State,
+    /// What was found, and how to mend it.
+    pub detail: String,
+}
+
+fn finding(check: &'static str, state: State, detail: impl Into<String>) -> Finding {
+    Finding { check, state, detail: detail.into() }
+}
+
+/// Runs every check; findings in the order of the checks.
+pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
+    let now = outside.clock.now();
+    let sandbox = match start::is_sandbox(config) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return vec![finding("configuration", State::Error, format!("{error:#}"))],
+    };
+    let kind = if sandbox { "the sandbox" } else { "a production node" };
+    let mut findings = vec![finding(
+        "configuration",
+        State::Ok,
+        format!("this is {kind}, listening on {}, reached at {}", config.listen, config.public_url),
+    )];
+    findings.extend(database(&config.database_url, now).await);
+    let identity = match &config.apple {
+        Some(files) => match start::read_identity(files) {
+            Ok(identity) => Some(identity),
+            Err(error) => {
+                findings.push(finding("certificate", State::Error, format!("{error:#}")));
+                None
+            }
+        },
+        None => None,
+    };
+    match &identity {
+        Some(identity) => {
+            findings.push(certificate(identity, now));
+            findings.push(apns(config, identity, now).await);
+        }
+        None if config.apple.is_none() => findings.push(finding(
+            "certificate",
+            State::Ok,
+            "none is configured: the development chain signs in the sandbox, and only the sandbox's phones trust it",
+        )),
+        None => {}
+    }
+    findings.extend(public_url(config, now).await);
+    findings.push(match tokio::time::timeout(4 * PATIENCE, self_test(config, outside)).await {
+        Ok(Ok(detail)) => finding("self-test", State::Ok, detail),
+        Ok(Err(error)) => finding("self-test", State::Error, format!("{error:#}")),
+        Err(_) => finding("self-test", State::Error, "a card didn't reach the simulated phone within a minute"),
+    });
+    findings
+}
+
+async fn database(url: &str, now: Timestamp) -> Vec<Finding> {
+    const CHECK: &str = "database";
+    if let Some(path) = url.strip_prefix("sqlite://")
+        && !Path::new(path).exists()
+    {
+        return vec![finding(CHECK, State::Ok, format!("there is none at {path} yet; the first start makes it"))];
+    }
+    let store = match Store::connect(url).await {
+        Ok(store) => store,
+        // The address may hold a password: it is not repeated.
+        Err(error) => return vec![finding(CHECK, State::Error, format!("can't be opened: {error}"))],
+    };
+    let mut findings = Vec::new();
+    findings.push(match schema(&store).await {
+        Ok(finding) => finding,
+        Err(error) => finding(CHECK, State::Error, format!("its schema can't be read: {error}")),
+    });
+    findings.push(match trial(&store).await {
+        Ok(()) => finding(CHECK, State::Ok, "it can be read and written"),
+        Err(error) => finding(CHECK, State::Error, format!("it can't be written to: {error}")),
+    });
+    if !store.is_embedded() {
+        let its = async { health::clock(&mut store.read().await?).await };
+        match its.await {
+            Ok(its) => findings.push(clock("the database", its, now)),
+            Err(error) => findings.push(finding("clock", State::Error, format!("the database tells no time: {error}"))),
+        }
+    }
+    store.close().await;
+    findings
+}
+
+async fn schema(store: &Store) -> Result<Finding, crate::store::StoreError> {
+    let applied = health::applied_migrations(&mut store.read().await?).await?;
+    let ours = store.migrations();
+    let missing = ours.iter().filter(|version| !applied.contains(version)).count();
+    let newer = applied.iter().filter(|version| !ours.contains(version)).count();
+    Ok(match (missing, newer) {
+        (_, 1..) => finding(
+            "database",
+            State::Error,
+            format!(
+                "a newer version wrote its schema ({newer} migrations are unknown to this one); upgrade this program"
+            ),
+        ),
+        (1.., 0) => {
+            finding("database", State::Warning, format!("{missing} migrations are due; the next start applies them"))
+        }
+        (0, 0) => finding("database", State::Ok, format!("its schema is up to date ({} migrations)", ours.len())),
+    })
+}
+
+/// Writes and takes it back.
+async fn trial(store: &Store) -> Result<(), crate::store::StoreError> {
+    let mut tx = store.begin().await?;
+    match workspaces::take_position(&mut tx, &default_workspace()).await {
+        // A database without workspaces takes writes as well.
+        Ok(_) | Err(crate::store::StoreError::RowGone(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn clock(whose: &str, its: Timestamp, now: Timestamp) -> Finding {
+    let apart = its.since(now).max(now.since(its));
+    if apart <= CLOCK_TOLERANCE {
+        return finding("clock", State::Ok, format!("agrees with {whose} ({:.1} s apart)", apart.as_secs_f64()));
+    }
+    let detail = format!(
+        "is {} s apart from {whose}; set both by NTP: phones refuse signatures from the future",
+        apart.as_secs()
+    );
+    finding("clock", State::Error, detail)
+}
+
+fn certificate(identity: &SigningIdentity, now: Timestamp) -> Finding {
+    const CHECK: &str = "certificate";
+    let who = format!("{} of team {}", identity.pass_type, identity.team);
+    let end = identity.not_after.to_rfc3339_seconds();
+    let days = identity.not_after.since(now).as_secs() / 86_400;
+    if now < identity.not_before {
+        let from = identity.not_before.to_rfc3339_seconds();
+        return finding(
+            CHECK,
+            State::Error,
+            format!("{who} is not valid before {from}; is this machine's clock right?"),
+        );
+    }
+    if now >= identity.not_after {
+        return finding(
+            CHECK,
+            State::Error,
+            format!("{who} ended on {end}; no new pass is accepted until it is renewed"),
+        );
+    }
+    let state = if days < EXPIRY_WARNING_DAYS { State::Warning } else { State::Ok };
+    finding(CHECK, state, format!("{who} is valid for {days} more days, until {end}"))
+}
+
+/// Pushes to a token that no phone has: a refusal of the token proves that the certificate was accepted.
+async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Finding {
+    const CHECK: &str = "apns";
+    let sandbox_only = config.apns_url.is_none() && config.sandbox == Some(true);
+    if sandbox_only {
+        return finding(CHECK, State::Ok, "is simulated by the sandbox; the self-test pushes through it");
+    }
+    let endpoint = match start::apns_endpoint(config, None, None) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return finding(CHECK, State::Error, format!("{error:#}")),
+    };
+    let url = endpoint.url.clone();
+    let client = Apns::new(&endpoint, &identity.chain_pem, &identity.key_pem.0);
+    let (Ok(client), Ok(nobody)) = (client, PushToken::parse(&"0".repeat(64))) else {
+        return finding(CHECK, State::Error, "the connection can't be set up with this certificate and key");
+    };
+    match client.push(&identity.pass_type, &nobody, now).await {
+        PushOutcome::Delivered | PushOutcome::TargetGone { .. } | PushOutcome::Refused { .. } => {
+            finding(CHECK, State::Ok, format!("{url} answers and accepts the certificate"))
+        }
+        PushOutcome::IssuerRefused { reason } => {
+            finding(CHECK, State::Error, format!("{url} refuses the certificate: {reason}"))
+        }
+        PushOutcome::TryLater { reason, .. } => {
+            finding(CHECK, State::Error, format!("{url} can't be used: {reason}; is port 443 open to the outside?"))
+        }
+    }
+}
+
+async fn public_url(config: &Config, now: Timestamp) -> Vec<Finding> {
+    const CHECK: &str = "public-url";
+    let url = &config.public_url;
+    if OwnAddresses::of(url) == OwnAddresses::Loopback {
+        return vec![finding(CHECK, State::Ok, format!("{url} is for this machine alone; no real phone reaches it"))];
+    }
+    let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
+    let Ok(client) = client else { return vec![finding(CHECK, State::Error, "no HTTP client can be made")] };
+    // What phones ask first: a pass that isn't there, which must be answered 401 by us and by nobody in between.
+    let asked = client.get(format!("{url}/apple/v1/passes/pass.doctor/0")).send().await;
+    let response = match asked {
+        Ok(response) => response,
+        Err(error) => {
+            let error = error.without_url();
+            return vec![finding(CHECK, State::Error, format!("{url} can't be reached: {error}"))];
+        }
+    };
+    let ours = response.headers().contains_key("x-request-id");
+    let date = response.headers().get("date").and_then(|v| Timestamp::parse_http_date(v.to_str().ok()?));
+    let status = response.status().as_u16();
+    let mut findings = vec![if status == 401 && ours {
+        finding(CHECK, State::Ok, format!("{url} leads to Passloom, and its certificate is trusted"))
+    } else {
+        let detail = format!(
+            "{url}/apple/v1 was answered {status}{}; expected 401 of Passloom. Does the proxy pass everything on, unchanged and unchallenged?",
+            if ours { "" } else { " by something else" }
+        );
+        finding(CHECK, State::Error, detail)
+    }];
+    findings.extend(date.map(|date| clock(url, date, now)));
+    findings
+}
+
+/// The main job on a database and a port of its own, with the configured certificate where there is one: a card is
+/// issued, a simulated phone adds it, the balance changes, and the push brings the phone to fetch it.
+async fn self_test(config: &Config, outside: &Outside) -> anyhow::Result<String> {
+    let folder = TemporaryFolder::new(outside)?;
+    let mut own = Config::load(None, |_| None)?;
+    own.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    own.data_dir.clone_from(&folder.0);
+    own.data_dir_given = true;
+    own.database_url = format!("sqlite://{}", folder.0.join("passloom.db").display());
+    own.sandbox = Some(true);
+    own.apple.clone_from(&config.apple);
+    let root = if own.apple.is_some() { None } else { Some(folder.0.join("certs/dev/root.pem")) };
+    let prepared = start::prepare(own, outside.clone(), Contents::Starters).await?;
+    let (facts, base) = (prepared.sandbox.clone(), prepared.app.public_url.clone());
+    let running = prepared.run(JobMode::Running)?;
+    let outcome = async {
+        let facts = facts.ok_or_else(|| anyhow::anyhow!("the self-test is no sandbox"))?;
+        let page = facts.demo_card.ok_or_else(|| anyhow::anyhow!("the self-test has no card"))?;
+        let root = root.map(|path| anyhow::Ok(X509::from_pem(&std::fs::read(path)?)?)).transpose()?;
+        let mut phone = Phone::new(&*outside.random, PhoneOptions { language: "en".to_owned(), root })?;
+        let serial = phone.add(&page, outside.clock.now()).await?;
+        let mut line = phone.listen(&serial).await?;
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+        let changed = client.patch(format!("{base}/api/v1/cards/demo")).bearer_auth(&facts.api_key);
+        let changed = changed.json(&json!({"attributes": {"points": 4711}})).send().await?;
+        anyhow::ensure!(changed.status().is_success(), "the change of a card was answered {}", changed.status());
+        let started = std::time::Instant::now();
+        while phone.field(&serial, "points").as_deref() != Some("4711") {
+            let topic = line.next().await?.ok_or_else(|| anyhow::anyhow!("no push arrived"))?;
+            phone.update(&topic, outside.clock.now()).await?;
+        }
+        if let Some(complaint) = phone.complaints().first() {
+            anyhow::bail!("the phone complained: {complaint}");
+        }
+        Ok(format!("a card was issued, added and refreshed; the change took {} ms", started.elapsed().as_millis()))
+    };
+    let outcome = outcome.await;
+    running.stop().await?;
+    outcome
+}
+
+/// A directory that is gone with the value.
+struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    fn new(outside: &Outside) -> anyhow::Result<Self> {
+        let name = format!("passloom-doctor-{}", hex::encode(random::bytes::<8>(&*outside.random)?));
+        Ok(Self(std::env::temp_dir().join(name)))
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,40 @@
+//! What the database says of itself: whether it answers, whether its schema is this version's, what time it has.
+
+use super::{Session, StoreError, on_db, statements};
+use crate::domain::time::Timestamp;
+
+statements! {
+    PING = "SELECT COUNT(*) FROM workspaces";
+    APPLIED = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
+    CLOCK = {
+        sqlite: "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        postgres: "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    };
+}
+
+/// Whether the database answers.
+///
+/// # Errors
+/// When it doesn't.
+pub async fn ping(session: &mut impl Session) -> Result<(), StoreError> {
+    on_db!(session, PING, |sql, c| {
+        let _: i64 = sqlx::query_scalar(sql).fetch_one(c).await?;
+        Ok(())
+    })
+}
+
+/// The numbers of the migrations that were applied.
+///
+/// # Errors
+/// When the database fails, or was never migrated.
+pub async fn applied_migrations(session: &mut impl Session) -> Result<Vec<i64>, StoreError> {
+    on_db!(session, APPLIED, |sql, c| Ok(sqlx::query_scalar(sql).fetch_all(c).await?))
+}
+
+/// The database server's own time, to compare with ours; nothing is ever decided by it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn clock(session: &mut impl Session) -> Result<Timestamp, StoreError> {
+    on_db!(session, CLOCK, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+}
