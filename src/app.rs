@@ -14,7 +14,7 @@ use crate::outside::clock::Clock;
 use crate::outside::random::Random;
 use crate::outside::secrets::{MasterKey, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
-use crate::store::{Store, workspaces};
+use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
 use crate::wallets::apple::apns::Apns;
 use crate::wallets::apple::identity::SigningIdentity;
@@ -144,11 +144,19 @@ impl App {
     /// # Errors
     /// When the database fails.
     pub async fn ensure_workspace(&self, id: &WorkspaceId, name: &str) -> Result<(), ActionError> {
+        let mut tx = self.store.begin().await?;
+        self.add_workspace(&mut tx, id, name).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Adds a workspace with a secret of its own within the caller's transaction; false when it is there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn add_workspace(&self, tx: &mut Tx, id: &WorkspaceId, name: &str) -> Result<bool, ActionError> {
         let secret = crate::outside::random::bytes::<32>(&*self.random)?;
         let sealed = self.master_key.seal(&*self.random, &format!("workspace {id}"), &secret)?;
-        let mut tx = self.store.begin().await?;
-        workspaces::insert(&mut tx, id, name, &sealed, self.now()).await?;
-        Ok(tx.commit().await?)
+        Ok(workspaces::insert(tx, id, name, &sealed, self.now()).await?)
     }
 
     /// A workspace's secret. Fails when the master key doesn't open it.

@@ -15,6 +15,9 @@ pub enum ActionError {
     /// There is no such thing in this workspace.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// It was to be made, and is there already.
+    #[error("the {0} is there already")]
+    Exists(&'static str),
     /// The template was never published, so it can't have cards.
     #[error("the template was never published")]
     NotPublished,

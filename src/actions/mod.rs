@@ -6,6 +6,7 @@ pub mod card_change;
 pub mod card_document;
 pub mod change_card;
 pub mod check_template;
+pub mod create_workspace;
 pub mod deliver;
 pub mod error;
 pub mod fetch_pass;

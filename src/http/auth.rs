@@ -31,7 +31,7 @@ macro_rules! scopes {
     )* };
 }
 
-scopes!(CardsRead, CardsWrite, TemplatesRead, TemplatesWrite);
+scopes!(CardsRead, CardsWrite, TemplatesRead, TemplatesWrite, LinksRead, LinksWrite, Admin);
 
 /// A valid API key that allows `S`.
 #[derive(Debug)]
@@ -54,6 +54,21 @@ impl<S: NeedsScope> FromRequest for Key<S> {
             }
             Some(bearer) => Ok(Self { workspace: bearer.workspace, scope: PhantomData }),
         })
+    }
+}
+
+/// The bootstrap key of the configuration, which alone may add workspaces.
+#[derive(Debug)]
+pub struct Bootstrap;
+
+impl FromRequest for Bootstrap {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let allowed = request.extensions().get::<Bearer>().is_some_and(|bearer| bearer.bootstrap);
+        let refused = || Problem::new(&FORBIDDEN, "only the bootstrap key (PASSLOOM_ADMIN_KEY) allows this");
+        ready(if allowed { Ok(Self) } else { Err(refused()) })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod health;
 pub mod middleware;
 pub mod problem;
 pub mod public;
+pub mod query;
 pub mod routes;
 pub mod sandbox;
 pub mod server;

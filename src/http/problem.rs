@@ -38,6 +38,7 @@ kinds! {
     NOT_FOUND = 404 "not-found" "There is no such thing" "Check the address and the workspace of the key.";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The address does not know this method" "See the API's documentation.";
     TOO_SLOW = 408 "too-slow" "The request took too long" "Send the body without long pauses.";
+    EXISTS = 409 "already-exists" "It is there already" "Choose another id, or change what is there.";
     NOT_PUBLISHED = 409 "template-not-published" "The template was never published" "Publish the template first.";
     ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
     WALLET_OFF = 409 "wallet-off" "This wallet is off" "Give the workspace an issuer for this wallet.";
@@ -111,6 +112,7 @@ impl From<ActionError> for Problem {
         match error {
             ActionError::Invalid(problems) => Self::invalid(problems),
             ActionError::NotFound(what) => Self::new(&NOT_FOUND, format!("there is no such {what}")),
+            ActionError::Exists(what) => Self::new(&EXISTS, format!("there is a {what} of that id already")),
             ActionError::NotPublished => {
                 Self::new(&NOT_PUBLISHED, "the template was never published, so it can't have cards")
             }

@@ -6,7 +6,7 @@
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Route, middleware::from_fn};
 
-use super::api::{cards, templates};
+use super::api::{cards, keys, templates, workspaces};
 use super::public::{card_page, download};
 use super::{apple_v1, auth, health, sandbox};
 
@@ -49,6 +49,10 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     get    "/api/v1/templates/{id}/images/{role}"   templates::images::get;
     delete "/api/v1/templates/{id}/images/{role}"   templates::images::delete;
     post   "/api/v1/templates/{id}/publish"         templates::publish::publish;
+    post   "/api/v1/workspaces"                     workspaces::create;
+    get    "/api/v1/keys"                           keys::list::list;
+    post   "/api/v1/keys"                           keys::create::create;
+    delete "/api/v1/keys/{id}"                      keys::revoke::revoke;
 };
 
 /// Phones, below [`PHONE_BASES`].

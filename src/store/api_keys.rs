@@ -7,6 +7,8 @@ use crate::domain::time::Timestamp;
 statements! {
     INSERT = "INSERT INTO api_keys (id, workspace_id, name, hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
     REVOKE_NAMED = "UPDATE api_keys SET revoked_at = $3 WHERE workspace_id = $1 AND name = $2 AND revoked_at IS NULL";
+    REVOKE = "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE workspace_id = $1 AND id = $2";
+    LIST = "SELECT id, name, scopes, created_at, revoked_at FROM api_keys WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3";
     FIND = "SELECT workspace_id, scopes FROM api_keys WHERE hash = $1 AND revoked_at IS NULL";
 }
 
@@ -51,4 +53,40 @@ pub async fn revoke_named(tx: &mut Tx, workspace: &WorkspaceId, name: &str, now:
 /// When the database fails.
 pub async fn find(session: &mut impl Session, hash: &[u8]) -> Result<Option<(WorkspaceId, String)>, StoreError> {
     on_db!(session, FIND, |sql, c| Ok(sqlx::query_as(sql).bind(hash).fetch_optional(c).await?))
+}
+
+/// A key as lists show it: without anything of its secret.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct ListedKey {
+    pub id: String,
+    pub name: String,
+    /// Parted by spaces.
+    pub scopes: String,
+    pub created_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The workspace's keys in the order of their ids, which is that of their making.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<ListedKey>, StoreError> {
+    on_db!(session, LIST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(after).bind(limit).fetch_all(c).await?))
+}
+
+/// Revokes a key of the workspace; false when it has none of that id. A revoked one keeps its time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn revoke(tx: &mut Tx, workspace: &WorkspaceId, id: &str, now: Timestamp) -> Result<bool, StoreError> {
+    on_db!(tx, REVOKE, |sql, c| {
+        let done = sqlx::query(sql).bind(workspace).bind(id).bind(now).execute(c).await?;
+        Ok(done.rows_affected() == 1)
+    })
 }

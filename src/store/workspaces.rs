@@ -15,7 +15,7 @@ statements! {
     PASS_TYPE_OWNER = "SELECT workspace_id FROM pass_types WHERE id = $1";
 }
 
-/// Adds a workspace unless it is there. `secret` is encrypted.
+/// Adds a workspace unless it is there, and says whether it did. `secret` is encrypted.
 ///
 /// # Errors
 /// When the database fails.
@@ -25,10 +25,10 @@ pub async fn insert(
     name: &str,
     secret: &[u8],
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     on_db!(tx, INSERT, |sql, c| {
-        sqlx::query(sql).bind(id).bind(name).bind(secret).bind(now).execute(c).await?;
-        Ok(())
+        let done = sqlx::query(sql).bind(id).bind(name).bind(secret).bind(now).execute(c).await?;
+        Ok(done.rows_affected() == 1)
     })
 }
 

@@ -94,6 +94,7 @@ impl Service {
         config.data_dir_given = true;
         config.database_url = database.url().to_owned();
         config.sandbox = Some(true);
+        config.admin_key = Some(ADMIN_KEY.to_owned());
         config.master_key = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32));
         let start = Timestamp::from_seconds(SystemClock.now().seconds());
         let clock = Arc::new(ManualClock::at(start));
@@ -143,6 +144,27 @@ impl Service {
     pub async fn api(&self, method: Method, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         self.send(method, path, &[("authorization", &format!("Bearer {}", self.key))], body).await
+    }
+
+    /// A request with another key than the sandbox's.
+    pub async fn api_as(&self, key: &str, method: Method, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.send(method, path, &[("authorization", &format!("Bearer {key}"))], body).await
+    }
+
+    /// Adds a workspace; its first key.
+    pub async fn workspace(&self, id: &str) -> String {
+        let body = json!({"id": id, "name": format!("The {id}")});
+        let answer = self.api_as(ADMIN_KEY, Method::POST, "/api/v1/workspaces", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.json());
+        answer.json()["key"]["secret"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a key; its secret.
+    pub async fn new_key(&self, by: &str, scopes: &[&str]) -> String {
+        let answer = self.api_as(by, Method::POST, "/api/v1/keys", &json!({"name": "test", "scopes": scopes})).await;
+        assert_eq!(answer.status, 201, "{}", answer.json());
+        answer.json()["secret"].as_str().unwrap().to_owned()
     }
 
     pub async fn put_card(&self, id: &str, document: &Value) -> Value {
@@ -224,6 +246,9 @@ pub async fn simulated_apns(chain: &DevelopmentChain, client_roots: Vec<X509>) -
     let options = SimulatedApnsOptions { server_certificate, server_key, client_roots, listen, max_concurrent_streams };
     SimulatedApns::start(options).await.unwrap()
 }
+
+/// The bootstrap key of every service here.
+pub const ADMIN_KEY: &str = "bootstrap-key-of-the-tests-0123456789";
 
 pub const PASS_TYPE: &str = passloom::sandbox::certificates::PASS_TYPE;
 

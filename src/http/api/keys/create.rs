@@ -1,0 +1,19 @@
+//! `POST /api/v1/keys`
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpResponse, web};
+
+use crate::actions::api_keys::create_key;
+use crate::app::App;
+use crate::http::auth::{Admin, Key};
+use crate::http::body::Json;
+use crate::http::problem::Problem;
+
+/// Makes a key (201); the answer is the only one that ever holds its secret.
+///
+/// # Errors
+/// See [`create_key`].
+pub async fn create(app: web::Data<App>, key: Key<Admin>, body: Json) -> Result<HttpResponse, Problem> {
+    let made = create_key(&app, &key.workspace, &body.0).await?;
+    Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(made))
+}

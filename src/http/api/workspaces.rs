@@ -1,0 +1,21 @@
+//! `POST /api/v1/workspaces`
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use crate::actions::create_workspace::create_workspace;
+use crate::app::App;
+use crate::http::auth::Bootstrap;
+use crate::http::body::Json;
+use crate::http::problem::Problem;
+
+/// Adds a workspace (201), with its first key.
+///
+/// # Errors
+/// See [`create_workspace`].
+pub async fn create(app: web::Data<App>, _: Bootstrap, body: Json) -> Result<HttpResponse, Problem> {
+    let (id, name, key) = create_workspace(&app, &body.0).await?;
+    let answer = json!({"id": id, "name": name, "key": key});
+    Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(answer))
+}
