@@ -70,6 +70,10 @@ pub enum AttributeValue {
 /// The longest text an attribute may be declared to hold, in characters.
 pub const MAX_TEXT: usize = 4096;
 
+/// The words for the types in a template document.
+pub const TYPE_NAMES: [&str; 11] =
+    ["text", "integer", "decimal", "money", "boolean", "date", "datetime", "choice", "url", "phone", "email"];
+
 impl AttributeType {
     /// The word for it in a template document.
     pub fn name(&self) -> &'static str {

@@ -84,10 +84,17 @@ impl Kind {
         ("generic", Self::Generic),
     ];
 
+    /// Every kind's name.
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.map(|(name, _)| name).to_vec()
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
-        Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind).ok_or_else(|| {
-            format!("is not a kind of programme; expected one of {}", Self::ALL.map(|(name, _)| name).join(", "))
-        })
+        Self::ALL
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, kind)| *kind)
+            .ok_or_else(|| format!("is not a kind of programme; expected one of {}", Self::names().join(", ")))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Every route, a line each, grouped by who calls. The lines are data: what is served, and what tests walk, is this list.
 //!
-//! A line is a method, an address and a handler. An address answers 405 to the methods that its lines don't name;
+//! A line is a method, an address, a handler and, for backends, its description. An address answers 405 to the methods that its lines don't name;
 //! addresses are matched in the order of their first line, so a fixed one stands before one with a name in its place.
 
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Route, middleware::from_fn};
 
 use super::api::{cards, keys, templates, workspaces};
+use super::openapi::{self, Operation};
 use super::public::{card_page, download};
 use super::{apple_v1, auth, health, sandbox};
 
@@ -17,13 +18,22 @@ pub struct Endpoint {
     pub method: &'static str,
     /// Its address, names in braces.
     pub path: &'static str,
+    /// What it does, takes and answers; described for backends only, the others' contracts are Apple's or a browser's.
+    pub operation: Option<&'static Operation>,
     route: fn() -> Route,
 }
 
 macro_rules! endpoints {
-    ($($method:ident $path:literal $($handler:ident)::+;)*) => {
-        &[$( Endpoint { method: stringify!($method), path: $path, route: || web::$method().to($($handler)::+) } ),*]
+    ($($method:ident $path:literal $($handler:ident)::+ $(, $operation:expr)?;)*) => {
+        &[$( Endpoint {
+            method: stringify!($method),
+            path: $path,
+            operation: endpoints!(@described $($operation)?),
+            route: || web::$method().to($($handler)::+),
+        } ),*]
     };
+    (@described) => { None };
+    (@described $operation:expr) => { Some(&$operation) };
 }
 
 /// Whoever runs the service.
@@ -34,25 +44,27 @@ pub const OPERATORS: &[Endpoint] = endpoints! {
     head   "/readyz"                                health::readyz;
     get    "/metrics"                               health::metrics;
     get    "/problems/{code}"                       health::problem_page;
+    get    "/api/openapi.json"                      openapi::openapi_json;
+    get    "/api/docs"                              openapi::page::api_docs;
 };
 
 /// Backends: each of these asks for an API key before anything else.
 pub const BACKENDS: &[Endpoint] = endpoints! {
-    put    "/api/v1/cards/{id}"                     cards::put::put;
-    patch  "/api/v1/cards/{id}"                     cards::patch::patch;
-    get    "/api/v1/cards/{id}"                     cards::get::get;
-    get    "/api/v1/cards/{id}/apple"               cards::get::apple;
+    put    "/api/v1/cards/{id}"                     cards::put::put, cards::put::DOC;
+    patch  "/api/v1/cards/{id}"                     cards::patch::patch, cards::patch::DOC;
+    get    "/api/v1/cards/{id}"                     cards::get::get, cards::get::DOC;
+    get    "/api/v1/cards/{id}/apple"               cards::get::apple, cards::get::APPLE_DOC;
     head   "/api/v1/cards/{id}/apple"               cards::get::apple;
-    put    "/api/v1/templates/{id}"                 templates::document::put;
-    get    "/api/v1/templates/{id}"                 templates::document::get;
-    put    "/api/v1/templates/{id}/images/{role}"   templates::images::put;
-    get    "/api/v1/templates/{id}/images/{role}"   templates::images::get;
-    delete "/api/v1/templates/{id}/images/{role}"   templates::images::delete;
-    post   "/api/v1/templates/{id}/publish"         templates::publish::publish;
-    post   "/api/v1/workspaces"                     workspaces::create;
-    get    "/api/v1/keys"                           keys::list::list;
-    post   "/api/v1/keys"                           keys::create::create;
-    delete "/api/v1/keys/{id}"                      keys::revoke::revoke;
+    put    "/api/v1/templates/{id}"                 templates::document::put, templates::document::PUT_DOC;
+    get    "/api/v1/templates/{id}"                 templates::document::get, templates::document::GET_DOC;
+    put    "/api/v1/templates/{id}/images/{role}"   templates::images::put, templates::images::PUT_DOC;
+    get    "/api/v1/templates/{id}/images/{role}"   templates::images::get, templates::images::GET_DOC;
+    delete "/api/v1/templates/{id}/images/{role}"   templates::images::delete, templates::images::DELETE_DOC;
+    post   "/api/v1/templates/{id}/publish"         templates::publish::publish, templates::publish::DOC;
+    post   "/api/v1/workspaces"                     workspaces::create, workspaces::DOC;
+    get    "/api/v1/keys"                           keys::list::list, keys::list::DOC;
+    post   "/api/v1/keys"                           keys::create::create, keys::create::DOC;
+    delete "/api/v1/keys/{id}"                      keys::revoke::revoke, keys::revoke::DOC;
 };
 
 /// Phones, below [`PHONE_BASES`].

@@ -8,7 +8,25 @@ use crate::actions::create_workspace::create_workspace;
 use crate::app::App;
 use crate::http::auth::Bootstrap;
 use crate::http::body::Json;
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
+use crate::http::problem::{EXISTS, INVALID, Problem};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "createWorkspace",
+    tag: "Workspaces and keys",
+    summary: "Add a workspace",
+    description: "With its first key, which has every scope.",
+    needs: Needs::BootstrapKey,
+    parameters: &[],
+    body: Content::Json(&schemas::NEW_WORKSPACE),
+    answers: &[Answer {
+        status: 201,
+        meaning: "The workspace and its key",
+        content: Content::Json(&schemas::WORKSPACE),
+    }],
+    problems: &[&INVALID, &EXISTS],
+};
 
 /// Adds a workspace (201), with its first key.
 ///

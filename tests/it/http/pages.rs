@@ -1,11 +1,10 @@
 //! The card's page, over HTTP and in a real browser.
 
-use std::process::Command;
-
 use passloom::start::{Contents, JobMode};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::support::browser::{self, Seen};
 use crate::support::service::{Service, anna, bakery};
 use crate::support::{Database, TestDatabase, on_both_databases, run};
 
@@ -59,48 +58,32 @@ fn a_real_browser_shows_the_page_without_a_complaint() {
         let service = Service::start_with(&database, Contents::Starters, JobMode::ByHand).await;
         let card = service.card("demo").await;
         let page = card["urls"]["page"].as_str().unwrap().to_owned();
-        let directory = tempfile::tempdir().unwrap();
-        let shot = directory.path().join("page.png");
-        let browse = {
-            let (page, profile, shot) = (page.clone(), directory.path().join("profile"), shot.clone());
-            tokio::task::spawn_blocking(move || {
-                let run = |extra: &[&str]| {
-                    let mut command = Command::new("chromium");
-                    command.args([
-                        "--headless",
-                        "--no-sandbox",
-                        "--disable-gpu",
-                        "--disable-quic",
-                        "--no-first-run",
-                        "--disable-background-networking",
-                        "--disable-component-update",
-                        "--disable-sync",
-                        "--hide-scrollbars",
-                        "--window-size=390,844",
-                        "--enable-logging=stderr",
-                        "--v=0",
-                    ]);
-                    command.arg(format!("--user-data-dir={}", profile.display())).arg(format!("--user-agent={IPHONE}"));
-                    command
-                        .args(extra)
-                        .arg(&page)
-                        .output()
-                        .expect("Chromium is missing; scripts/test-tools.sh installs it")
-                };
-                let dom = run(&["--dump-dom"]);
-                let picture = run(&[&format!("--screenshot={}", shot.display())]);
-                (dom, picture)
-            })
-        };
-        let (dom, picture) = browse.await.unwrap();
-        let html = String::from_utf8_lossy(&dom.stdout).into_owned();
-        let log = String::from_utf8_lossy(&dom.stderr).into_owned() + &String::from_utf8_lossy(&picture.stderr);
+        let Seen { html, picture, log } = browser::open(&page, Some(IPHONE), 390, 844).await;
         assert!(html.contains("Points") && html.contains("card.pkpass"), "{html}\n{log}");
-        assert!(!log.contains("Content Security Policy") && !log.contains("Failed to load resource"), "{log}");
-        let picture = image::open(&shot).unwrap().into_rgb8();
         let background = [0x1B, 0x4D, 0x3E];
         let green = picture.pixels().filter(|p| p.0.iter().zip(background).all(|(a, b)| a.abs_diff(b) < 12)).count();
         assert!(green > 5_000, "the card stands on the page in its own colour ({green} pixels)");
+        service.stop().await;
+    });
+}
+
+#[test]
+fn the_documentation_of_the_api_is_read_in_a_browser_without_a_network() {
+    run(Database::Sqlite, |database| async move {
+        let service = Service::start(&database).await;
+        let document = service.send(Method::GET, "/api/openapi.json", &[], Vec::new()).await;
+        assert_eq!((document.status, document.json()["openapi"].as_str()), (200, Some("3.1.0")));
+        assert_eq!(document.json()["servers"][0]["url"], service.base);
+        let Seen { html, picture, .. } = browser::open(&format!("{}/api/docs", service.base), None, 1280, 900).await;
+        for (path, item) in document.json()["paths"].as_object().unwrap() {
+            assert!(html.contains(&format!("<code>{path}</code>")), "{path} is missing");
+            for operation in item.as_object().unwrap().values() {
+                assert!(html.contains(operation["summary"].as_str().unwrap()), "{operation}");
+            }
+        }
+        assert!(!html.contains("<script"), "it needs no JavaScript");
+        let ink = picture.pixels().filter(|pixel| pixel.0.iter().all(|part| *part < 80)).count();
+        assert!(ink > 3_000, "there is something to read ({ink} dark pixels)");
         service.stop().await;
     });
 }

@@ -13,6 +13,8 @@
 //! That makes two tests, `sqlite::…` and `postgres::…`. A function that isn't listed is dead code, which the
 //! linter refuses.
 
+pub mod browser;
+pub mod described;
 mod postgres;
 pub mod reader;
 pub mod service;

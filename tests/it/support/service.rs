@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::TestDatabase;
+use super::described::assert_announced;
 
 /// An answer, read whole.
 #[derive(Debug)]
@@ -129,15 +130,19 @@ impl Service {
         self.clock.now()
     }
 
-    /// Any request; `path` begins with a slash.
+    /// Any request; `path` begins with a slash. An answer of the API must be one that its description announces.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).body(body);
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+        // The client has taken dots out of the path.
+        let path = response.url().path().to_owned();
+        let answer = Answer { status, headers, body: response.bytes().await.unwrap().to_vec() };
+        assert_announced(method.as_str(), &path, &answer);
+        answer
     }
 
     /// A request of the loyalty backend.

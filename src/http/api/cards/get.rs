@@ -3,13 +3,15 @@
 use actix_web::{HttpResponse, web};
 
 use super::answer;
+use crate::actions::api_keys::Scope;
 use crate::actions::card_answer::find_card;
 use crate::actions::fetch_pass::signed_pass;
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::http::auth::{CardsRead, Key};
-use crate::http::problem::{NOT_FOUND, Problem};
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
+use crate::http::problem::{ISSUER_MISSING, NOT_FOUND, Problem};
 use crate::http::public::download::pkpass;
 use crate::store::cards::Issued;
 
@@ -17,6 +19,36 @@ async fn find(app: &App, workspace: &WorkspaceId, id: &str) -> Result<Issued, Pr
     let id = CardId::parse(id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
     Ok(find_card(app, workspace, &id).await?)
 }
+
+/// What [`get`] says of itself.
+pub const DOC: Operation = Operation {
+    id: "getCard",
+    tag: "Cards",
+    summary: "Read a card",
+    description: "With its addresses, and how many phones hold it and show its newest face.",
+    needs: Needs::Scope(Scope::CardsRead),
+    parameters: &[&parameters::CARD_ID],
+    body: Content::Nothing,
+    answers: &[Answer {
+        status: 200,
+        meaning: "The card, with its revision as ETag",
+        content: Content::Json(&schemas::CARD),
+    }],
+    problems: &[&NOT_FOUND],
+};
+
+/// What [`apple`] says of itself.
+pub const APPLE_DOC: Operation = Operation {
+    id: "getApplePass",
+    tag: "Cards",
+    summary: "Download the Apple pass",
+    description: "The signed .pkpass, as customers get it at urls.apple.",
+    needs: Needs::Scope(Scope::CardsRead),
+    parameters: &[&parameters::CARD_ID],
+    body: Content::Nothing,
+    answers: &[Answer { status: 200, meaning: "The pass", content: Content::Bytes(&["application/vnd.apple.pkpass"]) }],
+    problems: &[&NOT_FOUND, &ISSUER_MISSING],
+};
 
 /// The card.
 ///

@@ -3,12 +3,32 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
+use crate::actions::api_keys::Scope;
 use crate::actions::change_card::change_card;
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::http::auth::{CardsWrite, Key};
 use crate::http::body::Json;
-use crate::http::problem::{NOT_FOUND, Problem};
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
+use crate::http::problem::{INVALID, ISSUER_MISSING, NOT_FOUND, NOT_PUBLISHED, Problem, STALE, WRONG_REVISION};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "patchCard",
+    tag: "Cards",
+    summary: "Change a card",
+    description: "A JSON merge patch (RFC 7396): what is left out stays, null goes back to the default. A change that changes \
+        nothing keeps the revision and sends no push.",
+    needs: Needs::Scope(Scope::CardsWrite),
+    parameters: &[&parameters::CARD_ID, &parameters::IF_MATCH],
+    body: Content::Json(&schemas::CARD_PATCH),
+    answers: &[Answer {
+        status: 200,
+        meaning: "The card, with its revision as ETag",
+        content: Content::Json(&schemas::CARD),
+    }],
+    problems: &[&NOT_FOUND, &NOT_PUBLISHED, &ISSUER_MISSING, &STALE, &WRONG_REVISION, &INVALID],
+};
 
 /// Changes a card by a merge patch (RFC 7396).
 ///

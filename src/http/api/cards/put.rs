@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
+use crate::actions::api_keys::Scope;
 use crate::actions::put_card::put_card;
 use crate::actions::put_template::Put;
 use crate::app::App;
@@ -10,7 +11,25 @@ use crate::domain::ids::CardId;
 use crate::domain::input::Problems;
 use crate::http::auth::{CardsWrite, Key};
 use crate::http::body::Json;
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
+use crate::http::problem::{INVALID, ISSUER_MISSING, NOT_PUBLISHED, Problem, STALE, WRONG_REVISION};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "putCard",
+    tag: "Cards",
+    summary: "Issue or replace a card",
+    description: "Members that are left out go back to their defaults, the state to active. Values that a phone would refuse \
+        are named at their attribute.",
+    needs: Needs::Scope(Scope::CardsWrite),
+    parameters: &[&parameters::CARD_ID, &parameters::IF_MATCH],
+    body: Content::Json(&schemas::CARD_PUT),
+    answers: &[
+        Answer { status: 200, meaning: "It stood and was replaced", content: Content::Json(&schemas::CARD) },
+        Answer { status: 201, meaning: "It was issued", content: Content::Json(&schemas::CARD) },
+    ],
+    problems: &[&NOT_PUBLISHED, &ISSUER_MISSING, &STALE, &WRONG_REVISION, &INVALID],
+};
 
 /// Issues a card (201) or replaces what the backend said of it (200).
 ///

@@ -3,11 +3,29 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
 
-use crate::actions::api_keys::create_key;
+use crate::actions::api_keys::{Scope, create_key};
 use crate::app::App;
 use crate::http::auth::{Admin, Key};
 use crate::http::body::Json;
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
+use crate::http::problem::{INVALID, Problem};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "createKey",
+    tag: "Workspaces and keys",
+    summary: "Make an API key",
+    description: "The answer is the only one that ever holds the secret.",
+    needs: Needs::Scope(Scope::Admin),
+    parameters: &[],
+    body: Content::Json(&schemas::NEW_KEY),
+    answers: &[Answer {
+        status: 201,
+        meaning: "The key with its secret",
+        content: Content::Json(&schemas::ISSUED_KEY),
+    }],
+    problems: &[&INVALID],
+};
 
 /// Makes a key (201); the answer is the only one that ever holds its secret.
 ///

@@ -4,11 +4,25 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::actions::api_keys::list_keys;
+use crate::actions::api_keys::{Scope, list_keys};
 use crate::app::App;
 use crate::http::auth::{Admin, Key};
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
+use crate::http::problem::{INVALID, Problem};
 use crate::http::query::{Query, cursor};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "listKeys",
+    tag: "Workspaces and keys",
+    summary: "List the API keys",
+    description: "Oldest first, revoked ones too, without their secrets.",
+    needs: Needs::Scope(Scope::Admin),
+    parameters: &[&parameters::LIMIT, &parameters::CURSOR],
+    body: Content::Nothing,
+    answers: &[Answer { status: 200, meaning: "The keys", content: Content::Json(&schemas::KEYS) }],
+    problems: &[&INVALID],
+};
 
 /// The workspace's keys, oldest first, without their secrets.
 ///

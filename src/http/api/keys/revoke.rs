@@ -2,10 +2,24 @@
 
 use actix_web::{HttpResponse, web};
 
-use crate::actions::api_keys::revoke_key;
+use crate::actions::api_keys::{Scope, revoke_key};
 use crate::app::App;
 use crate::http::auth::{Admin, Key};
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters};
+use crate::http::problem::{NOT_FOUND, Problem};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "revokeKey",
+    tag: "Workspaces and keys",
+    summary: "Revoke an API key",
+    description: "It stops at once. A key may revoke itself.",
+    needs: Needs::Scope(Scope::Admin),
+    parameters: &[&parameters::KEY_ID],
+    body: Content::Nothing,
+    answers: &[Answer { status: 204, meaning: "It is revoked", content: Content::Nothing }],
+    problems: &[&NOT_FOUND],
+};
 
 /// Revokes a key (204), also the one that asks.
 ///

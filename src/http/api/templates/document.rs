@@ -3,13 +3,44 @@
 use actix_web::{HttpResponse, web};
 
 use super::existing;
+use crate::actions::api_keys::Scope;
 use crate::actions::put_template::{Put, get_template, put_template};
 use crate::app::App;
 use crate::domain::ids::TemplateId;
 use crate::domain::input::Problems;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::Json;
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
+use crate::http::problem::{INVALID, NOT_FOUND, Problem};
+
+/// What [`put`] says of itself.
+pub const PUT_DOC: Operation = Operation {
+    id: "putTemplate",
+    tag: "Templates",
+    summary: "Replace the draft of a template",
+    description: "Makes the template when it isn't there. Cards don't change until it is published.",
+    needs: Needs::Scope(Scope::TemplatesWrite),
+    parameters: &[&parameters::TEMPLATE_ID],
+    body: Content::Json(&schemas::TEMPLATE),
+    answers: &[
+        Answer { status: 200, meaning: "It was replaced", content: Content::Json(&schemas::STORED_TEMPLATE) },
+        Answer { status: 201, meaning: "It was made", content: Content::Json(&schemas::STORED_TEMPLATE) },
+    ],
+    problems: &[&INVALID],
+};
+
+/// What [`get`] says of itself.
+pub const GET_DOC: Operation = Operation {
+    id: "getTemplate",
+    tag: "Templates",
+    summary: "Read the draft of a template",
+    description: "",
+    needs: Needs::Scope(Scope::TemplatesRead),
+    parameters: &[&parameters::TEMPLATE_ID],
+    body: Content::Nothing,
+    answers: &[Answer { status: 200, meaning: "The draft", content: Content::Json(&schemas::STORED_TEMPLATE) }],
+    problems: &[&NOT_FOUND],
+};
 
 /// Replaces the draft (200), or makes a new template (201).
 ///

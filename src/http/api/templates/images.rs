@@ -3,13 +3,58 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::existing;
+use crate::actions::api_keys::Scope;
 use crate::actions::images::{ImagePlace, delete_image, get_image, put_image};
 use crate::app::App;
 use crate::domain::input::Problems;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::{IMAGE, Limited};
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, Parameter, parameters};
+use crate::http::problem::{INVALID, NOT_FOUND, Problem};
 use crate::wallets::apple::images::media_type;
+
+const PARAMETERS: &[&Parameter] =
+    &[&parameters::TEMPLATE_ID, &parameters::ROLE, &parameters::IMAGE_LOCALE, &parameters::IMAGE_TIER];
+const MEDIA_TYPES: &[&str] = &["image/png", "image/jpeg", "image/webp"];
+
+/// What [`put`] says of itself.
+pub const PUT_DOC: Operation = Operation {
+    id: "putImage",
+    tag: "Templates",
+    summary: "Give the draft a picture",
+    description: "Every scale is made from it: send the largest. At most 16 MiB and 40 megapixels.",
+    needs: Needs::Scope(Scope::TemplatesWrite),
+    parameters: PARAMETERS,
+    body: Content::Bytes(MEDIA_TYPES),
+    answers: &[Answer { status: 204, meaning: "It was stored", content: Content::Nothing }],
+    problems: &[&NOT_FOUND, &INVALID],
+};
+
+/// What [`get`] says of itself.
+pub const GET_DOC: Operation = Operation {
+    id: "getImage",
+    tag: "Templates",
+    summary: "Read a picture of the draft",
+    description: "As it was sent.",
+    needs: Needs::Scope(Scope::TemplatesRead),
+    parameters: PARAMETERS,
+    body: Content::Nothing,
+    answers: &[Answer { status: 200, meaning: "The picture", content: Content::Bytes(MEDIA_TYPES) }],
+    problems: &[&NOT_FOUND, &INVALID],
+};
+
+/// What [`delete`] says of itself.
+pub const DELETE_DOC: Operation = Operation {
+    id: "deleteImage",
+    tag: "Templates",
+    summary: "Take a picture from the draft",
+    description: "",
+    needs: Needs::Scope(Scope::TemplatesWrite),
+    parameters: PARAMETERS,
+    body: Content::Nothing,
+    answers: &[Answer { status: 204, meaning: "It is gone", content: Content::Nothing }],
+    problems: &[&NOT_FOUND, &INVALID],
+};
 
 type Path = web::Path<(String, String)>;
 

@@ -4,10 +4,26 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::existing;
+use crate::actions::api_keys::Scope;
 use crate::actions::publish_template::publish_template;
 use crate::app::App;
 use crate::http::auth::{Key, TemplatesWrite};
-use crate::http::problem::Problem;
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
+use crate::http::problem::{INVALID, ISSUER_MISSING, NOT_FOUND, Problem, UNPUBLISHABLE};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "publishTemplate",
+    tag: "Templates",
+    summary: "Publish the draft",
+    description: "Every card of the template shows the new version, and phones refresh at a paced rate. Refused while a phone \
+        would refuse its passes.",
+    needs: Needs::Scope(Scope::TemplatesWrite),
+    parameters: &[&parameters::TEMPLATE_ID],
+    body: Content::Nothing,
+    answers: &[Answer { status: 200, meaning: "The new version", content: Content::Json(&schemas::PUBLISHED) }],
+    problems: &[&NOT_FOUND, &ISSUER_MISSING, &UNPUBLISHABLE, &INVALID],
+};
 
 /// Publishes the draft.
 ///

@@ -1,0 +1,365 @@
+//! The API described as data, beside the code that serves it.
+//!
+//! Each endpoint's file has an [`Operation`] next to its handler, and the list of routes names both, so none is served
+//! without being described. From these come the OpenAPI document, the page that people read, and a check in the tests:
+//! every answer that a test sees must be one that its operation announces, in the announced shape.
+
+pub mod page;
+pub mod schemas;
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Map, Value, json};
+
+use super::problem::{FAULT, FORBIDDEN, Kind, NOT_JSON, TOO_LARGE, TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE};
+use super::routes::{BACKENDS, Endpoint};
+use crate::actions::api_keys::Scope;
+use crate::app::App;
+
+/// A named shape of JSON (JSON Schema 2020-12, as OpenAPI 3.1 has it).
+#[derive(Debug)]
+pub struct Schema {
+    /// Its name in the document.
+    pub name: &'static str,
+    /// Makes it; other shapes are named by [`Schema::reference`].
+    pub make: fn() -> Value,
+}
+
+impl Schema {
+    /// How other parts of the document name it.
+    pub fn reference(&self) -> Value {
+        json!({"$ref": format!("#/components/schemas/{}", self.name)})
+    }
+}
+
+/// Where a parameter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Place {
+    Path,
+    Query,
+    Header,
+}
+
+/// A parameter.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Parameter {
+    pub name: &'static str,
+    pub place: Place,
+    pub meaning: &'static str,
+    pub schema: fn() -> Value,
+}
+
+/// What a body holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Content {
+    /// There is none.
+    Nothing,
+    /// A JSON document.
+    Json(&'static Schema),
+    /// A JSON document of that shape on each line (`application/x-ndjson`).
+    Lines(&'static Schema),
+    /// Bytes of one of these media types.
+    Bytes(&'static [&'static str]),
+}
+
+/// An answer that isn't a problem.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Answer {
+    pub status: u16,
+    pub meaning: &'static str,
+    pub content: Content,
+}
+
+/// Who may do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// A key with that scope.
+    Scope(Scope),
+    /// The bootstrap key from the configuration, and no other.
+    BootstrapKey,
+}
+
+impl Needs {
+    /// In words.
+    pub fn text(self) -> String {
+        match self {
+            Self::Scope(scope) => format!("the scope `{}`", scope.name()),
+            Self::BootstrapKey => "the bootstrap key (`PASSLOOM_ADMIN_KEY`)".to_owned(),
+        }
+    }
+}
+
+/// What an endpoint does, takes and answers.
+#[derive(Debug)]
+pub struct Operation {
+    /// Its name for generated clients.
+    pub id: &'static str,
+    /// The heading it stands under.
+    pub tag: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+    /// What else there is to know; may be empty.
+    pub description: &'static str,
+    /// Who may.
+    pub needs: Needs,
+    /// Everything but the body.
+    pub parameters: &'static [&'static Parameter],
+    /// What is sent.
+    pub body: Content,
+    /// The answers when it goes well.
+    pub answers: &'static [Answer],
+    /// The kinds of problems of its own; those that any operation may answer are added.
+    pub problems: &'static [&'static Kind],
+}
+
+impl Operation {
+    /// Every kind of problem that may come.
+    pub fn all_problems(&self) -> Vec<&'static Kind> {
+        let mut kinds = vec![&UNAUTHENTICATED, &FORBIDDEN, &FAULT, &UNAVAILABLE];
+        match self.body {
+            Content::Nothing => {}
+            Content::Json(_) => kinds.extend([&NOT_JSON, &TOO_LARGE, &TOO_SLOW]),
+            Content::Lines(_) | Content::Bytes(_) => kinds.extend([&TOO_LARGE, &TOO_SLOW, &NOT_JSON]),
+        }
+        kinds.extend(self.problems);
+        kinds.sort_by_key(|kind| (kind.status, kind.code));
+        kinds.dedup_by_key(|kind| kind.code);
+        kinds
+    }
+
+    fn document(&self) -> Value {
+        let parameters: Vec<Value> = self.parameters.iter().map(|p| p.document()).collect();
+        let mut responses: BTreeMap<u16, Value> = BTreeMap::new();
+        for answer in self.answers {
+            let mut response = json!({"description": answer.meaning});
+            add_content(&mut response, answer.content);
+            responses.insert(answer.status, response);
+        }
+        let mut by_status: BTreeMap<u16, Vec<&Kind>> = BTreeMap::new();
+        for kind in self.all_problems() {
+            by_status.entry(kind.status).or_default().push(kind);
+        }
+        for (status, kinds) in by_status {
+            let words: Vec<String> = kinds.iter().map(|kind| format!("{} (`{}`)", kind.title, kind.code)).collect();
+            let content = json!({"application/problem+json": {"schema": schemas::PROBLEM.reference()}});
+            responses.insert(status, json!({"description": words.join("; "), "content": content}));
+        }
+        let mut operation = json!({
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "description": self.text(),
+            "security": [{"key": []}],
+            "responses": responses.into_iter().map(|(status, r)| (status.to_string(), r)).collect::<Map<_, _>>(),
+        });
+        if let Some(map) = operation.as_object_mut() {
+            if !parameters.is_empty() {
+                map.insert("parameters".to_owned(), Value::Array(parameters));
+            }
+            let mut body = json!({"required": true});
+            if add_content(&mut body, self.body) {
+                map.insert("requestBody".to_owned(), body);
+            }
+        }
+        operation
+    }
+
+    /// The description with what the key needs.
+    fn text(&self) -> String {
+        let needs = format!("Needs {}.", self.needs.text());
+        if self.description.is_empty() { needs } else { format!("{} {needs}", self.description) }
+    }
+}
+
+impl Parameter {
+    fn document(&self) -> Value {
+        json!({
+            "name": self.name,
+            "in": match self.place {
+                Place::Path => "path",
+                Place::Query => "query",
+                Place::Header => "header",
+            },
+            "required": self.place == Place::Path,
+            "description": self.meaning,
+            "schema": (self.schema)(),
+        })
+    }
+}
+
+/// False when there is no content to add.
+fn add_content(to: &mut Value, content: Content) -> bool {
+    let content = match content {
+        Content::Nothing => return false,
+        Content::Json(schema) => json!({"application/json": {"schema": schema.reference()}}),
+        Content::Lines(schema) => json!({"application/x-ndjson": {"itemSchema": schema.reference()}}),
+        Content::Bytes(types) => {
+            let types = types.iter().map(|media_type| ((*media_type).to_owned(), json!({})));
+            Value::Object(types.collect())
+        }
+    };
+    if let Some(map) = to.as_object_mut() {
+        map.insert("content".to_owned(), content);
+    }
+    true
+}
+
+/// The whole document, for a service at that address.
+pub fn document(public_url: &str) -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for Endpoint { method, path, operation, .. } in BACKENDS {
+        let Some(operation) = operation else { continue };
+        let item = paths.entry(*path).or_insert_with(|| json!({}));
+        if let Some(item) = item.as_object_mut() {
+            item.insert((*method).to_owned(), operation.document());
+        }
+    }
+    let schemas: Map<String, Value> = schemas::ALL.iter().map(|s| (s.name.to_owned(), (s.make)())).collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Passloom",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "Digital wallet passes that refresh by themselves.",
+            "description": "The loyalty backend computes points and tiers and sets them here; Passloom shows them on the \
+                cards in customers' phones. Values are set, never added to, so a repeated call does no harm. Errors are \
+                problem documents (RFC 9457) with every problem of a request at once; then nothing was stored.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": public_url}],
+        "tags": page::TAGS.iter().map(|(name, text)| json!({"name": name, "description": text})).collect::<Vec<_>>(),
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key of the workspace."}},
+        },
+    })
+}
+
+/// `GET /api/openapi.json`: the document.
+pub async fn openapi_json(app: web::Data<App>) -> HttpResponse {
+    HttpResponse::Ok().insert_header(("access-control-allow-origin", "*")).json(document(&app.public_url))
+}
+
+/// Parameters that several operations have.
+pub mod parameters {
+    use serde_json::json;
+
+    use super::{Parameter, Place, schemas};
+
+    /// Which card.
+    pub const CARD_ID: Parameter = Parameter {
+        name: "id",
+        place: Place::Path,
+        meaning: "Your own number for the card.",
+        schema: || schemas::card_id(),
+    };
+    /// Which template.
+    pub const TEMPLATE_ID: Parameter =
+        Parameter { name: "id", place: Place::Path, meaning: "The template.", schema: || schemas::word(64) };
+    /// Which key.
+    pub const KEY_ID: Parameter = Parameter {
+        name: "id",
+        place: Place::Path,
+        meaning: "The key.",
+        schema: || json!({"type": "string", "minLength": 1}),
+    };
+    /// Which kind of picture.
+    pub const ROLE: Parameter = Parameter {
+        name: "role",
+        place: Place::Path,
+        meaning: "What the picture is for: the wallet's name of the image, without scale.",
+        schema: || json!({"type": "string", "enum": crate::wallets::apple::images::ROLES}),
+    };
+    /// A picture's language.
+    pub const IMAGE_LOCALE: Parameter = Parameter {
+        name: "locale",
+        place: Place::Query,
+        meaning: "The language that the picture is for; without it, all.",
+        schema: || schemas::language(),
+    };
+    /// A picture's tier.
+    pub const IMAGE_TIER: Parameter = Parameter {
+        name: "tier",
+        place: Place::Query,
+        meaning: "The tier that the picture is for; without it, all.",
+        schema: || json!({"type": "string", "minLength": 1, "maxLength": 64}),
+    };
+    /// The revision that the caller knows.
+    pub const IF_MATCH: Parameter = Parameter {
+        name: "If-Match",
+        place: Place::Header,
+        meaning: "The ETag of the card as you know it; when it is at another revision, nothing is changed (412).",
+        schema: || json!({"type": "string", "examples": ["\"3\""]}),
+    };
+    /// How many entries of a list.
+    pub const LIMIT: Parameter = Parameter {
+        name: "limit",
+        place: Place::Query,
+        meaning: "How many entries to answer at most.",
+        schema: || json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+    };
+    /// Where a list goes on.
+    pub const CURSOR: Parameter = Parameter {
+        name: "cursor",
+        place: Place::Query,
+        meaning: "The `next_cursor` of the answer before.",
+        schema: || json!({"type": "string", "maxLength": 512}),
+    };
+    /// Makes a repeat harmless.
+    pub const IDEMPOTENCY_KEY: Parameter = Parameter {
+        name: "Idempotency-Key",
+        place: Place::Header,
+        meaning: "Any text of yours; within 24 hours a repeat with the same text gives the same answer and does nothing.",
+        schema: || json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_of_backends_is_described_once() {
+        let mut ids = BTreeSet::new();
+        for Endpoint { method, path, operation, .. } in BACKENDS {
+            // HEAD is GET without its body.
+            if *method == "head" {
+                continue;
+            }
+            let operation = operation.unwrap_or_else(|| unreachable!("{method} {path} has no description"));
+            assert!(ids.insert(operation.id), "{} describes two routes", operation.id);
+            let named: BTreeSet<&str> =
+                operation.parameters.iter().filter(|p| p.place == Place::Path).map(|p| p.name).collect();
+            let there: BTreeSet<&str> = path.split(['{', '}']).skip(1).step_by(2).collect();
+            assert_eq!(named, there, "{method} {path}");
+            assert!(page::TAGS.iter().any(|(tag, _)| *tag == operation.tag), "{}", operation.tag);
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_shape_is_used() {
+        let document = document("http://localhost");
+        let mut used = BTreeSet::new();
+        let mut rest = vec![&document];
+        while let Some(value) = rest.pop() {
+            match value {
+                Value::Object(map) => {
+                    used.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                    rest.extend(map.values());
+                }
+                Value::Array(items) => rest.extend(items),
+                _ => {}
+            }
+        }
+        let known: BTreeSet<String> =
+            schemas::ALL.iter().map(|schema| format!("#/components/schemas/{}", schema.name)).collect();
+        assert_eq!(used, known);
+    }
+}

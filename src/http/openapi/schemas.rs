@@ -1,0 +1,303 @@
+//! The shapes of what the API takes and answers.
+//!
+//! Objects are closed: a member that isn't here is refused on the way in, and a test that sees one on the way out fails.
+
+use serde_json::{Value, json};
+
+use super::Schema;
+use crate::actions::api_keys::Scope;
+use crate::domain::styles;
+
+macro_rules! schemas {
+    ($($(#[$doc:meta])* $constant:ident $name:literal => $shape:expr;)*) => {
+        $( $(#[$doc])* pub const $constant: Schema = Schema { name: $name, make: || $shape }; )*
+        /// Every named shape.
+        pub const ALL: &[&Schema] = &[$(&$constant),*];
+    };
+}
+
+schemas! {
+    /// What goes wrong.
+    PROBLEM "Problem" => json!({
+        "type": "object",
+        "description": "A problem document (RFC 9457).",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference", "description": "The kind of problem; leads to a page that explains it."},
+            "title": {"type": "string"},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "What happened this time."},
+            "errors": {
+                "type": "array",
+                "description": "All problems of the request at once.",
+                "items": {
+                    "type": "object",
+                    "required": ["pointer", "detail"],
+                    "properties": {
+                        "pointer": {"type": "string", "description": "Where, as a JSON pointer into the request."},
+                        "detail": {"type": "string", "description": "What was found and what is expected."},
+                        "rule": {"type": "string", "description": "The broken rule of a wallet, where it is one."},
+                        "severity": severity(),
+                    },
+                    "additionalProperties": false,
+                },
+            },
+        },
+        "additionalProperties": false,
+    });
+    /// What a PUT of a card takes.
+    CARD_PUT "CardPut" => closed(&["template"], json!({
+        "template": {"$ref": "#/components/schemas/TemplateId"},
+        "locale": nullable(language()),
+        "attributes": nullable(attribute_values()),
+        "state": nullable(state()),
+        "expires_at": nullable(time()),
+        "sequence": sequence(),
+    }));
+    /// What a PATCH of a card takes.
+    CARD_PATCH "CardPatch" => closed(&[], json!({
+        "template": nullable(json!({"$ref": "#/components/schemas/TemplateId"})),
+        "locale": nullable(language()),
+        "attributes": nullable(attribute_values()),
+        "state": nullable(state()),
+        "expires_at": nullable(time()),
+        "sequence": sequence(),
+    }));
+    /// A card.
+    CARD "Card" => closed(
+        &["id", "template", "template_version", "serial_number", "state", "revision", "locale", "attributes", "urls", "wallets",
+          "created_at", "updated_at"],
+        json!({
+            "id": card_id(),
+            "template": {"$ref": "#/components/schemas/TemplateId"},
+            "template_version": {"type": "integer", "minimum": 1, "description": "The published version that the card shows."},
+            "serial_number": {"type": "string"},
+            "state": state(),
+            "revision": {"type": "integer", "minimum": 1, "description": "Counts your changes; also the ETag."},
+            "locale": language(),
+            "attributes": {"type": "object", "description": "Every attribute of the template, with its default or null.", "additionalProperties": true},
+            "expires_at": nullable(time()),
+            "sequence": sequence(),
+            "urls": closed(&["page", "apple", "google"], json!({"page": uri(), "apple": uri(), "google": uri()})),
+            "wallets": closed(&["apple", "google"], json!({
+                "apple": closed(&["devices", "current"], json!({
+                    "devices": {"type": "integer", "minimum": 0, "description": "Phones that hold the card."},
+                    "current": {"type": "integer", "minimum": 0, "description": "How many of them show its newest face."},
+                })),
+                "google": closed(&["saved", "current"], json!({"saved": {"type": "boolean"}, "current": {"type": "boolean"}})),
+            })),
+            "created_at": time(),
+            "updated_at": time(),
+        }),
+    );
+    /// The name of a template.
+    TEMPLATE_ID "TemplateId" => word(64);
+    /// A card design.
+    TEMPLATE "Template" => template(&[]);
+    /// A card design as it is answered.
+    STORED_TEMPLATE "StoredTemplate" => template(&[
+        ("id", json!({"$ref": "#/components/schemas/TemplateId"})),
+        ("published_version", nullable(json!({"type": "integer", "minimum": 1}))),
+    ]);
+    /// A field of a card.
+    FIELD "Field" => closed(&["key", "value"], json!({
+        "key": word(64),
+        "label": nullable(text(128)),
+        "value": {"type": "string", "maxLength": 4096, "description": "Text with {{ expressions }}; exactly one {{ attribute }} keeps its type."},
+        "change_message": nullable(json!({"type": "string", "maxLength": 256, "description": "What a phone says when the value changed; %@ stands for it."})),
+        "link": nullable(json!({"type": "string", "maxLength": 2048, "description": "Where a tap leads; on the back only."})),
+    }));
+    /// The colours of a card.
+    COLOURS "Colors" => closed(&[], json!({"background": nullable(colour()), "foreground": nullable(colour()), "label": nullable(colour())}));
+    /// What makes a key.
+    NEW_KEY "NewKey" => closed(&["name", "scopes"], json!({"name": {"type": "string", "minLength": 1, "maxLength": 100}, "scopes": scopes()}));
+    /// A new key, with its secret.
+    ISSUED_KEY "IssuedKey" => closed(&["id", "name", "scopes", "secret"], json!({
+        "id": {"type": "string"},
+        "name": {"type": "string"},
+        "scopes": scopes(),
+        "secret": {"type": "string", "description": "Shown once; only a hash of it is kept."},
+    }));
+    /// The keys of a workspace.
+    KEYS "Keys" => page_of(&closed(&["id", "name", "scopes", "created_at", "revoked", "revoked_at"], json!({
+        "id": {"type": "string"},
+        "name": {"type": "string"},
+        "scopes": scopes(),
+        "created_at": time(),
+        "revoked": {"type": "boolean"},
+        "revoked_at": nullable(time()),
+    })));
+    /// What makes a workspace.
+    NEW_WORKSPACE "NewWorkspace" => closed(&["id", "name"], json!({"id": word(64), "name": {"type": "string", "minLength": 1, "maxLength": 100}}));
+    /// A new workspace with its first key.
+    WORKSPACE "Workspace" => closed(&["id", "name", "key"], json!({"id": word(64), "name": {"type": "string"}, "key": ISSUED_KEY.reference()}));
+    /// The number of a version.
+    PUBLISHED "Published" => closed(&["version"], json!({"version": {"type": "integer", "minimum": 1}}));
+}
+
+/// An object with these members and no others.
+pub fn closed(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
+}
+
+/// The page of a list.
+pub fn page_of(entry: &Value) -> Value {
+    closed(
+        &["data", "next_cursor"],
+        json!({
+            "data": {"type": "array", "items": entry},
+            "next_cursor": nullable(json!({"type": "string"})),
+        }),
+    )
+}
+
+/// That, or null.
+pub fn nullable(schema: Value) -> Value {
+    json!({"anyOf": [schema, {"type": "null"}]})
+}
+
+/// A moment.
+pub fn time() -> Value {
+    json!({"type": "string", "format": "date-time", "examples": ["2026-12-31T18:00:00Z"]})
+}
+
+/// A text of at most so many characters, without control characters.
+pub fn text(longest: usize) -> Value {
+    json!({"type": "string", "maxLength": longest})
+}
+
+/// A name of ours.
+pub fn word(longest: usize) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": longest, "pattern": "^[A-Za-z0-9_-]+$"})
+}
+
+/// A backend's number for a card.
+pub fn card_id() -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9._~:@-]+$", "not": {"enum": [".", ".."]}, "examples": ["M-1001"]})
+}
+
+/// A language tag.
+pub fn language() -> Value {
+    json!({"type": "string", "maxLength": 35, "pattern": "^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", "examples": ["lv"]})
+}
+
+/// How bad a broken rule is.
+pub fn severity() -> Value {
+    json!({"enum": ["error", "warning"]})
+}
+
+fn scopes() -> Value {
+    let names: Vec<&str> = Scope::ALL.iter().map(|scope| scope.name()).collect();
+    json!({"type": "array", "minItems": 1, "items": {"enum": names}})
+}
+
+fn uri() -> Value {
+    json!({"type": "string", "format": "uri"})
+}
+
+fn state() -> Value {
+    json!({"enum": ["active", "voided", "expired"]})
+}
+
+fn sequence() -> Value {
+    nullable(json!({
+        "type": "integer",
+        "minimum": -9_007_199_254_740_992_i64,
+        "maximum": 9_007_199_254_740_992_i64,
+        "description": "Your own order of changes: one that isn't greater than the last stored is refused (409).",
+    }))
+}
+
+fn attribute_values() -> Value {
+    json!({
+        "type": "object",
+        "description": "Values by the names that the template declares; null takes the value away.",
+        "maxProperties": 200,
+        "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+        "examples": [{"points": 120, "tier": "silver", "name": "Anna"}],
+    })
+}
+
+fn colour() -> Value {
+    json!({"type": "string", "pattern": "^(#[0-9a-fA-F]{3}|#[0-9a-fA-F]{6}|rgb\\(.*\\))$", "examples": ["#1B4D3E"]})
+}
+
+fn list(items: Value, most: usize) -> Value {
+    nullable(json!({"type": "array", "maxItems": most, "items": items}))
+}
+
+fn template(more: &[(&str, Value)]) -> Value {
+    let field = FIELD.reference();
+    let colours = COLOURS.reference();
+    let fields = ["header", "primary", "secondary", "auxiliary", "back"];
+    let fields: serde_json::Map<String, Value> =
+        fields.iter().map(|group| ((*group).to_owned(), list(field.clone(), 50))).collect();
+    let styles: Vec<&str> = styles::STYLES.iter().map(|style| style.name).collect();
+    let mut template = closed(
+        &["name", "organization", "fields", "apple"],
+        json!({
+            "name": text(128),
+            "organization": text(128),
+            "description": nullable(text(256)),
+            "kind": nullable(json!({"enum": crate::domain::template::Kind::names()})),
+            "languages": list(language(), 50),
+            "colors": nullable(colours.clone()),
+            "logo_text": nullable(text(64)),
+            "attributes": list(attribute(), 100),
+            "fields": closed(&[], Value::Object(fields)),
+            "barcode": nullable(closed(&["format", "value"], json!({
+                "format": {"enum": ["qr", "pdf417", "aztec", "code128"]},
+                "value": text(1024),
+                "text": nullable(text(256)),
+            }))),
+            "tiers": nullable(closed(&["attribute"], json!({
+                "attribute": {"type": "string", "description": "The attribute that holds a card's tier."},
+                "looks": nullable(json!({
+                    "type": "object",
+                    "maxProperties": 50,
+                    "additionalProperties": closed(&[], json!({"colors": nullable(colours)})),
+                })),
+            }))),
+            "strings": nullable(json!({
+                "type": "object",
+                "description": "By language: the template's texts and their translations.",
+                "maxProperties": 50,
+                "additionalProperties": {"type": "object", "maxProperties": 500, "additionalProperties": text(4096)},
+            })),
+            "locations": list(closed(&["latitude", "longitude"], json!({
+                "latitude": {"type": "number", "minimum": -90, "maximum": 90},
+                "longitude": {"type": "number", "minimum": -180, "maximum": 180},
+                "altitude": nullable(json!({"type": "number", "minimum": -1000, "maximum": 100_000})),
+                "text": nullable(text(256)),
+            })), 10),
+            "apple": closed(&["style"], json!({
+                "style": {"enum": styles},
+                "pass": nullable(json!({"type": "object", "description": "Members merged into pass.json (RFC 7396); identity is protected."})),
+            })),
+            "google": nullable(closed(&[], json!({
+                "type": nullable(text(32)),
+                "class": nullable(json!({"type": "object"})),
+                "object": nullable(json!({"type": "object"})),
+            }))),
+        }),
+    );
+    if let Some(properties) = template.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.extend(more.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())));
+    }
+    template
+}
+
+fn attribute() -> Value {
+    closed(
+        &["name", "type"],
+        json!({
+            "name": {"type": "string", "maxLength": 64, "pattern": "^[a-z][a-z0-9_]*$", "not": {"enum": ["card", "template"]}},
+            "type": {"enum": crate::domain::attribute::TYPE_NAMES},
+            "default": {"type": ["string", "number", "boolean", "null"]},
+            "personal": nullable(json!({"type": "boolean", "description": "Whether it tells something about a person: erased with the card."})),
+            "max_length": nullable(json!({"type": "integer", "minimum": 1, "maximum": 4096})),
+            "currency": nullable(json!({"type": "string", "pattern": "^[A-Z]{3}$"})),
+            "choices": list(json!({"type": "string", "minLength": 1, "maxLength": 64}), 100),
+        }),
+    )
+}
