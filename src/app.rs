@@ -1,34 +1,23 @@
 //! Everything that a running service has, put together in one place.
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use moka::future::Cache;
+use openssl::x509::X509;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::actions::error::ActionError;
 use crate::actions::published::Published;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
+use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
 use crate::outside::random::Random;
-use crate::outside::secrets::{MasterKey, WorkspaceSecret};
+use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
 use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
-use crate::wallets::apple::apns::Apns;
-use crate::wallets::apple::identity::SigningIdentity;
-
-/// By what a workspace signs and pushes.
-#[derive(Debug)]
-pub struct AppleIssuer {
-    /// Whose.
-    pub workspace: WorkspaceId,
-    /// The certificate and key.
-    pub identity: SigningIdentity,
-    /// The connection to APNs under that certificate.
-    pub apns: Apns,
-}
+use crate::wallets::apple::apns::ApnsEndpoint;
 
 /// A running service. Holds no state of its own that another node would need: all of that is in the database.
 #[derive(Debug)]
@@ -53,9 +42,16 @@ pub struct App {
     pub decoding: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
     pub sandbox: Option<SimulatedApns>,
+    /// By what workspaces sign and push.
+    pub issuers: AppleIssuers,
+    /// Where APNs is.
+    pub apns_endpoint: ApnsEndpoint,
+    /// Intermediates that need not be sent with a certificate: Apple's, and the sandbox's own.
+    pub known_intermediates: Vec<X509>,
+    /// Held while issuers are loaded.
+    pub(crate) loading_issuers: tokio::sync::Mutex<()>,
     master_key: MasterKey,
     signing: Arc<Semaphore>,
-    issuers: RwLock<HashMap<WorkspaceId, Arc<AppleIssuer>>>,
     secrets: Cache<WorkspaceId, WorkspaceSecret>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
 }
@@ -71,6 +67,8 @@ pub struct AppParts {
     pub admin_key: Option<String>,
     pub master_key: MasterKey,
     pub sandbox: Option<SimulatedApns>,
+    pub apns_endpoint: ApnsEndpoint,
+    pub known_intermediates: Vec<X509>,
 }
 
 impl App {
@@ -88,9 +86,12 @@ impl App {
             stopping: watch::Sender::new(false),
             decoding: Arc::new(Semaphore::new(1)),
             sandbox: parts.sandbox,
+            issuers: AppleIssuers::default(),
+            apns_endpoint: parts.apns_endpoint,
+            known_intermediates: parts.known_intermediates,
+            loading_issuers: tokio::sync::Mutex::default(),
             master_key: parts.master_key,
             signing: Arc::new(Semaphore::new(cores)),
-            issuers: RwLock::default(),
             secrets: Cache::new(10_000),
             // A prepared version holds its pictures: some hundred kilobytes, twice.
             published: Cache::builder()
@@ -108,35 +109,30 @@ impl App {
         self.clock.now()
     }
 
-    /// Gives a workspace its Apple issuer and notes in the database that the pass type belongs to it.
+    /// By what new cards of a workspace are issued, as far as this node knows; `find_apple_issuer` looks it up.
+    pub fn apple_issuer(&self, workspace: &WorkspaceId) -> Option<Arc<AppleIssuer>> {
+        self.issuers.current(workspace, self.now())
+    }
+
+    /// The issuer that signs and pushes for cards of that pass type, as far as this node knows.
+    pub fn apple_issuer_of(&self, workspace: &WorkspaceId, pass_type: &PassTypeId) -> Option<Arc<AppleIssuer>> {
+        self.issuers.of(workspace, pass_type, self.now())
+    }
+
+    /// Encrypts a secret for the database; see [`MasterKey::seal`].
     ///
     /// # Errors
-    /// When the pass type belongs to another workspace, or the database fails.
-    pub async fn set_apple_issuer(&self, issuer: AppleIssuer) -> Result<(), ActionError> {
-        let mut tx = self.store.begin().await?;
-        let identity = &issuer.identity;
-        workspaces::claim_pass_type(&mut tx, &identity.pass_type, &issuer.workspace, &identity.team, self.now())
-            .await?;
-        tx.commit().await?;
-        if let Ok(mut issuers) = self.issuers.write() {
-            issuers.insert(issuer.workspace.clone(), Arc::new(issuer));
-        }
-        Ok(())
+    /// When OpenSSL fails.
+    pub fn seal(&self, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
+        self.master_key.seal(&*self.random, purpose, secret)
     }
 
-    /// A workspace's Apple issuer.
-    pub fn apple_issuer(&self, workspace: &WorkspaceId) -> Option<Arc<AppleIssuer>> {
-        self.issuers.read().ok()?.get(workspace).cloned()
-    }
-
-    /// The issuer that signs for cards of that pass type.
-    pub fn apple_issuer_of(&self, workspace: &WorkspaceId, pass_type: &PassTypeId) -> Option<Arc<AppleIssuer>> {
-        self.apple_issuer(workspace).filter(|issuer| &issuer.identity.pass_type == pass_type)
-    }
-
-    /// Every issuer, for readiness.
-    pub fn apple_issuers(&self) -> Vec<Arc<AppleIssuer>> {
-        self.issuers.read().map(|issuers| issuers.values().cloned().collect()).unwrap_or_default()
+    /// Decrypts what [`App::seal`] made.
+    ///
+    /// # Errors
+    /// When it was sealed under another master key or for another purpose, or was changed.
+    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, SecretError> {
+        self.master_key.open(purpose, sealed)
     }
 
     /// Adds a workspace unless it is there.

@@ -61,7 +61,7 @@ fn finding(check: &'static str, state: State, detail: impl Into<String>) -> Find
 /// Runs every check; findings in the order of the checks.
 pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     let now = outside.clock.now();
-    let sandbox = match start::is_sandbox(config) {
+    let sandbox = match start::is_sandbox(config, start::stored_issuers(&config.database_url).await) {
         Ok(sandbox) => sandbox,
         Err(error) => return vec![finding("configuration", State::Error, format!("{error:#}"))],
     };

@@ -22,6 +22,7 @@ pub mod config;
 pub mod doctor;
 pub mod domain;
 pub mod http;
+pub mod issuers;
 pub mod jobs;
 pub mod outside;
 pub mod sandbox;

@@ -11,8 +11,9 @@ use openssl::x509::X509;
 
 use crate::actions::api_keys::{default_workspace, replace_key};
 use crate::actions::error::ActionError;
+use crate::actions::issuers::load_issuers;
 use crate::actions::starters::{demo_card, load_starters};
-use crate::app::{App, AppParts, AppleIssuer};
+use crate::app::{App, AppParts};
 use crate::config::{AppleFiles, Config};
 use crate::http::server;
 use crate::jobs::Jobs;
@@ -21,8 +22,8 @@ use crate::outside::random::{self, Random};
 use crate::outside::secrets::{MasterKey, SecretError};
 use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use crate::sandbox::certificates;
-use crate::store::{Store, devices, workspaces};
-use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
+use crate::store::{Store, StoreError, devices, issuers, workspaces};
+use crate::wallets::apple::apns::ApnsEndpoint;
 use crate::wallets::apple::development_chain::DevelopmentChain;
 use crate::wallets::apple::identity::SigningIdentity;
 use crate::wallets::apple::rules::OwnAddresses;
@@ -76,7 +77,6 @@ pub struct Prepared {
 /// One line that names what is wrong.
 pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -> anyhow::Result<Prepared> {
     let now = outside.clock.now();
-    let sandbox = is_sandbox(&config)?;
     // It holds names, push tokens and keys.
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(&config.data_dir)
@@ -87,6 +87,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         config.public_url = format!("http://localhost:{}", listener.local_addr()?.port());
     }
     let store = open_store(&config.database_url).await?;
+    let sandbox = is_sandbox(&config, issuers::count_apple(&mut store.read().await?).await? > 0)?;
     if store.is_embedded() {
         // Whoever held leases before is gone: what a crash left under way goes on at once.
         let mut tx = store.begin().await?;
@@ -115,6 +116,12 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         admin_key: config.admin_key,
         master_key,
         sandbox: simulated,
+        apns_endpoint: endpoint,
+        known_intermediates: chain
+            .iter()
+            .map(|chain| chain.intermediate.clone())
+            .chain(trust::intermediates())
+            .collect(),
     }));
     let workspace = default_workspace();
     app.ensure_workspace(&workspace, "Default")
@@ -126,9 +133,19 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         bail!("PASSLOOM_MASTER_KEY: does not open the secrets in the database: {error}");
     }
     if let Some(identity) = identity {
-        let apns = Apns::new(&endpoint, &identity.chain_pem, &identity.key_pem.0)
-            .context("the connection to APNs can't be set up (PASSLOOM_APNS_URL, PASSLOOM_APNS_CA)")?;
-        app.set_apple_issuer(AppleIssuer { workspace: workspace.clone(), identity, apns }).await?;
+        app.set_apple_issuer(&workspace, identity).await.map_err(|error| match error {
+            ActionError::Store(StoreError::RowGone(_)) => {
+                anyhow::anyhow!("PASSLOOM_APPLE_CERTIFICATE: its pass type belongs to another workspace than default")
+            }
+            other => other.into(),
+        })?;
+    }
+    match load_issuers(&app).await? {
+        Some(ActionError::Secret(error)) => {
+            bail!("PASSLOOM_MASTER_KEY: does not open the certificates in the database: {error}")
+        }
+        Some(error) => tracing::error!(%error, "a certificate in the database can't be used"),
+        None => {}
     }
     let facts = if sandbox {
         let demo_card = match contents {
@@ -213,11 +230,23 @@ impl Running {
     }
 }
 
-pub(crate) fn is_sandbox(config: &Config) -> anyhow::Result<bool> {
+/// Whether there are certificates in the database; it is only looked at, and one that isn't there has none.
+pub(crate) async fn stored_issuers(url: &str) -> bool {
+    if url.strip_prefix("sqlite://").is_some_and(|path| !Path::new(path).exists()) {
+        return false;
+    }
+    let Ok(store) = Store::connect(url).await else { return false };
+    let count = async { issuers::count_apple(&mut store.read().await?).await }.await;
+    store.close().await;
+    count.is_ok_and(|count| count > 0)
+}
+
+/// Whether this is the sandbox; `stored_issuers` says whether there are certificates in the database.
+pub(crate) fn is_sandbox(config: &Config, stored_issuers: bool) -> anyhow::Result<bool> {
     let public = OwnAddresses::of(&config.public_url) == OwnAddresses::Public;
     match config.sandbox {
         Some(given) => Ok(given),
-        None if config.apple.is_some() => Ok(false),
+        None if config.apple.is_some() || stored_issuers => Ok(false),
         None if public => bail!(
             "PASSLOOM_PUBLIC_URL: found the public address {:?} without an issuer; expected PASSLOOM_APPLE_CERTIFICATE, \
              or PASSLOOM_SANDBOX=on to push to a simulator",
@@ -240,7 +269,10 @@ fn master_key(config: &Config, sandbox: bool, has_secrets: bool, random: &dyn Ra
         return Ok(key.clone());
     }
     if !sandbox {
-        bail!("PASSLOOM_MASTER_KEY: found nothing; expected 32 bytes as 64 hexadecimal digits or base64");
+        bail!(
+            "PASSLOOM_MASTER_KEY: found nothing; expected 32 bytes as 64 hexadecimal digits or base64 (an issuer is \
+             configured or in the database; PASSLOOM_SANDBOX=on keeps the sandbox)"
+        );
     }
     let path = config.data_dir.join("master.key");
     match std::fs::read_to_string(&path) {

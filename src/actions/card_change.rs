@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::ActionError;
 use super::published::Published;
-use crate::app::{App, AppleIssuer};
+use crate::app::App;
 use crate::domain::card::{Card, Content, State};
 use crate::domain::change::live_message;
 use crate::domain::ids::{FieldKey, TemplateId, WorkspaceId};
@@ -14,6 +14,7 @@ use crate::domain::render::{RenderedCard, render};
 use crate::domain::retry::WINDOW;
 use crate::domain::template::Template;
 use crate::domain::time::Timestamp;
+use crate::issuers::AppleIssuer;
 use crate::outside::secrets::WorkspaceSecret;
 use crate::store::cards::{self, Issued};
 use crate::store::{Tx, devices, templates, workspaces};
@@ -49,6 +50,10 @@ pub async fn published_for_card(
     };
     match row.publication() {
         Some(publication) => app.published(workspace, template, publication.version).await,
+        // Who can't sign can't publish either: that is what has to be mended first.
+        None if problems.is_empty() && app.find_apple_issuer(workspace).await?.is_none() => {
+            Err(ActionError::IssuerMissing)
+        }
         None if problems.is_empty() => Err(ActionError::NotPublished),
         None => Err(ActionError::Invalid(problems.clone())),
     }
@@ -60,7 +65,7 @@ impl Desk {
     /// # Errors
     /// [`ActionError::IssuerMissing`] when the workspace can't sign.
     pub async fn open(app: &App, workspace: &WorkspaceId, published: Arc<Published>) -> Result<Self, ActionError> {
-        let issuer = app.apple_issuer(workspace).ok_or(ActionError::IssuerMissing)?;
+        let issuer = app.find_apple_issuer(workspace).await?.ok_or(ActionError::IssuerMissing)?;
         let secret = app.secret(workspace).await?;
         Ok(Self { published, issuer, secret })
     }

@@ -130,7 +130,8 @@ pub async fn deliver(app: &Arc<App>, Delivery { device, lease }: Delivery) -> Re
 }
 
 async fn ask(app: &Arc<App>, device: &Claimed) -> PushOutcome {
-    let Some(issuer) = app.apple_issuer_of(device.workspace(), device.pass_type()) else {
+    let known = app.find_apple_issuer_of(device.workspace(), device.pass_type()).await.ok().flatten();
+    let Some(issuer) = known else {
         return PushOutcome::IssuerRefused { reason: "there is no certificate for this pass type".to_owned() };
     };
     issuer.apns.push(device.pass_type(), &device.push_token, app.now().plus(KEEP)).await

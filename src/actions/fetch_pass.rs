@@ -84,7 +84,7 @@ async fn note_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
 /// When the issuer that the card was issued under is gone, or signing fails.
 pub async fn signed_pass(app: &App, issued: &Issued) -> Result<SignedPass, ActionError> {
     let card = &issued.card;
-    let issuer = app.apple_issuer_of(&card.workspace, &card.pass_type).ok_or(ActionError::IssuerMissing)?;
+    let issuer = app.find_apple_issuer_of(&card.workspace, &card.pass_type).await?.ok_or(ActionError::IssuerMissing)?;
     let secret = app.secret(&card.workspace).await?;
     let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
     let auth_token = secret.auth_token(&card.serial);

@@ -11,6 +11,7 @@ pub mod deliver;
 pub mod error;
 pub mod fetch_pass;
 pub mod images;
+pub mod issuers;
 pub mod list_changed;
 pub mod publish_template;
 pub mod published;

@@ -55,7 +55,7 @@ async fn prepare(
 ) -> Result<(Vec<PassFile>, Draft), ActionError> {
     let template = Template::parse(&draft.document)?;
     let changed_types = changed_types(app, workspace, id, &template).await?;
-    let issuer = app.apple_issuer(workspace);
+    let issuer = app.find_apple_issuer(workspace).await?;
     let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let (now, public_url) = (app.now(), app.public_url.clone());
     let work = tokio::task::spawn_blocking(move || {

@@ -11,7 +11,7 @@ pub async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
-/// `GET /readyz`: the database answers and every signing identity is within its dates; 503 with the reasons otherwise.
+/// `GET /readyz`: the database answers and every workspace with certificates has a valid one; 503 with the reasons otherwise.
 pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
     let mut reasons = Vec::new();
     let asked = async { store_health::ping(&mut app.store.read().await?).await };
@@ -24,9 +24,12 @@ pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
         Err(_) => reasons.push("the database doesn't answer within 5 seconds".to_owned()),
     }
     let now = app.now();
-    for issuer in app.apple_issuers() {
+    let serving = app.issuers.all_serving(now);
+    for issuer in &serving {
+        // A workspace that can still issue is not worth a whole node: its other pass types are told in the log.
+        let mut own = serving.iter().filter(|other| other.workspace == issuer.workspace);
         let identity = &issuer.identity;
-        if now < identity.not_before || now >= identity.not_after {
+        if own.all(|other| !other.identity.is_valid(now)) {
             reasons.push(format!(
                 "the certificate of {} is valid from {} to {}",
                 identity.pass_type, identity.not_before, identity.not_after

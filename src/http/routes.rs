@@ -6,7 +6,7 @@
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Route, middleware::from_fn};
 
-use super::api::{cards, keys, templates, workspaces};
+use super::api::{cards, issuers, keys, templates, workspaces};
 use super::openapi::{self, Operation};
 use super::public::{card_page, download};
 use super::{apple_v1, auth, health, sandbox};
@@ -65,6 +65,8 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     get    "/api/v1/keys"                           keys::list::list, keys::list::DOC;
     post   "/api/v1/keys"                           keys::create::create, keys::create::DOC;
     delete "/api/v1/keys/{id}"                      keys::revoke::revoke, keys::revoke::DOC;
+    get    "/api/v1/issuers/apple"                  issuers::apple::get, issuers::apple::GET_DOC;
+    put    "/api/v1/issuers/apple"                  issuers::apple::put, issuers::apple::PUT_DOC;
 };
 
 /// Phones, below [`PHONE_BASES`].

@@ -4,9 +4,11 @@
 //! | job | wakes | does |
 //! | --- | --- | --- |
 //! | deliver | at each committed change, when a device is due, and every second | pushes to devices that must be told |
+//! | issuers | every 2 seconds | learns of certificates that were set on other nodes |
 //! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
 
 mod deliver;
+mod issuers;
 mod refresh;
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ impl Jobs {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
         running.spawn(deliver::run(Arc::clone(app), stopped.clone()));
+        running.spawn(issuers::run(Arc::clone(app), stopped.clone()));
         running.spawn(refresh::run(Arc::clone(app), stopped));
         Self { stop, running }
     }

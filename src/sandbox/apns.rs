@@ -28,6 +28,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode};
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::X509VerifyFlags;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -173,12 +174,28 @@ impl SimulatedApns {
     /// # Errors
     /// When the address can't be had, or certificate and key can't be used.
     pub async fn start(options: SimulatedApnsOptions) -> io::Result<Self> {
-        let acceptor = acceptor(&options)?;
-        let listener = TcpListener::bind(options.listen).await?;
+        let tls = Tls { acceptor: acceptor(&options)?, options };
+        let listener = TcpListener::bind(tls.options.listen).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::new(options.max_concurrent_streams));
-        tokio::spawn(listen(Arc::clone(&shared), listener, acceptor));
+        let shared = Arc::new(Shared::new(tls));
+        tokio::spawn(listen(Arc::clone(&shared), listener));
         Ok(Self { handle: Arc::new(Handle { shared, address }) })
+    }
+
+    /// From now on these certificates vouch for pass type certificates, too; a certificate may vouch for itself.
+    ///
+    /// # Errors
+    /// When one can't be used.
+    pub fn trust(&self, certificates: Vec<X509>) -> io::Result<()> {
+        let mut tls = self.shared().tls.lock().unwrap_or_else(PoisonError::into_inner);
+        for certificate in certificates {
+            let der = certificate.to_der()?;
+            if tls.options.client_roots.iter().all(|known| known.to_der().is_ok_and(|known| known != der)) {
+                tls.options.client_roots.push(certificate);
+            }
+        }
+        tls.acceptor = acceptor(&tls.options)?;
+        Ok(())
     }
 
     fn shared(&self) -> &Shared {
@@ -313,7 +330,14 @@ struct Ends {
     stopped: bool,
 }
 
+/// What connections are opened with.
+struct Tls {
+    acceptor: SslAcceptor,
+    options: SimulatedApnsOptions,
+}
+
 struct Shared {
+    tls: Mutex<Tls>,
     state: Mutex<State>,
     counts: watch::Sender<Counts>,
     ends: watch::Sender<Ends>,
@@ -354,7 +378,8 @@ fn remember<T>(log: &mut VecDeque<T>, entry: T) {
 }
 
 impl Shared {
-    fn new(max_concurrent_streams: u32) -> Self {
+    fn new(tls: Tls) -> Self {
+        let max_concurrent_streams = tls.options.max_concurrent_streams;
         let state = State {
             pushes: VecDeque::new(),
             refused: VecDeque::new(),
@@ -366,6 +391,7 @@ impl Shared {
             hang: false,
         };
         Self {
+            tls: Mutex::new(tls),
             state: Mutex::new(state),
             counts: watch::Sender::new(Counts::default()),
             ends: watch::Sender::new(Ends::default()),
@@ -431,6 +457,8 @@ fn acceptor(options: &SimulatedApnsOptions) -> io::Result<SslAcceptor> {
     builder.set_private_key(&options.server_key)?;
     builder.check_private_key()?;
     let mut trusted = X509StoreBuilder::new()?;
+    // An issuer that was given explicitly comes with its intermediate, not with its root.
+    trusted.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
     for certificate in &options.client_roots {
         trusted.add_cert(certificate.clone())?;
         builder.add_client_ca(certificate)?;
@@ -449,7 +477,7 @@ fn acceptor(options: &SimulatedApnsOptions) -> io::Result<SslAcceptor> {
     Ok(builder.build())
 }
 
-async fn listen(shared: Arc<Shared>, listener: TcpListener, acceptor: SslAcceptor) {
+async fn listen(shared: Arc<Shared>, listener: TcpListener) {
     let stopped = async {
         let _ = shared.ends.subscribe().wait_for(|ends| ends.stopped).await;
     };
@@ -468,7 +496,7 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener, acceptor: SslAccepto
                 continue;
             }
             let shared = Arc::clone(&shared);
-            let acceptor = acceptor.clone();
+            let acceptor = shared.tls.lock().unwrap_or_else(PoisonError::into_inner).acceptor.clone();
             tokio::spawn(async move {
                 tokio::select! {
                     () = shared.cut(connection) => {}

@@ -13,6 +13,7 @@ pub mod cards;
 pub mod devices;
 mod error;
 pub mod health;
+pub mod issuers;
 pub mod refreshes;
 pub mod templates;
 pub mod types;
@@ -82,6 +83,7 @@ pub const STATEMENTS: &[&[Sql]] = &[
     cards::STATEMENTS,
     devices::STATEMENTS,
     health::STATEMENTS,
+    issuers::STATEMENTS,
     refreshes::STATEMENTS,
     templates::STATEMENTS,
     workspaces::STATEMENTS,

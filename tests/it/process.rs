@@ -292,7 +292,7 @@ fn logs_hold_no_key_token_address_or_name() {
     let (_, key, demo) = (said("Studio: "), said("API key: "), said("Demo card: "));
     let program = Program { child, base: format!("http://127.0.0.1:{port}"), key: key.clone(), demo: demo.clone() };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (push_token, auth_token) = runtime.block_on(async {
+    let (push_token, auth_token, made_key) = runtime.block_on(async {
         let mut phone = phone(directory.path());
         let serial = phone.add(&demo, SystemClock.now()).await.unwrap();
         let mut line = phone.listen(&serial).await.unwrap();
@@ -301,14 +301,22 @@ fn logs_hold_no_key_token_address_or_name() {
         let topic = line.next().await.unwrap().unwrap();
         phone.update(&topic, SystemClock.now()).await.unwrap();
         program.api(reqwest::Method::PUT, "/api/v1/cards/demo", &json!({"attributes": {"name": 7}})).await.unwrap();
+        let file = |name: &str| std::fs::read_to_string(directory.path().join("certs/dev").join(name)).unwrap();
+        let issuer = json!({"certificate": file("pass.pem"), "key": file("pass.key"), "key_password": "sesame-72"});
+        for path in ["/api/v1/issuers/apple", "/api/v1/cards/demo"] {
+            program.api(reqwest::Method::PUT, path, &issuer).await.unwrap();
+        }
+        let made = json!({"name": "till", "scopes": ["cards:read"]});
+        let made = program.api(reqwest::Method::POST, "/api/v1/keys", &made).await.unwrap();
         let token = phone.passes()[&serial].pass["authenticationToken"].as_str().unwrap().to_owned();
-        (phone.push_token().to_owned(), token)
+        (phone.push_token().to_owned(), token, made["secret"].as_str().unwrap().to_owned())
     });
     assert!(program.terminate().success());
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(log.lines().count() > 20, "trace is on");
     let page = demo.rsplit('/').next().unwrap().to_owned();
     let master = std::fs::read_to_string(directory.path().join("data/master.key")).unwrap();
+    let private = std::fs::read_to_string(directory.path().join("certs/dev/pass.key")).unwrap();
     for (what, secret) in [
         ("API key", key),
         ("card address", page),
@@ -316,6 +324,9 @@ fn logs_hold_no_key_token_address_or_name() {
         ("authentication token", auth_token),
         ("name", "Zvirbule".to_owned()),
         ("master key", master),
+        ("made key", made_key),
+        ("password", "sesame-72".to_owned()),
+        ("private key", private.lines().nth(1).unwrap().to_owned()),
     ] {
         let line = log.lines().find(|line| line.contains(&secret));
         assert!(

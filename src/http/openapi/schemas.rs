@@ -131,6 +131,45 @@ schemas! {
     NEW_WORKSPACE "NewWorkspace" => closed(&["id", "name"], json!({"id": word(64), "name": {"type": "string", "minLength": 1, "maxLength": 100}}));
     /// A new workspace with its first key.
     WORKSPACE "Workspace" => closed(&["id", "name", "key"], json!({"id": word(64), "name": {"type": "string"}, "key": ISSUED_KEY.reference()}));
+    /// An Apple certificate with its key.
+    NEW_APPLE_ISSUER "NewAppleIssuer" => json!({
+        "oneOf": [
+            closed(&["certificate", "key"], json!({
+                "certificate": pem("The pass type certificate"),
+                "key": pem("Its private key"),
+                "key_password": nullable(json!({"type": "string", "description": "Of an encrypted key."})),
+                "wwdr": nullable(pem("The intermediate that issued the certificate, when it is none of Apple's")),
+            })),
+            closed(&["pkcs12"], json!({
+                "pkcs12": {"type": "string", "contentEncoding": "base64", "description": "Certificate and key in one file, as Keychain exports it."},
+                "password": nullable(json!({"type": "string"})),
+                "wwdr": nullable(pem("The intermediate that issued the certificate, when it is none of Apple's")),
+            })),
+        ],
+    });
+    /// The Apple certificates of a workspace.
+    APPLE_ISSUER "AppleIssuer" => closed(&["pass_type", "team", "certificates"], json!({
+        "pass_type": {"type": "string", "description": "What new cards get."},
+        "team": {"type": "string"},
+        "certificates": {"type": "array", "items": closed(
+            &["pass_type", "team", "name", "issued_by", "serial_number", "fingerprint", "not_before", "not_after", "valid",
+              "active", "source", "set_at"],
+            json!({
+                "pass_type": {"type": "string"},
+                "team": {"type": "string"},
+                "name": {"type": "string"},
+                "issued_by": {"type": "string"},
+                "serial_number": {"type": "string", "pattern": "^[0-9A-F]*$"},
+                "fingerprint": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the certificate."},
+                "not_before": time(),
+                "not_after": time(),
+                "valid": {"type": "boolean", "description": "Whether it is within its dates."},
+                "active": {"type": "boolean", "description": "Whether it signs and pushes now for its pass type."},
+                "source": {"enum": ["configuration", "api"]},
+                "set_at": nullable(time()),
+            }),
+        )},
+    }));
     /// The number of a version.
     PUBLISHED "Published" => closed(&["version"], json!({"version": {"type": "integer", "minimum": 1}}));
 }
@@ -184,6 +223,10 @@ pub fn language() -> Value {
 /// How bad a broken rule is.
 pub fn severity() -> Value {
     json!({"enum": ["error", "warning"]})
+}
+
+fn pem(what: &str) -> Value {
+    json!({"type": "string", "description": format!("{what}, as PEM text or base64 of the DER file.")})
 }
 
 fn scopes() -> Value {

@@ -1,16 +1,31 @@
 //! Who signs: a pass type certificate with its key and the intermediate that issued it, read once and checked.
 
+use std::sync::OnceLock;
+
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
+use openssl::pkcs12::{ParsedPkcs12_2, Pkcs12};
 use openssl::pkey::{Id, PKey, Private};
+use openssl::provider::Provider;
 use openssl::x509::{X509, X509Ref};
 
+use super::der;
 use super::signature::PassSigner;
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 
 /// Subject attribute UID, which holds the pass type.
 const UID: &str = "0.9.2342.19200300.100.1.1";
+/// 2.5.29.37, extended key usage.
+const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+/// Usages that fit: signing passes (1.2.840.113635.100.4.14), and TLS towards APNs (1.3.6.1.5.5.7.3.2).
+const USAGES: [&[u8]; 2] = [
+    &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x63, 0x64, 0x04, 0x0e],
+    &[0x06, 8, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02],
+];
+/// Apple takes requests with RSA keys of this many bits.
+pub const KEY_BITS: u32 = 2048;
 
 /// A usable signing identity.
 #[derive(Debug)]
@@ -19,6 +34,14 @@ pub struct SigningIdentity {
     pub pass_type: PassTypeId,
     /// The certificate's team.
     pub team: String,
+    /// What the certificate calls itself.
+    pub name: String,
+    /// Who issued it.
+    pub issued_by: String,
+    /// Its serial number in hexadecimal digits.
+    pub serial_number: String,
+    /// Its SHA-256 in hexadecimal digits.
+    pub fingerprint: String,
     /// When the certificate begins to be valid.
     pub not_before: Timestamp,
     /// When it ends.
@@ -50,8 +73,12 @@ pub enum IdentityError {
     Key,
     #[error("the intermediate certificate can't be read: it is neither PEM nor DER")]
     Intermediate,
+    #[error("the PKCS#12 file can't be opened: the password is wrong or missing")]
+    Password,
     #[error("the PKCS#12 file can't be opened: the password is wrong or missing, or its cipher is not supported")]
     Pkcs12,
+    #[error("the certificate comes without its key; give the key beside it, or both as PKCS#12")]
+    KeyMissing,
     #[error("the PKCS#12 file holds no {0}")]
     Pkcs12Lacks(&'static str),
     #[error("no intermediate certificate that issued the certificate was given; it was issued by {0}")]
@@ -60,6 +87,16 @@ pub enum IdentityError {
     KeyMismatch,
     #[error("the key is not RSA; Apple's pass type certificates are")]
     NotRsa,
+    #[error("the key has {0} bits; Apple's pass type certificates have RSA keys of {KEY_BITS}")]
+    ShortKey(u32),
+    #[error("the certificate was issued by its own key, not by Apple")]
+    SelfIssued,
+    #[error("the certificate is not for signing passes: it was issued for other uses only")]
+    OtherUse,
+    #[error(
+        "the certificate contradicts itself: its subject names the pass type {subject}, its extension {extension:?}"
+    )]
+    OtherPassType { subject: PassTypeId, extension: String },
     #[error("the intermediate did not issue the certificate, which was issued by {0}")]
     WrongIntermediate(String),
     #[error("the certificate is not a pass type certificate: its subject has no UID that begins with pass.")]
@@ -70,39 +107,57 @@ pub enum IdentityError {
     OpenSsl(#[from] ErrorStack),
 }
 
+/// What has to be mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Part {
+    Certificate,
+    Key,
+    Password,
+    Intermediate,
+}
+
+impl IdentityError {
+    /// Which of the parts is wrong.
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Key | Self::KeyMissing | Self::KeyMismatch | Self::NotRsa | Self::ShortKey(_) => Part::Key,
+            Self::Password => Part::Password,
+            Self::Intermediate | Self::IntermediateMissing(_) | Self::WrongIntermediate(_) => Part::Intermediate,
+            _ => Part::Certificate,
+        }
+    }
+}
+
 impl SigningIdentity {
     /// Joins the three and checks that they belong together.
     ///
     /// # Errors
     /// A sentence that names what is wrong. Dates are not judged here: an expired identity is known, not unusable.
     pub fn new(certificate: &X509, key: PKey<Private>, intermediate: &X509) -> Result<Self, IdentityError> {
-        if key.id() != Id::RSA {
-            return Err(IdentityError::NotRsa);
-        }
-        if !certificate.public_key()?.public_eq(&key) {
-            return Err(IdentityError::KeyMismatch);
-        }
+        let (pass_type, team) = check_pair(certificate, &key)?;
         let issuer_matches = intermediate.issued(certificate) == openssl::x509::X509VerifyResult::OK;
         if !issuer_matches || !certificate.verify(&*intermediate.public_key()?)? {
             return Err(IdentityError::WrongIntermediate(issuer(certificate)));
         }
-        let pass_type =
-            subject(certificate, UID).and_then(|uid| PassTypeId::parse(&uid).ok()).ok_or(IdentityError::NoPassType)?;
-        let team = certificate
-            .subject_name()
-            .entries_by_nid(Nid::ORGANIZATIONALUNITNAME)
-            .next()
-            .and_then(|entry| entry.data().to_string().ok())
-            .ok_or(IdentityError::NoTeam)?;
         Ok(Self {
             pass_type,
             team,
+            name: entry(certificate, Nid::COMMONNAME).unwrap_or_default(),
+            issued_by: issuer(certificate),
+            serial_number: certificate.serial_number().to_bn()?.to_hex_str()?.to_string(),
+            fingerprint: hex::encode(certificate.digest(MessageDigest::sha256())?),
             not_before: timestamp(certificate.not_before())?,
             not_after: timestamp(certificate.not_after())?,
             chain_pem: [certificate.to_pem()?, intermediate.to_pem()?].concat(),
             key_pem: Secret(key.private_key_to_pem_pkcs8()?),
             signer: PassSigner::new(certificate, intermediate, key)?,
         })
+    }
+
+    /// Whether the certificate is within its dates.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now < self.not_after
     }
 
     /// Reads the files an operator has: a certificate in PEM or DER with a key file beside it, or a PKCS#12 file
@@ -123,13 +178,16 @@ impl SigningIdentity {
                 (read_certificate(certificate).ok_or(IdentityError::Certificate)?, read_key(key, password)?, vec![])
             }
             None => {
-                let p12 = openssl::pkcs12::Pkcs12::from_der(certificate).map_err(|_| IdentityError::Certificate)?;
-                let parsed = p12.parse2(password).map_err(|_| IdentityError::Pkcs12)?;
+                if read_certificate(certificate).is_some() {
+                    return Err(IdentityError::KeyMissing);
+                }
+                let parsed = open_pkcs12(certificate, password)?;
                 let leaf = parsed.cert.ok_or(IdentityError::Pkcs12Lacks("certificate"))?;
                 let key = parsed.pkey.ok_or(IdentityError::Pkcs12Lacks("private key"))?;
                 (leaf, key, parsed.ca.map(|stack| stack.into_iter().collect()).unwrap_or_default())
             }
         };
+        check_pair(&leaf, &key)?;
         if let Some(given) = intermediate {
             let given = read_certificate(given).ok_or(IdentityError::Intermediate)?;
             return Self::new(&leaf, key, &given);
@@ -141,8 +199,71 @@ impl SigningIdentity {
     }
 }
 
-fn read_certificate(bytes: &[u8]) -> Option<X509> {
+/// A certificate in PEM or DER.
+pub fn read_certificate(bytes: &[u8]) -> Option<X509> {
     X509::from_pem(bytes).or_else(|_| X509::from_der(bytes)).ok()
+}
+
+/// What a certificate and a key must be before it is asked who issued it; the pass type and team.
+fn check_pair(certificate: &X509Ref, key: &PKey<Private>) -> Result<(PassTypeId, String), IdentityError> {
+    let named = pass_type_and_team(certificate)?;
+    if key.id() != Id::RSA {
+        return Err(IdentityError::NotRsa);
+    }
+    if key.bits() < KEY_BITS {
+        return Err(IdentityError::ShortKey(key.bits()));
+    }
+    if !certificate.public_key()?.public_eq(key) {
+        return Err(IdentityError::KeyMismatch);
+    }
+    Ok(named)
+}
+
+/// The pass type and team in a certificate that may sign passes.
+///
+/// # Errors
+/// What it lacks for that.
+pub fn pass_type_and_team(certificate: &X509Ref) -> Result<(PassTypeId, String), IdentityError> {
+    let pass_type =
+        subject(certificate, UID).and_then(|uid| PassTypeId::parse(&uid).ok()).ok_or(IdentityError::NoPassType)?;
+    let team = entry(certificate, Nid::ORGANIZATIONALUNITNAME).filter(|team| !team.trim().is_empty());
+    let team = team.ok_or(IdentityError::NoTeam)?;
+    let der = certificate.to_der()?;
+    // One that issued itself is no certificate of Apple's.
+    if certificate.issued(certificate) == openssl::x509::X509VerifyResult::OK {
+        return Err(IdentityError::SelfIssued);
+    }
+    if let Some(extension) = der::certificate_extension(&der, der::oid::APPLE_PASS_TYPE) {
+        let named = der::text_of(extension).unwrap_or_default();
+        if named != pass_type.as_str() {
+            let extension = named.chars().take(128).collect();
+            return Err(IdentityError::OtherPassType { subject: pass_type, extension });
+        }
+    } else if let Some(usages) = der::certificate_extension(&der, EXTENDED_KEY_USAGE) {
+        // Apple's own have the extension above; one without any restriction is a test's, and phones decide about it.
+        let fits = USAGES.iter().any(|usage| usages.windows(usage.len()).any(|found| found == *usage));
+        if !fits {
+            return Err(IdentityError::OtherUse);
+        }
+    }
+    Ok((pass_type, team))
+}
+
+/// Opens a PKCS#12 file, also one of Keychain's, which encrypts with RC2-40: OpenSSL 3 has that in its legacy provider.
+fn open_pkcs12(bytes: &[u8], password: &str) -> Result<ParsedPkcs12_2, IdentityError> {
+    static LEGACY: OnceLock<Option<(Provider, Provider)>> = OnceLock::new();
+    let file = Pkcs12::from_der(bytes).map_err(|_| IdentityError::Certificate)?;
+    let first = match file.parse2(password) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    let is_mac = |error: &ErrorStack| error.errors().iter().any(|e| e.reason().is_some_and(|r| r.contains("mac")));
+    if is_mac(&first) {
+        return Err(IdentityError::Password);
+    }
+    // Loading one by name ends the default one's being there by itself.
+    LEGACY.get_or_init(|| Some((Provider::load(None, "default").ok()?, Provider::load(None, "legacy").ok()?)));
+    file.parse2(password).map_err(|error| if is_mac(&error) { IdentityError::Password } else { IdentityError::Pkcs12 })
 }
 
 fn read_key(bytes: &[u8], password: &str) -> Result<PKey<Private>, IdentityError> {
@@ -150,6 +271,10 @@ fn read_key(bytes: &[u8], password: &str) -> Result<PKey<Private>, IdentityError
         .or_else(|_| PKey::private_key_from_der(bytes))
         .or_else(|_| PKey::private_key_from_pkcs8_passphrase(bytes, password.as_bytes()))
         .map_err(|_| IdentityError::Key)
+}
+
+fn entry(certificate: &X509Ref, kind: Nid) -> Option<String> {
+    certificate.subject_name().entries_by_nid(kind).next()?.data().to_string().ok()
 }
 
 fn issuer(certificate: &X509Ref) -> String {

@@ -79,6 +79,13 @@ impl Trust {
         })
     }
 
+    /// Whether a certificate with its intermediate, in PEM, chains to a trusted root at a moment.
+    pub fn trusts_pass_certificate(&self, chain_pem: &[u8], at: Timestamp) -> bool {
+        let Ok(chain) = X509::stack_from_pem(chain_pem) else { return false };
+        let Some((leaf, between)) = chain.split_first() else { return false };
+        matches!(self.verify(leaf, between, at), Ok(Ok(())))
+    }
+
     fn store(&self, at: Timestamp) -> Result<X509Store, ErrorStack> {
         let mut parameters = X509VerifyParam::new()?;
         parameters.set_time(at.seconds());
@@ -103,6 +110,11 @@ fn built_in(files: &[&[u8]]) -> Vec<X509> {
 pub fn issued(issuer: &X509Ref, certificate: &X509Ref) -> bool {
     issuer.issued(certificate) == X509VerifyResult::OK
         && issuer.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
+}
+
+/// Apple's intermediates.
+pub fn intermediates() -> Vec<X509> {
+    built_in(&APPLE_INTERMEDIATES)
 }
 
 /// Apple's intermediate that issued a pass certificate, found by the leaf's own issuer and authority key identifier.

@@ -1,0 +1,289 @@
+//! Setting, showing and loading the certificates by which workspaces sign.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::input::{Lines, Node, Problems};
+use crate::issuers::{AppleIssuer, Source};
+use crate::store::issuers::{self, AppleCertificateKey};
+use crate::store::{StoreError, workspaces};
+use crate::wallets::apple::apns::Apns;
+use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
+use crate::wallets::apple::trust;
+
+/// No certificate or key is as long, in characters.
+const LONGEST: usize = 256 * 1024;
+
+/// What was sent: private parts go in here and never out.
+struct Upload {
+    certificate: Vec<u8>,
+    key: Option<Vec<u8>>,
+    password: Option<String>,
+    wwdr: Option<Vec<u8>>,
+    pkcs12: bool,
+}
+
+impl Upload {
+    fn read(body: &Value, problems: &mut Problems) -> Option<Self> {
+        let mut object = Node::root(body).object(problems)?;
+        let pkcs12 = object.given("pkcs12").is_some();
+        let certificate = object.required(if pkcs12 { "pkcs12" } else { "certificate" }, problems);
+        let certificate = certificate.and_then(|node| bytes(&node, problems));
+        let key = (!pkcs12).then(|| object.required("key", problems).and_then(|node| bytes(&node, problems)));
+        let password = object.get(if pkcs12 { "password" } else { "key_password" });
+        let password = password.and_then(|node| node.text(problems, 1024, Lines::Many));
+        let wwdr = object.get("wwdr").and_then(|node| bytes(&node, problems));
+        object.finish(problems);
+        let key = match key {
+            Some(key) => Some(key?),
+            None => None,
+        };
+        Some(Self { certificate: certificate?, key, password: password.map(ToOwned::to_owned), wwdr, pkcs12 })
+    }
+
+    fn pointer(&self, part: Part) -> &'static str {
+        match (part, self.pkcs12) {
+            (Part::Intermediate, _) => "/wwdr",
+            (Part::Password, true) => "/password",
+            (_, true) => "/pkcs12",
+            (Part::Password, false) => "/key_password",
+            (Part::Key, false) => "/key",
+            (Part::Certificate, false) => "/certificate",
+        }
+    }
+}
+
+/// PEM as it is, anything else in base64. What was found is never repeated.
+fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+    let text = node.filled(&mut Problems::new(), LONGEST, Lines::Many).or_else(|| {
+        // PEM files of Windows have carriage returns, which no other text may hold.
+        node.value.as_str().filter(|text| text.len() <= LONGEST && !text.trim().is_empty())
+    });
+    let Some(text) = text else {
+        problems.add(&node.pointer, format!("is not a text of 1 to {LONGEST} characters"));
+        return None;
+    };
+    if text.contains("-----BEGIN ") {
+        return Some(text.as_bytes().to_vec());
+    }
+    let packed: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let decoded = STANDARD.decode(packed).ok();
+    if decoded.is_none() {
+        problems.add(&node.pointer, "is neither PEM (-----BEGIN …) nor base64");
+    }
+    decoded
+}
+
+/// What lies encrypted in the database.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The certificate, then its intermediate.
+    chain: String,
+    /// PKCS#8.
+    key: String,
+}
+
+fn purpose(key: &AppleCertificateKey) -> String {
+    format!("apple certificate {} {} {}", key.workspace, key.pass_type, key.fingerprint)
+}
+
+/// Adds a certificate to the workspace's issuer, beside those it has. New cards get its pass type.
+///
+/// # Errors
+/// What is wrong with it, at its place; a pass type that isn't free.
+pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) -> Result<(), ActionError> {
+    let mut problems = Problems::new();
+    let read = Upload::read(body, &mut problems);
+    let upload = problems.or(read)?;
+    let known = app.known_intermediates.clone();
+    let checked = tokio::task::spawn_blocking(move || {
+        let identity = SigningIdentity::from_files(
+            &upload.certificate,
+            upload.key.as_deref(),
+            upload.password.as_deref(),
+            upload.wwdr.as_deref(),
+            &known,
+        );
+        (upload, identity)
+    });
+    let (upload, identity) = checked.await.map_err(|_| ActionError::Fault("reading a certificate panicked".into()))?;
+    let identity =
+        identity.map_err(|error: IdentityError| Problems::one(upload.pointer(error.part()), error.to_string()))?;
+    let now = app.now();
+    let place = upload.pointer(Part::Certificate);
+    if identity.not_after <= now {
+        let ended = format!("the certificate ended on {}; renew it at Apple", identity.not_after.to_rfc3339_seconds());
+        return Err(Problems::one(place, ended).into());
+    }
+    let key = AppleCertificateKey {
+        workspace: workspace.clone(),
+        pass_type: identity.pass_type.clone(),
+        fingerprint: identity.fingerprint.clone(),
+        set_at: now,
+    };
+    let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+    let kept = Kept { chain: text(&identity.chain_pem), key: text(&identity.key_pem.0) };
+    let kept = serde_json::to_vec(&kept).map_err(|e| ActionError::Fault(e.to_string()))?;
+    let sealed = app.seal(&purpose(&key), &kept)?;
+    let mut tx = app.store.begin().await?;
+    let claimed = workspaces::claim_pass_type(&mut tx, &identity.pass_type, workspace, &identity.team, now).await;
+    match claimed {
+        Err(StoreError::RowGone(_)) => {
+            let taken = format!("the pass type {} is not free for this workspace", identity.pass_type);
+            return Err(Problems::one(place, taken).into());
+        }
+        other => other?,
+    }
+    issuers::put_apple(&mut tx, &key, &sealed).await?;
+    tx.commit().await?;
+    tracing::info!(%workspace, pass_type = %key.pass_type, fingerprint = key.fingerprint, "a certificate was set");
+    if let Some(error) = load_issuers(app).await? {
+        tracing::error!(%error, "a certificate can't be loaded");
+    }
+    app.wake.notify_one();
+    Ok(())
+}
+
+/// The workspace's certificates, without anything private; `None` when it has none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<Option<Value>, ActionError> {
+    let Some(current) = app.find_apple_issuer(workspace).await? else { return Ok(None) };
+    let now = app.now();
+    let mut all = app.issuers.of_workspace(workspace);
+    all.sort_by_key(|issuer| std::cmp::Reverse((issuer.source, issuer.identity.not_before)));
+    let shown: Vec<Value> = all
+        .iter()
+        .map(|issuer| {
+            let identity = &issuer.identity;
+            let serving = app.issuers.of(workspace, &identity.pass_type, now);
+            let active = serving.is_some_and(|serving| std::sync::Arc::ptr_eq(&serving, issuer));
+            let (source, set_at) = match issuer.source {
+                Source::Configuration => ("configuration", None),
+                Source::Api(at) => ("api", Some(at)),
+            };
+            json!({
+                "pass_type": identity.pass_type, "team": identity.team, "name": identity.name,
+                "issued_by": identity.issued_by, "serial_number": identity.serial_number,
+                "fingerprint": identity.fingerprint, "not_before": identity.not_before,
+                "not_after": identity.not_after, "valid": identity.is_valid(now),
+                "active": active && identity.is_valid(now), "source": source, "set_at": set_at,
+            })
+        })
+        .collect();
+    let identity = &current.identity;
+    Ok(Some(json!({"pass_type": identity.pass_type, "team": identity.team, "certificates": shown})))
+}
+
+impl App {
+    /// By what new cards of the workspace are issued. One that another node has just been given is looked up.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_apple_issuer(
+        &self,
+        workspace: &WorkspaceId,
+    ) -> Result<Option<std::sync::Arc<AppleIssuer>>, ActionError> {
+        if self.apple_issuer(workspace).is_none() {
+            load_issuers(self).await?;
+        }
+        Ok(self.apple_issuer(workspace))
+    }
+
+    /// The issuer that signs for cards of that pass type, as [`App::find_apple_issuer`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_apple_issuer_of(
+        &self,
+        workspace: &WorkspaceId,
+        pass_type: &PassTypeId,
+    ) -> Result<Option<std::sync::Arc<AppleIssuer>>, ActionError> {
+        if self.apple_issuer_of(workspace, pass_type).is_none() {
+            load_issuers(self).await?;
+        }
+        Ok(self.apple_issuer_of(workspace, pass_type))
+    }
+
+    /// Adds an issuer of the configuration and notes in the database that its pass type belongs to its workspace.
+    ///
+    /// # Errors
+    /// When the pass type belongs to another workspace, the connection to APNs can't be prepared, or the database fails.
+    pub async fn set_apple_issuer(
+        &self,
+        workspace: &WorkspaceId,
+        identity: SigningIdentity,
+    ) -> Result<(), ActionError> {
+        let mut tx = self.store.begin().await?;
+        workspaces::claim_pass_type(&mut tx, &identity.pass_type, workspace, &identity.team, self.now()).await?;
+        tx.commit().await?;
+        self.add_issuer(workspace, identity, Source::Configuration)
+    }
+
+    fn add_issuer(
+        &self,
+        workspace: &WorkspaceId,
+        identity: SigningIdentity,
+        source: Source,
+    ) -> Result<(), ActionError> {
+        let apns = Apns::new(&self.apns_endpoint, &identity.chain_pem, &identity.key_pem.0)
+            .map_err(|error| ActionError::Fault(format!("the connection to APNs can't be prepared: {error}")))?;
+        if let Some(simulated) = &self.sandbox {
+            let chain = openssl::x509::X509::stack_from_pem(&identity.chain_pem)?;
+            simulated.trust(chain).map_err(|error| ActionError::Fault(format!("the simulated APNs: {error}")))?;
+        } else if !trust::Trust::apple().trusts_pass_certificate(&identity.chain_pem, self.now()) {
+            tracing::warn!(pass_type = %identity.pass_type, "a certificate does not chain to Apple's roots: no phone will take passes that it signs");
+        }
+        self.issuers.add(AppleIssuer { workspace: workspace.clone(), identity, apns, source });
+        Ok(())
+    }
+}
+
+/// Brings what this node has in memory up to date with the database. Connections of certificates that stay are kept.
+///
+/// Returns why a certificate couldn't be opened, if one couldn't; it keeps none of the others from being loaded.
+///
+/// # Errors
+/// When the database fails.
+pub async fn load_issuers(app: &App) -> Result<Option<ActionError>, ActionError> {
+    // One at a time, so that none is loaded twice.
+    let _loading = app.loading_issuers.lock().await;
+    let mut reader = app.store.read().await?;
+    let stored = issuers::list_apple(&mut reader).await?;
+    let mut failed = None;
+    for key in &stored {
+        let loaded = app.issuers.of_workspace(&key.workspace);
+        if loaded.iter().any(|issuer| is(issuer, key)) {
+            continue;
+        }
+        let Some(sealed) = issuers::sealed_apple(&mut reader, key).await? else { continue };
+        if let Err(error) = open(app, key, &sealed) {
+            failed = Some(error);
+        }
+    }
+    app.issuers.retain(|issuer| issuer.source == Source::Configuration || stored.iter().any(|key| is(issuer, key)));
+    Ok(failed)
+}
+
+fn is(issuer: &AppleIssuer, key: &AppleCertificateKey) -> bool {
+    issuer.workspace == key.workspace
+        && issuer.identity.fingerprint == key.fingerprint
+        && issuer.source == Source::Api(key.set_at)
+}
+
+fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(), ActionError> {
+    let damaged = |_| crate::outside::secrets::SecretError::Damaged;
+    let kept: Kept = serde_json::from_slice(&app.open(&purpose(key), sealed)?).map_err(|_| damaged(()))?;
+    let chain = openssl::x509::X509::stack_from_pem(kept.chain.as_bytes())?;
+    let [certificate, intermediate] = chain.as_slice() else { return Err(damaged(()).into()) };
+    let private = openssl::pkey::PKey::private_key_from_pem(kept.key.as_bytes())?;
+    let identity = SigningIdentity::new(certificate, private, intermediate)
+        .map_err(|error| ActionError::Fault(format!("a stored certificate of {}: {error}", key.pass_type)))?;
+    app.add_issuer(&key.workspace, identity, Source::Api(key.set_at))
+}

@@ -1,0 +1,29 @@
+//! Learns of certificates that were set on other nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pause;
+use crate::actions::issuers::load_issuers;
+use crate::app::App;
+
+/// Between two looks.
+const POLL: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut told = String::new();
+    loop {
+        // A lasting failure is told once, not every two seconds.
+        let failed = load_issuers(&app).await.unwrap_or_else(Some);
+        let failure = failed.map(|error| error.to_string()).unwrap_or_default();
+        if !failure.is_empty() && failure != told {
+            tracing::error!(error = failure, "certificates can't be loaded");
+        }
+        told = failure;
+        if pause(POLL, &mut stopped).await {
+            return;
+        }
+    }
+}

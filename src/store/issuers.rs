@@ -1,0 +1,67 @@
+//! The certificates by which workspaces sign Apple passes, as they were set by API.
+
+use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::time::Timestamp;
+
+statements! {
+    PUT_APPLE = "INSERT INTO apple_certificates (workspace_id, pass_type_id, fingerprint, sealed, set_at) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (workspace_id, pass_type_id, fingerprint) DO UPDATE SET sealed = excluded.sealed, set_at = excluded.set_at";
+    LIST_APPLE = "SELECT workspace_id, pass_type_id, fingerprint, set_at FROM apple_certificates";
+    SEALED_APPLE = "SELECT sealed FROM apple_certificates WHERE workspace_id = $1 AND pass_type_id = $2 AND fingerprint = $3";
+    COUNT_APPLE = "SELECT COUNT(*) FROM apple_certificates";
+}
+
+/// Which certificate, and since when in this form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct AppleCertificateKey {
+    #[sqlx(rename = "workspace_id")]
+    pub workspace: WorkspaceId,
+    #[sqlx(rename = "pass_type_id")]
+    pub pass_type: PassTypeId,
+    pub fingerprint: String,
+    pub set_at: Timestamp,
+}
+
+/// Adds a certificate beside the others, or sets the same one anew. `sealed` is encrypted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn put_apple(tx: &mut Tx, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(), StoreError> {
+    on_db!(tx, PUT_APPLE, |sql, c| {
+        let query = sqlx::query(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.fingerprint);
+        query.bind(sealed).bind(key.set_at).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// Every certificate of every workspace, without its secrets.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_apple(session: &mut impl Session) -> Result<Vec<AppleCertificateKey>, StoreError> {
+    on_db!(session, LIST_APPLE, |sql, c| Ok(sqlx::query_as(sql).fetch_all(c).await?))
+}
+
+/// What [`put_apple`] stored.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sealed_apple(
+    session: &mut impl Session,
+    key: &AppleCertificateKey,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    on_db!(session, SEALED_APPLE, |sql, c| {
+        let query = sqlx::query_scalar(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.fingerprint);
+        Ok(query.fetch_optional(c).await?)
+    })
+}
+
+/// How many certificates there are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_apple(session: &mut impl Session) -> Result<i64, StoreError> {
+    on_db!(session, COUNT_APPLE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+}

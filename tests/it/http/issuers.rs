@@ -1,0 +1,407 @@
+//! Issuers by API: certificates are checked, kept encrypted, overlap, and reach every node.
+
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use openssl::pkcs12::Pkcs12;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::symm::Cipher;
+use openssl::x509::X509;
+use passloom::actions::issuers::load_issuers;
+use passloom::config::Config;
+use passloom::domain::ids::PassTypeId;
+use passloom::domain::time::Timestamp;
+use passloom::outside::clock::{Clock, SystemClock};
+use passloom::outside::random::SystemRandom;
+use passloom::sandbox::certificates;
+use passloom::start::{Contents, Outside, prepare};
+use passloom::wallets::apple::development_chain::DevelopmentChain;
+use passloom::wallets::apple::inspect::inspect;
+use passloom::wallets::apple::trust::Trust;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::service::{ADMIN_KEY, Answer, PASS_TYPE, Service, anna, bakery};
+use crate::support::{TestDatabase, on_both_databases};
+
+on_both_databases![
+    a_workspace_signs_and_pushes_by_the_certificate_that_it_was_given,
+    a_workspace_without_an_issuer_drafts_only,
+    a_renewal_overlaps_and_the_newest_valid_certificate_signs,
+    a_card_keeps_the_pass_type_it_was_issued_under,
+    what_one_node_is_given_all_nodes_sign_with,
+    a_certificate_comes_in_every_form,
+    a_wrong_certificate_is_refused_at_its_place,
+    a_pass_type_of_another_workspace_is_not_free,
+    private_parts_go_in_and_never_out,
+    an_issuer_in_the_database_ends_the_sandbox,
+];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const SPA: &str = "pass.test.spa";
+const PATH: &str = "/api/v1/issuers/apple";
+
+fn chain(service: &Service) -> DevelopmentChain {
+    certificates::load_or_make(service.root.parent().unwrap(), SystemClock.now()).unwrap()
+}
+
+fn mint(service: &Service, pass_type: &str, at: Timestamp) -> (X509, PKey<Private>) {
+    chain(service).pass_certificate(&PassTypeId::parse(pass_type).unwrap(), "TEAM000001", at).unwrap()
+}
+
+fn pem(certificate: &X509) -> String {
+    String::from_utf8(certificate.to_pem().unwrap()).unwrap()
+}
+
+fn key_pem(key: &PKey<Private>) -> String {
+    String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap()
+}
+
+fn document((certificate, key): &(X509, PKey<Private>)) -> Value {
+    json!({"certificate": pem(certificate), "key": key_pem(key)})
+}
+
+async fn put(service: &Service, document: &Value) -> Value {
+    let answer = service.api(Method::PUT, PATH, document).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    answer.json()
+}
+
+fn fingerprint(certificate: &X509) -> String {
+    hex::encode(certificate.digest(openssl::hash::MessageDigest::sha256()).unwrap())
+}
+
+fn active(issuer: &Value, pass_type: &str) -> Vec<String> {
+    let all = issuer["certificates"].as_array().unwrap().iter();
+    let active = all.filter(|one| one["active"] == true && one["pass_type"] == pass_type);
+    active.map(|one| one["fingerprint"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The pass type of a card's pass and the serial number of the certificate that signed it; every rule is checked.
+async fn signed_by(service: &Service, card: &str) -> (String, Timestamp) {
+    let answer = service.api(Method::GET, &format!("/api/v1/cards/{card}/apple"), &Value::Null).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    let root = X509::from_pem(&std::fs::read(&service.root).unwrap()).unwrap();
+    let found = inspect(&answer.body, &Trust::only(root), service.now());
+    let errors: Vec<_> = found.issues.iter().filter(|issue| issue.rule.starts_with("signature")).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    (found.pass.unwrap()["passTypeIdentifier"].as_str().unwrap().to_owned(), found.signer.unwrap().not_after)
+}
+
+/// A service whose key is that of a workspace of its own.
+async fn spa(database: &TestDatabase) -> Service {
+    let mut service = Service::start(database).await;
+    service.key = service.workspace("spa").await;
+    service
+}
+
+async fn a_workspace_signs_and_pushes_by_the_certificate_that_it_was_given(database: TestDatabase) {
+    let service = spa(&database).await;
+    let none = service.api(Method::GET, PATH, &Value::Null).await;
+    assert_eq!((none.status, none.json()["type"].as_str()), (404, Some("/problems/not-found")));
+    let minted = mint(&service, SPA, service.now());
+    let issuer = put(&service, &document(&minted)).await;
+    assert_eq!((&issuer["pass_type"], &issuer["team"]), (&json!(SPA), &json!("TEAM000001")));
+    let shown = &issuer["certificates"][0];
+    assert_eq!(shown["fingerprint"], fingerprint(&minted.0));
+    assert_eq!(shown["name"], format!("Pass Type ID: {SPA}"));
+    assert!(shown["issued_by"].as_str().unwrap().contains("Passloom Development WWDR"), "{shown}");
+    assert_eq!(shown["serial_number"], minted.0.serial_number().to_bn().unwrap().to_hex_str().unwrap().to_string());
+    assert_eq!((&shown["active"], &shown["valid"], &shown["source"]), (&json!(true), &json!(true), &json!("api")));
+    assert_eq!(service.api(Method::GET, PATH, &Value::Null).await.json(), issuer);
+
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    assert_eq!(phone.passes()[&serial].pass["passTypeIdentifier"], SPA);
+    service.patch_card("M-1", &anna(2)["attributes"].as_object().map(|a| json!({"attributes": a})).unwrap()).await;
+    assert_eq!(service.deliver().await, 1);
+    let push = service.apns().pushes().pop().expect("the simulated APNs takes the uploaded certificate");
+    assert_eq!(push.topic, SPA);
+    phone.update(SPA, service.now()).await.unwrap();
+    assert_eq!(phone.field(&serial, "points").as_deref(), Some("2"));
+    service.stop().await;
+}
+
+async fn a_workspace_without_an_issuer_drafts_only(database: TestDatabase) {
+    let service = spa(&database).await;
+    assert_eq!(service.api(Method::PUT, "/api/v1/templates/bakery", &bakery()).await.status, 201);
+    let missing =
+        |answer: &Answer| (answer.status, answer.json()["type"].as_str().map(|kind| kind.ends_with("/issuer-missing")));
+    let publish = "/api/v1/templates/bakery/publish";
+    let answer = service.api(Method::POST, publish, &Value::Null).await;
+    assert_eq!(answer.status, 422, "what is wrong (there is no icon) is told first");
+    service.put_image("bakery", "icon", &crate::support::service::png(114, 114)).await;
+    assert_eq!(missing(&service.api(Method::POST, publish, &Value::Null).await), (409, Some(true)));
+    assert_eq!(missing(&service.api(Method::PUT, "/api/v1/cards/M-1", &anna(1)).await), (409, Some(true)));
+    let wrong = service.api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery", "state": "x"})).await;
+    assert_eq!((wrong.status, wrong.pointers()), (422, vec!["/state".to_owned()]));
+    put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    assert_eq!(service.api(Method::POST, publish, &Value::Null).await.status, 200);
+    assert_eq!(service.api(Method::PUT, "/api/v1/cards/M-1", &anna(1)).await.status, 201);
+    service.stop().await;
+}
+
+async fn a_renewal_overlaps_and_the_newest_valid_certificate_signs(database: TestDatabase) {
+    let service = spa(&database).await;
+    let now = service.now();
+    // Ends in 15 days; valid for a year; begins in 30 days.
+    let [old, new, next] = [now.minus(380 * DAY), now, now.plus(30 * DAY)].map(|at| mint(&service, SPA, at));
+    let ends = |one: &(X509, PKey<Private>)| {
+        passloom::wallets::apple::identity::SigningIdentity::new(&one.0, one.1.clone(), &chain(&service).intermediate)
+            .unwrap()
+            .not_after
+    };
+    put(&service, &document(&next)).await;
+    let issuer = put(&service, &document(&old)).await;
+    assert_eq!(active(&issuer, SPA), [fingerprint(&old.0)], "one that isn't valid yet doesn't sign");
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &anna(1)).await;
+    assert_eq!(signed_by(&service, "M-1").await.1, ends(&old));
+    let issuer = put(&service, &document(&new)).await;
+    assert_eq!(issuer["certificates"].as_array().unwrap().len(), 3, "it stands beside the others");
+    assert_eq!(active(&issuer, SPA), [fingerprint(&new.0)]);
+    assert_eq!(signed_by(&service, "M-1").await.1, ends(&new));
+    service.clock.set(now.plus(31 * DAY));
+    let issuer = service.api(Method::GET, PATH, &Value::Null).await.json();
+    assert_eq!(active(&issuer, SPA), [fingerprint(&next.0)]);
+    let valid: Vec<bool> = issuer["certificates"].as_array().unwrap().iter().map(|one| one["valid"] == true).collect();
+    assert_eq!(valid.iter().filter(|valid| **valid).count(), 2, "the oldest has ended");
+    service.clock.set(now.plus(600 * DAY));
+    let issuer = service.api(Method::GET, PATH, &Value::Null).await.json();
+    assert_eq!(active(&issuer, SPA), [] as [String; 0], "none is valid any more");
+    service.clock.set(now);
+    service.stop().await;
+}
+
+async fn a_card_keeps_the_pass_type_it_was_issued_under(database: TestDatabase) {
+    let service = spa(&database).await;
+    put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    service.clock.advance(Duration::from_secs(1));
+    let second = "pass.test.spa.second";
+    let issuer = put(&service, &document(&mint(&service, second, service.now()))).await;
+    assert_eq!(issuer["pass_type"], second);
+    service.put_card("M-2", &anna(1)).await;
+    assert_eq!(signed_by(&service, "M-1").await.0, SPA);
+    assert_eq!(signed_by(&service, "M-2").await.0, second);
+    service.patch_card("M-1", &json!({"attributes": {"points": 2}})).await;
+    assert_eq!(service.deliver().await, 1);
+    assert_eq!(service.apns().pushes().pop().unwrap().topic, SPA);
+    phone.update(SPA, service.now()).await.unwrap();
+    assert_eq!(phone.field(&serial, "points").as_deref(), Some("2"));
+    // Set anew, the first is what new cards get.
+    service.clock.advance(Duration::from_secs(1));
+    put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    service.put_card("M-3", &anna(1)).await;
+    assert_eq!(signed_by(&service, "M-3").await.0, SPA);
+    service.stop().await;
+}
+
+async fn what_one_node_is_given_all_nodes_sign_with(database: TestDatabase) {
+    let one = spa(&database).await;
+    let mut other = Service::start(&database).await;
+    other.key = one.key.clone();
+    let first = mint(&one, SPA, one.now().minus(10 * DAY));
+    put(&one, &document(&first)).await;
+    // Asked at once, before any job has looked.
+    other.publish("bakery", &bakery()).await;
+    other.put_card("M-1", &anna(1)).await;
+    assert_eq!(signed_by(&other, "M-1").await.0, SPA);
+    // A renewal is found by the job.
+    let renewed = mint(&one, SPA, one.now());
+    one.clock.advance(Duration::from_secs(1));
+    put(&one, &document(&renewed)).await;
+    let shown = other.api(Method::GET, PATH, &Value::Null).await.json();
+    assert_eq!(active(&shown, SPA), [fingerprint(&first.0)]);
+    assert!(load_issuers(&other.app).await.unwrap().is_none());
+    let shown = other.api(Method::GET, PATH, &Value::Null).await.json();
+    assert_eq!(active(&shown, SPA), [fingerprint(&renewed.0)]);
+    one.stop().await;
+    other.stop().await;
+    // And after a start anew.
+    let mut third = Service::start(&database).await;
+    third.key = third.new_key(ADMIN_KEY, &["admin"]).await;
+    let own = third.api(Method::GET, PATH, &Value::Null).await.json();
+    assert_eq!((&own["pass_type"], own["certificates"].as_array().unwrap().len()), (&json!(PASS_TYPE), 1));
+    assert_eq!(third.app.issuers.all().len(), 3);
+    third.stop().await;
+}
+
+/// What Keychain exports: RC2-40 and triple DES, which OpenSSL 3 has in its legacy provider only.
+fn legacy_pkcs12(minted: &(X509, PKey<Private>), password: &str) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("both.pem"), format!("{}{}", pem(&minted.0), key_pem(&minted.1))).unwrap();
+    let password = format!("pass:{password}");
+    let arguments = ["pkcs12", "-export", "-legacy", "-in", "both.pem", "-out", "out.p12", "-passout", &password];
+    let output = Command::new("openssl").args(arguments).current_dir(&directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read(directory.path().join("out.p12")).unwrap()
+}
+
+async fn a_certificate_comes_in_every_form(database: TestDatabase) {
+    let service = spa(&database).await;
+    let wwdr = pem(&chain(&service).intermediate);
+    let minted = mint(&service, SPA, service.now());
+    let (certificate, key) = &minted;
+    let mut modern = Pkcs12::builder();
+    modern.pkey(key).cert(certificate).name("spa");
+    let modern = modern.build2("sesame").unwrap().to_der().unwrap();
+    let legacy = legacy_pkcs12(&minted, "sesame");
+    let encrypted =
+        String::from_utf8(key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"sesame").unwrap()).unwrap();
+    let der = |bytes: Vec<u8>| STANDARD.encode(bytes);
+    for (form, document) in [
+        ("PEM with its intermediate", json!({"certificate": pem(certificate), "key": key_pem(key), "wwdr": wwdr})),
+        ("PEM of Windows", json!({"certificate": pem(certificate).replace('\n', "\r\n"), "key": key_pem(key)})),
+        ("an encrypted key", json!({"certificate": pem(certificate), "key": encrypted, "key_password": "sesame"})),
+        (
+            "DER",
+            json!({"certificate": der(certificate.to_der().unwrap()), "key": der(key.private_key_to_der().unwrap())}),
+        ),
+        ("PKCS#12", json!({"pkcs12": der(modern), "password": "sesame"})),
+        ("PKCS#12 of Keychain", json!({"pkcs12": der(legacy), "password": "sesame", "wwdr": der(wwdr.into_bytes())})),
+    ] {
+        let answer = service.api(Method::PUT, PATH, &document).await;
+        assert_eq!(answer.status, 200, "{form}: {}", answer.json());
+        let shown = answer.json();
+        assert_eq!(active(&shown, SPA), [fingerprint(certificate)], "{form}");
+        assert_eq!(shown["certificates"].as_array().unwrap().len(), 1, "{form}: the same certificate is there once");
+    }
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &anna(1)).await;
+    assert_eq!(signed_by(&service, "M-1").await.0, SPA, "the provider of old ciphers leaves the others as they are");
+    service.stop().await;
+}
+
+async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
+    let service = spa(&database).await;
+    let development = chain(&service);
+    let minted = mint(&service, SPA, service.now());
+    let (good, key) = (pem(&minted.0), key_pem(&minted.1));
+    let other_key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let short_key = PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap();
+    let ended = mint(&service, SPA, service.now().minus(500 * DAY));
+    let stranger = DevelopmentChain::mint(&PassTypeId::parse(SPA).unwrap(), "TEAM000001", service.now()).unwrap();
+    let (server, server_key) = development.server_certificate(&["localhost"], &[], service.now()).unwrap();
+    let encrypted =
+        String::from_utf8(minted.1.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"sesame").unwrap())
+            .unwrap();
+    let p12 = STANDARD.encode(legacy_pkcs12(&minted, "sesame"));
+    for (document, pointer, sentence) in [
+        (json!({"key": key}), "/certificate", "is required"),
+        (json!({"certificate": good}), "/key", "is required"),
+        (json!({"certificate": "hello?", "key": key}), "/certificate", "neither PEM"),
+        (json!({"certificate": STANDARD.encode("hello"), "key": key}), "/certificate", "can't be read"),
+        (json!({"certificate": good, "key": good}), "/key", "can't be read"),
+        (json!({"certificate": good, "key": encrypted, "key_password": "wrong"}), "/key", "password"),
+        (json!({"certificate": good, "key": key_pem(&other_key)}), "/key", "doesn't belong"),
+        (json!({"certificate": good, "key": key_pem(&short_key)}), "/key", "1024 bits"),
+        (json!({"certificate": good, "key": key_pem(&server_key)}), "/key", "not RSA"),
+        (json!({"certificate": pem(&server), "key": key_pem(&server_key)}), "/certificate", "UID"),
+        (json!({"certificate": pem(&development.root), "key": key}), "/certificate", "UID"),
+        (json!({"certificate": pem(&ended.0), "key": key_pem(&ended.1)}), "/certificate", "ended on"),
+        (json!({"certificate": good, "key": key, "wwdr": pem(&development.root)}), "/wwdr", "did not issue"),
+        (json!({"certificate": good, "key": key, "wwdr": "?"}), "/wwdr", "neither PEM"),
+        (document(&(stranger.leaf.clone(), stranger.leaf_key.clone())), "/wwdr", "no intermediate"),
+        (json!({"pkcs12": p12, "password": "wrong"}), "/password", "password"),
+        (json!({"pkcs12": STANDARD.encode("hello")}), "/pkcs12", "can't be read"),
+        (json!({"pkcs12": p12, "key": key}), "/key", "is unknown"),
+        (json!({"certificate": good, "key": key, "team": "X"}), "/team", "is unknown"),
+    ] {
+        let answer = service.api(Method::PUT, PATH, &document).await;
+        assert_eq!(
+            (answer.status, answer.pointers()),
+            (422, vec![pointer.to_owned()]),
+            "{sentence}: {}",
+            answer.json()
+        );
+        let told = answer.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
+        assert!(told.contains(sentence), "{told:?} instead of {sentence:?}");
+        assert!(!told.contains("PRIVATE") && !told.contains("sesame"), "{told}");
+    }
+    assert_eq!(service.api(Method::GET, PATH, &Value::Null).await.status, 404, "nothing was stored");
+    service.stop().await;
+}
+
+async fn a_pass_type_of_another_workspace_is_not_free(database: TestDatabase) {
+    let service = spa(&database).await;
+    let answer = service.api(Method::PUT, PATH, &document(&mint(&service, PASS_TYPE, service.now()))).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/certificate".to_owned()]));
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(text.contains("is not free") && !text.contains("default"), "{text}");
+    assert_eq!(service.api(Method::GET, PATH, &Value::Null).await.status, 404);
+    service.stop().await;
+}
+
+async fn private_parts_go_in_and_never_out(database: TestDatabase) {
+    let service = spa(&database).await;
+    let minted = mint(&service, SPA, service.now());
+    let key = key_pem(&minted.1);
+    let lines: Vec<&str> = key.lines().filter(|line| line.len() == 64).collect();
+    let der = minted.1.private_key_to_der().unwrap();
+    let mut answers = vec![service.api(Method::PUT, PATH, &document(&minted)).await];
+    answers.push(service.api(Method::GET, PATH, &Value::Null).await);
+    let mut wrong = document(&minted);
+    wrong["certificate"] = json!(key);
+    answers.push(service.api(Method::PUT, PATH, &wrong).await);
+    wrong[key.clone()] = json!(1);
+    answers.push(service.api(Method::PUT, PATH, &wrong).await);
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 200, 422, 422]);
+    for answer in &answers {
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(lines.iter().all(|line| !text.contains(line)), "{text}");
+    }
+    // Encrypted at rest, with the master key's id in the record.
+    let mut reader = service.app.store.read().await.unwrap();
+    let stored = passloom::store::issuers::list_apple(&mut reader).await.unwrap();
+    let sealed = passloom::store::issuers::sealed_apple(&mut reader, &stored[0]).await.unwrap().unwrap();
+    drop(reader);
+    let master = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32)).unwrap();
+    assert_eq!(hex::encode(&sealed[1..5]), master.id());
+    for secret in [b"PRIVATE KEY".as_slice(), lines[0].as_bytes(), &der[40..60]] {
+        assert!(sealed.windows(secret.len()).all(|part| part != secret));
+    }
+    let shown = format!("{:?}", service.app.issuers.all());
+    assert!(lines.iter().all(|line| !shown.contains(line)), "{shown}");
+    service.stop().await;
+}
+
+async fn an_issuer_in_the_database_ends_the_sandbox(database: TestDatabase) {
+    let directory = tempfile::tempdir().unwrap();
+    let config = |sandbox: Option<bool>| {
+        let mut config = Config::load(None, |_| None).unwrap();
+        config.listen = "127.0.0.1:0".parse().unwrap();
+        config.data_dir = directory.path().to_owned();
+        config.data_dir_given = true;
+        config.database_url = database.url().to_owned();
+        config.public_url = "https://cards.example.com".to_owned();
+        config.public_url_default = false;
+        config.master_key = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32));
+        config.sandbox = sandbox;
+        config
+    };
+    let outside = || Outside { clock: std::sync::Arc::new(SystemClock), random: std::sync::Arc::new(SystemRandom) };
+    let start = async |config: Config| prepare(config, outside(), Contents::Nothing).await;
+    let refused = start(config(None)).await.expect_err("a public address without an issuer").to_string();
+    assert!(refused.starts_with("PASSLOOM_PUBLIC_URL"), "{refused}");
+    assert!(start(config(Some(false))).await.unwrap().sandbox.is_none());
+
+    let service = spa(&database).await;
+    put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    service.stop().await;
+    let production = start(config(None)).await.unwrap();
+    assert!(production.sandbox.is_none() && production.app.sandbox.is_none());
+    assert_eq!(production.app.apns_endpoint.url, "https://api.push.apple.com");
+    assert_eq!(production.app.issuers.all().len(), 1, "no development chain signs there");
+    assert!(start(config(Some(true))).await.unwrap().sandbox.is_some(), "said explicitly, it stays");
+    let mut other = config(None);
+    other.master_key = passloom::outside::secrets::MasterKey::parse(&"5f".repeat(32));
+    let refused = start(other).await.expect_err("another master key").to_string();
+    assert!(refused.starts_with("PASSLOOM_MASTER_KEY: does not open"), "{refused}");
+}
