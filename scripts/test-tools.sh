@@ -37,11 +37,12 @@ if ((${#missing[@]})); then
     "${run[@]}" install --no-install-recommends "${missing[@]}"
 fi
 
-# A reader of passes that knows nothing of Passloom, in an environment of its own. file-magic is the binding to
-# libmagic that it uses without saying so in its own requirements.
+# In an environment of their own: a reader of passes that knows nothing of Passloom (file-magic is the binding to
+# libmagic that it uses without saying so in its own requirements), and a caller of APIs that knows only their
+# description.
 venv=target/tools/venv
-requirements="pkpass==0.1.1 file-magic==0.4.1"
-if [[ "$(cat "$venv/installed" 2>/dev/null)" != "$requirements" ]] || ! "$venv/bin/python" -c 'import pkpass' 2>/dev/null; then
+requirements="pkpass==0.1.1 file-magic==0.4.1 schemathesis==4.32.5"
+if [[ "$(cat "$venv/installed" 2>/dev/null)" != "$requirements" ]] || ! "$venv/bin/python" -c 'import pkpass, schemathesis' 2>/dev/null; then
     rm -rf "$venv"
     python3 -m venv "$venv"
     # shellcheck disable=SC2086 # one word each

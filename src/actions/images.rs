@@ -34,9 +34,11 @@ impl ImagePlace {
                 String::new()
             }
         });
+        // An empty one would mean all of them, which whoever names a tier hardly means.
+        let nameless = tier.is_some_and(str::is_empty);
         let tier = tier.unwrap_or_default();
-        if tier.chars().count() > 64 || tier.chars().any(char::is_control) {
-            problems.add("/tier", "is not a tier: expected at most 64 printable characters");
+        if nameless || tier.chars().count() > 64 || tier.chars().any(char::is_control) {
+            problems.add("/tier", "is not a tier: expected 1 to 64 printable characters");
         }
         problems
             .or(Some(Self { role: role.to_owned(), locale: locale.unwrap_or_default(), tier: tier.to_owned() }))

@@ -1,6 +1,7 @@
 //! Whether the service lives, whether it can do its work, and what it counts.
 
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::{HttpResponse, ResponseError, web};
 use serde_json::json;
 
 use super::problem::{self, NOT_FOUND, Problem};
@@ -69,10 +70,12 @@ pub async fn not_found(_: web::Data<crate::app::App>) -> Result<HttpResponse, Pr
     Err(Problem::new(&NOT_FOUND, "there is nothing at this address"))
 }
 
-/// A known address with a method that it doesn't know.
-///
-/// # Errors
-/// Always.
-pub async fn method_not_allowed() -> Result<HttpResponse, Problem> {
-    Err(Problem::new(&problem::METHOD_NOT_ALLOWED, "the address doesn't know this method"))
+/// A known address with a method that it doesn't know; `allowed` are those that it knows (RFC 9110, 15.5.6).
+pub fn method_not_allowed(allowed: &str) -> HttpResponse {
+    let problem = Problem::new(&problem::METHOD_NOT_ALLOWED, format!("the address knows {allowed} only"));
+    let mut response = problem.error_response();
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
 }

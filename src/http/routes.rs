@@ -3,6 +3,8 @@
 //! A line is a method, an address, a handler and, for backends, its description. An address answers 405 to the methods that its lines don't name;
 //! addresses are matched in the order of their first line, so a fixed one stands before one with a name in its place.
 
+use std::future::ready;
+
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Route, middleware::from_fn};
 
@@ -120,8 +122,11 @@ fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: f
         }
     }
     for path in paths {
-        let resource = web::resource(format!("{base}{path}")).default_service(web::to(health::method_not_allowed));
         let here = endpoints.iter().filter(|endpoint| endpoint.path == path);
+        let allowed: Vec<String> = here.clone().map(|endpoint| endpoint.method.to_uppercase()).collect();
+        let allowed = allowed.join(", ");
+        let otherwise = web::to(move || ready(health::method_not_allowed(&allowed)));
+        let resource = web::resource(format!("{base}{path}")).default_service(otherwise);
         config.service(here.fold(resource, |resource, endpoint| resource.route(around((endpoint.route)()))));
     }
 }

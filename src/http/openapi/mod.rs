@@ -259,8 +259,12 @@ pub mod parameters {
         schema: || schemas::card_id(),
     };
     /// Which template.
-    pub const TEMPLATE_ID: Parameter =
-        Parameter { name: "id", place: Place::Path, meaning: "The template.", schema: || schemas::word(64) };
+    pub const TEMPLATE_ID: Parameter = Parameter {
+        name: "id",
+        place: Place::Path,
+        meaning: "The template.",
+        schema: || schemas::TEMPLATE_ID.reference(),
+    };
     /// Which key.
     pub const KEY_ID: Parameter = Parameter {
         name: "id",
@@ -273,7 +277,7 @@ pub mod parameters {
         name: "role",
         place: Place::Path,
         meaning: "What the picture is for: the wallet's name of the image, without scale.",
-        schema: || json!({"type": "string", "enum": crate::wallets::apple::images::ROLES}),
+        schema: || json!({"type": "string", "enum": crate::wallets::apple::images::ROLES, "examples": ["icon"]}),
     };
     /// A picture's language.
     pub const IMAGE_LOCALE: Parameter = Parameter {
@@ -287,7 +291,7 @@ pub mod parameters {
         name: "tier",
         place: Place::Query,
         meaning: "The tier that the picture is for; without it, all.",
-        schema: || json!({"type": "string", "minLength": 1, "maxLength": 64}),
+        schema: || json!({"type": "string", "minLength": 1, "maxLength": 64, "examples": ["gold"]}),
     };
     /// The revision that the caller knows.
     pub const IF_MATCH: Parameter = Parameter {

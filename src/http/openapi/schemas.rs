@@ -91,7 +91,11 @@ schemas! {
         }),
     );
     /// The name of a template.
-    TEMPLATE_ID "TemplateId" => word(64);
+    TEMPLATE_ID "TemplateId" => {
+        let mut id = word(64);
+        id["examples"] = json!(["bakery-points"]);
+        id
+    };
     /// A card design.
     TEMPLATE "Template" => template(&[]);
     /// A card design as it is answered.
@@ -110,7 +114,7 @@ schemas! {
     /// The colours of a card.
     COLOURS "Colors" => closed(&[], json!({"background": nullable(colour()), "foreground": nullable(colour()), "label": nullable(colour())}));
     /// What makes a key.
-    NEW_KEY "NewKey" => closed(&["name", "scopes"], json!({"name": {"type": "string", "minLength": 1, "maxLength": 100}, "scopes": scopes()}));
+    NEW_KEY "NewKey" => closed(&["name", "scopes"], json!({"name": filled(100), "scopes": scopes()}));
     /// A new key, with its secret.
     ISSUED_KEY "IssuedKey" => closed(&["id", "name", "scopes", "secret"], json!({
         "id": {"type": "string"},
@@ -128,7 +132,7 @@ schemas! {
         "revoked_at": nullable(time()),
     })));
     /// What makes a workspace.
-    NEW_WORKSPACE "NewWorkspace" => closed(&["id", "name"], json!({"id": word(64), "name": {"type": "string", "minLength": 1, "maxLength": 100}}));
+    NEW_WORKSPACE "NewWorkspace" => closed(&["id", "name"], json!({"id": word(64), "name": filled(100)}));
     /// A new workspace with its first key.
     WORKSPACE "Workspace" => closed(&["id", "name", "key"], json!({"id": word(64), "name": {"type": "string"}, "key": ISSUED_KEY.reference()}));
     /// An Apple certificate with its key.
@@ -205,6 +209,11 @@ pub fn text(longest: usize) -> Value {
     json!({"type": "string", "maxLength": longest})
 }
 
+/// A text of at most so many characters, not blank.
+pub fn filled(longest: usize) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": longest, "pattern": "\\S"})
+}
+
 /// A name of ours.
 pub fn word(longest: usize) -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": longest, "pattern": "^[A-Za-z0-9_-]+$"})
@@ -279,8 +288,8 @@ fn template(more: &[(&str, Value)]) -> Value {
     let mut template = closed(
         &["name", "organization", "fields", "apple"],
         json!({
-            "name": text(128),
-            "organization": text(128),
+            "name": filled(128),
+            "organization": filled(128),
             "description": nullable(text(256)),
             "kind": nullable(json!({"enum": crate::domain::template::Kind::names()})),
             "languages": list(language(), 50),

@@ -2,5 +2,6 @@ mod apple_v1;
 mod cards;
 mod issuers;
 mod keys;
+mod openapi;
 mod pages;
 mod templates;

@@ -23,12 +23,17 @@ if not reader.isValid():
 json.dump(reader.read(), sys.stdout)
 ";
 
+/// A program that scripts/test-tools.sh installs from PyPI.
+pub fn tool(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/venv/bin").join(name)
+}
+
 /// What an independent reader (PyPI's `pkpass`) finds in the pass: its pass.json.
 ///
 /// # Panics
 /// When the reader refuses the pass, or isn't installed.
 pub fn read_independently(pkpass: &[u8]) -> Value {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/venv/bin/python");
+    let python = tool("python");
     assert!(python.exists(), "the independent reader is missing; install it with scripts/test-tools.sh");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("card.pkpass");

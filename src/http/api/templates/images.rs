@@ -65,7 +65,7 @@ fn place(role: &str, request: &HttpRequest) -> Result<ImagePlace, Problem> {
         let shown: String = unknown.chars().take(64).collect();
         return Err(Problems::one(format!("/{shown}"), "is unknown; known are locale and tier").into());
     }
-    let given = |name: &str| query.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    let given = |name: &str| query.get(name).map(String::as_str);
     Ok(ImagePlace::parse(role, given("locale"), given("tier"))?)
 }
 

@@ -1,0 +1,46 @@
+//! A stranger who knows only the OpenAPI document calls everything in it, rightly and wrongly.
+
+use std::process::Command;
+
+use passloom::start::{Contents, JobMode};
+use serde_json::json;
+
+use crate::support::reader::tool;
+use crate::support::service::Service;
+use crate::support::{TestDatabase, on_both_databases};
+
+on_both_databases![a_stranger_gets_no_answer_that_is_not_announced];
+
+async fn a_stranger_gets_no_answer_that_is_not_announced(database: TestDatabase) {
+    let service = Service::start_with(&database, Contents::Starters, JobMode::ByHand).await;
+    service.put_card("M-1001", &json!({"template": "bakery-points"})).await;
+    let (base, key) = (service.base.clone(), service.key.clone());
+    let calls = tokio::task::spawn_blocking(move || {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(tool("schemathesis"));
+        command.current_dir(directory.path()).env("HYPOTHESIS_STORAGE_DIRECTORY", directory.path());
+        command.args(["run", &format!("{base}/api/openapi.json"), "--url", &base]);
+        command.args(["-H", &format!("Authorization: Bearer {key}")]);
+        // The same calls every time: a failure can be looked at again. What a schema can't say (a template that exists, a value that fits
+        // its attribute) may be refused.
+        command.args(["--seed", "1", "--max-examples", "15", "--phases", "examples,coverage,fuzzing"]);
+        command.args([
+            "--checks",
+            "all",
+            "--exclude-checks",
+            "positive_data_acceptance",
+            "--warnings",
+            "off",
+            "--no-color",
+        ]);
+        command.output().expect("schemathesis is missing; scripts/test-tools.sh installs it")
+    });
+    let calls = calls.await.unwrap();
+    let said = String::from_utf8_lossy(&calls.stdout);
+    assert!(calls.status.success(), "{said}\n{}", String::from_utf8_lossy(&calls.stderr));
+    // Not a run that found nothing to call.
+    let tested = said.lines().find_map(|line| line.trim().strip_prefix("Tested: ")).unwrap_or_default();
+    let operations = passloom::http::routes::BACKENDS.iter().filter(|endpoint| endpoint.method != "head").count();
+    assert_eq!(tested, operations.to_string(), "{said}");
+    service.stop().await;
+}
