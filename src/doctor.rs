@@ -225,7 +225,9 @@ async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Fi
             finding(CHECK, State::Error, format!("{url} refuses the certificate: {reason}"))
         }
         PushOutcome::TryLater { reason, .. } => {
-            finding(CHECK, State::Error, format!("{url} can't be used: {reason}; is port 443 open to the outside?"))
+            // A server that doesn't want the certificate says so in TLS, and its word often gets lost with the connection.
+            let hint = "is the port open to the outside, and the certificate neither expired nor revoked?";
+            finding(CHECK, State::Error, format!("{url} can't be used: {reason}; {hint}"))
         }
     }
 }

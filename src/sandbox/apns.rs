@@ -29,6 +29,7 @@ use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslMethod, SslOptions, SslSessio
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyFlags;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -542,7 +543,14 @@ async fn serve(shared: &Arc<Shared>, connection: u64, tcp: TcpStream, acceptor: 
 async fn open(tcp: TcpStream, acceptor: &SslAcceptor, streams: u32) -> io::Result<(Connection, Option<String>)> {
     tcp.set_nodelay(true)?;
     let mut tls = SslStream::new(Ssl::new(acceptor.context())?, tcp)?;
-    Pin::new(&mut tls).accept().await.map_err(io::Error::other)?;
+    if let Err(error) = Pin::new(&mut tls).accept().await {
+        let refused = tls.get_mut();
+        refused.shutdown().await?;
+        // What the client has sent on is read away: closing over it would reset the connection, and the alert that says
+        // why would be lost on its way.
+        tokio::io::copy(refused, &mut tokio::io::sink()).await?;
+        return Err(io::Error::other(error));
+    }
     let topic = tls.ssl().peer_certificate().as_ref().and_then(certificate_topic);
     let http = h2::server::Builder::new()
         .max_concurrent_streams(streams)
