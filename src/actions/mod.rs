@@ -10,6 +10,7 @@ pub mod create_workspace;
 pub mod deliver;
 pub mod error;
 pub mod fetch_pass;
+pub mod idempotency;
 pub mod images;
 pub mod issuers;
 pub mod list_changed;

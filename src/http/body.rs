@@ -31,26 +31,32 @@ impl<const MAX: usize> FromRequest for Limited<MAX> {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let announced: Option<usize> =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        let mut payload = payload.take();
-        Box::pin(async move {
-            let too_large = || Problem::new(&TOO_LARGE, format!("expected at most {MAX} bytes"));
-            if announced.is_some_and(|length| length > MAX) {
-                return Err(too_large());
-            }
-            let mut body = actix_web::web::BytesMut::new();
-            let late = || Problem::new(&TOO_SLOW, "the rest of the body didn't come");
-            while let Some(chunk) = tokio::time::timeout(PATIENCE, payload.next()).await.map_err(|_| late())? {
-                let chunk = chunk.map_err(|_| Problem::new(&NOT_JSON, "the body broke off"))?;
-                if body.len() + chunk.len() > MAX {
-                    return Err(too_large());
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(Self(body.freeze()))
-        })
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { Ok(Self(read(&request, payload, MAX).await?)) })
     }
+}
+
+/// Reads a request's body of at most `max` bytes; a longer one is refused without reading on.
+///
+/// # Errors
+/// When it is longer, breaks off, or doesn't go on.
+pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
+    let announced: Option<usize> =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let too_large = || Problem::new(&TOO_LARGE, format!("expected at most {max} bytes"));
+    if announced.is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
+    let mut body = actix_web::web::BytesMut::new();
+    let late = || Problem::new(&TOO_SLOW, "the rest of the body didn't come");
+    while let Some(chunk) = tokio::time::timeout(PATIENCE, payload.next()).await.map_err(|_| late())? {
+        let chunk = chunk.map_err(|_| Problem::new(&NOT_JSON, "the body broke off"))?;
+        if body.len() + chunk.len() > max {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
 }
 
 /// A JSON document of at most 1 MiB, whatever its announced type.

@@ -8,6 +8,7 @@ pub mod apple_v1;
 pub mod auth;
 pub mod body;
 pub mod health;
+pub mod idempotency;
 pub mod middleware;
 pub mod openapi;
 pub mod problem;

@@ -42,10 +42,12 @@ kinds! {
     NOT_PUBLISHED = 409 "template-not-published" "The template was never published" "Publish the template first.";
     ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
     WALLET_OFF = 409 "wallet-off" "This wallet is off" "Give the workspace an issuer for this wallet.";
+    IDEMPOTENCY_UNDER_WAY = 409 "request-under-way" "The same request is being answered" "Repeat it with the same Idempotency-Key in a moment.";
     STALE = 409 "stale" "A newer change was stored already" "Nothing to do: the card is ahead of this change.";
     WRONG_REVISION = 412 "wrong-revision" "The card is at another revision" "Read the card and decide anew.";
     TOO_LARGE = 413 "too-large" "The body is too large" "Send less; the detail names the limit.";
     INVALID = 422 "invalid" "The input breaks rules" "Mend what errors lists; nothing was stored.";
+    IDEMPOTENCY_KEY_REUSED = 422 "idempotency-key-reused" "The Idempotency-Key belongs to another request" "Take a new key for each new request; repeat a request unchanged.";
     UNPUBLISHABLE = 422 "unpublishable" "The template breaks rules" "Mend what errors lists, then publish again.";
     FAULT = 500 "internal-error" "Something went wrong here" "Try again; tell us the request id if it stays.";
     UNAVAILABLE = 503 "unavailable" "The service can't answer now" "Try again after the time in Retry-After.";
@@ -176,6 +178,9 @@ impl ResponseError for Problem {
         match self.kind.status {
             401 => {
                 response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            }
+            409 if self.kind == &IDEMPOTENCY_UNDER_WAY => {
+                response.insert_header((header::RETRY_AFTER, "1"));
             }
             503 => {
                 response.insert_header((header::RETRY_AFTER, "2"));

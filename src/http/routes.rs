@@ -1,17 +1,19 @@
 //! Every route, a line each, grouped by who calls. The lines are data: what is served, and what tests walk, is this list.
 //!
-//! A line is a method, an address, a handler and, for backends, its description. An address answers 405 to the methods that its lines don't name;
-//! addresses are matched in the order of their first line, so a fixed one stands before one with a name in its place.
+//! A line is a method, an address, a handler and, for backends, its description. An address answers 405 to the methods
+//! that its lines don't name; addresses are matched in the order of their first line, so a fixed one stands before one with a name in its place.
 
 use std::future::ready;
 
+use actix_web::Route;
+use actix_web::body::BoxBody;
+use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{Route, middleware::from_fn};
 
 use super::api::{cards, issuers, keys, templates, workspaces};
 use super::openapi::{self, Operation};
 use super::public::{card_page, download};
-use super::{apple_v1, auth, health, sandbox};
+use super::{apple_v1, auth, health, idempotency, sandbox};
 
 /// One route.
 #[derive(Debug, Clone, Copy)]
@@ -104,17 +106,28 @@ pub const SANDBOX: &[Endpoint] = endpoints! {
 
 /// Adds all routes.
 pub fn all(config: &mut ServiceConfig) {
-    add(config, "", OPERATORS, |route| route);
-    add(config, "", BACKENDS, |route| route.wrap(from_fn(auth::authenticated)));
+    add(config, "", OPERATORS, |route, _| route);
+    add(config, "", BACKENDS, for_backends);
     for base in PHONE_BASES {
-        add(config, base, PHONES, |route| route);
+        add(config, base, PHONES, |route, _| route);
     }
-    add(config, "", CUSTOMERS, |route| route);
-    add(config, "", SANDBOX, |route| route);
+    add(config, "", CUSTOMERS, |route, _| route);
+    add(config, "", SANDBOX, |route, _| route);
     config.default_service(web::to(health::not_found));
 }
 
-fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: fn(Route) -> Route) {
+/// What stands around every route of backends: who asks, and whether it is a repeat.
+fn for_backends(route: Route, endpoint: &Endpoint) -> Route {
+    let route = match endpoint.operation {
+        Some(operation) if idempotency::applies(operation) => {
+            route.wrap(from_fn(move |request, next: Next<BoxBody>| idempotency::once(operation, request, next)))
+        }
+        _ => route,
+    };
+    route.wrap(from_fn(auth::authenticated))
+}
+
+fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: fn(Route, &Endpoint) -> Route) {
     let mut paths: Vec<&str> = Vec::new();
     for endpoint in endpoints {
         if !paths.contains(&endpoint.path) {
@@ -127,6 +140,6 @@ fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: f
         let allowed = allowed.join(", ");
         let otherwise = web::to(move || ready(health::method_not_allowed(&allowed)));
         let resource = web::resource(format!("{base}{path}")).default_service(otherwise);
-        config.service(here.fold(resource, |resource, endpoint| resource.route(around((endpoint.route)()))));
+        config.service(here.fold(resource, |resource, endpoint| resource.route(around((endpoint.route)(), endpoint))));
     }
 }

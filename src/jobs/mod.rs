@@ -5,10 +5,12 @@
 //! | --- | --- | --- |
 //! | deliver | at each committed change, when a device is due, and every second | pushes to devices that must be told |
 //! | issuers | every 2 seconds | learns of certificates that were set on other nodes |
+//! | prune | every 15 minutes | forgets what is kept for a while only |
 //! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
 
 mod deliver;
 mod issuers;
+mod prune;
 mod refresh;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ impl Jobs {
         let mut running = JoinSet::new();
         running.spawn(deliver::run(Arc::clone(app), stopped.clone()));
         running.spawn(issuers::run(Arc::clone(app), stopped.clone()));
+        running.spawn(prune::run(Arc::clone(app), stopped.clone()));
         running.spawn(refresh::run(Arc::clone(app), stopped));
         Self { stop, running }
     }

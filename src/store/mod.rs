@@ -13,6 +13,7 @@ pub mod cards;
 pub mod devices;
 mod error;
 pub mod health;
+pub mod idempotency;
 pub mod issuers;
 pub mod refreshes;
 pub mod templates;
@@ -83,6 +84,7 @@ pub const STATEMENTS: &[&[Sql]] = &[
     cards::STATEMENTS,
     devices::STATEMENTS,
     health::STATEMENTS,
+    idempotency::STATEMENTS,
     issuers::STATEMENTS,
     refreshes::STATEMENTS,
     templates::STATEMENTS,

@@ -8,7 +8,7 @@ use crate::actions::create_workspace::create_workspace;
 use crate::app::App;
 use crate::http::auth::Bootstrap;
 use crate::http::body::Json;
-use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{EXISTS, INVALID, Problem};
 
 /// What it says of itself.
@@ -18,7 +18,7 @@ pub const DOC: Operation = Operation {
     summary: "Add a workspace",
     description: "With its first key, which has every scope.",
     needs: Needs::BootstrapKey,
-    parameters: &[],
+    parameters: &[&parameters::IDEMPOTENCY_KEY],
     body: Content::Json(&schemas::NEW_WORKSPACE),
     answers: &[Answer {
         status: 201,

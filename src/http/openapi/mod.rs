@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 
-use super::problem::{FAULT, FORBIDDEN, Kind, NOT_JSON, TOO_LARGE, TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE};
+use super::problem::{
+    FAULT, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Kind, NOT_JSON, TOO_LARGE, TOO_SLOW,
+    UNAUTHENTICATED, UNAVAILABLE,
+};
 use super::routes::{BACKENDS, Endpoint};
 use crate::actions::api_keys::Scope;
 use crate::app::App;
@@ -124,6 +127,9 @@ impl Operation {
             Content::Nothing => {}
             Content::Json(_) => kinds.extend([&NOT_JSON, &TOO_LARGE, &TOO_SLOW]),
             Content::Lines(_) | Content::Bytes(_) => kinds.extend([&TOO_LARGE, &TOO_SLOW, &NOT_JSON]),
+        }
+        if super::idempotency::applies(self) {
+            kinds.extend([&IDEMPOTENCY_UNDER_WAY, &IDEMPOTENCY_KEY_REUSED, &TOO_LARGE, &TOO_SLOW, &NOT_JSON]);
         }
         kinds.extend(self.problems);
         kinds.sort_by_key(|kind| (kind.status, kind.code));
@@ -314,11 +320,11 @@ pub mod parameters {
         meaning: "The `next_cursor` of the answer before.",
         schema: || json!({"type": "string", "maxLength": 512}),
     };
-    /// Makes a repeat harmless.
+    /// Makes a repeat harmless; naming it is what makes an operation honour it.
     pub const IDEMPOTENCY_KEY: Parameter = Parameter {
         name: "Idempotency-Key",
         place: Place::Header,
-        meaning: "Any text of yours; within 24 hours a repeat with the same text gives the same answer and does nothing.",
+        meaning: "Any text of yours; within 24 hours a repeat of the request with the same text gives the same answer and does nothing.",
         schema: || json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
     };
 }

@@ -1,5 +1,6 @@
 mod apple_v1;
 mod cards;
+mod idempotency;
 mod issuers;
 mod keys;
 mod openapi;

@@ -7,7 +7,7 @@ use crate::actions::api_keys::{Scope, create_key};
 use crate::app::App;
 use crate::http::auth::{Admin, Key};
 use crate::http::body::Json;
-use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, Problem};
 
 /// What it says of itself.
@@ -17,7 +17,7 @@ pub const DOC: Operation = Operation {
     summary: "Make an API key",
     description: "The answer is the only one that ever holds the secret.",
     needs: Needs::Scope(Scope::Admin),
-    parameters: &[],
+    parameters: &[&parameters::IDEMPOTENCY_KEY],
     body: Content::Json(&schemas::NEW_KEY),
     answers: &[Answer {
         status: 201,

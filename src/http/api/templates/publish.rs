@@ -19,7 +19,7 @@ pub const DOC: Operation = Operation {
     description: "Every card of the template shows the new version, and phones refresh at a paced rate. Refused while a phone \
         would refuse its passes.",
     needs: Needs::Scope(Scope::TemplatesWrite),
-    parameters: &[&parameters::TEMPLATE_ID],
+    parameters: &[&parameters::TEMPLATE_ID, &parameters::IDEMPOTENCY_KEY],
     body: Content::Nothing,
     answers: &[Answer { status: 200, meaning: "The new version", content: Content::Json(&schemas::PUBLISHED) }],
     problems: &[&NOT_FOUND, &ISSUER_MISSING, &UNPUBLISHABLE, &INVALID],

@@ -1,0 +1,85 @@
+//! A request that is sent twice is done once: what it was answered is kept for a day under the key that its sender chose.
+
+use std::time::Duration;
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::outside::random;
+use crate::store::idempotency::{self, Attempt};
+
+/// How long an answer is kept.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a request may stay unanswered until a repeat is a first request: longer than any request takes, so only one
+/// whose node died.
+const GIVEN_UP: Duration = Duration::from_secs(120);
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is the first of its key: answer it, then [`keep`] or [`abandon`].
+    First(Attempt),
+    /// It was answered with this.
+    Answered(Vec<u8>),
+    /// The first of its key is being answered.
+    UnderWay,
+    /// The key belongs to another request.
+    Other,
+}
+
+fn purpose(attempt: &Attempt) -> String {
+    format!("answer {} {}", attempt.workspace, attempt.key)
+}
+
+/// Takes a key's turn; `attempt.token` is filled in.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_turn(app: &App, mut attempt: Attempt) -> Result<Turn, ActionError> {
+    attempt.token = random::token(&*app.random)?;
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    if idempotency::claim(&mut tx, &attempt, now, now.minus(KEPT), now.minus(GIVEN_UP)).await? {
+        tx.commit().await?;
+        return Ok(Turn::First(attempt));
+    }
+    drop(tx);
+    let found = idempotency::find(&mut app.store.read().await?, &attempt.workspace, &attempt.key).await?;
+    Ok(match found {
+        Some((fingerprint, _)) if fingerprint != attempt.fingerprint => Turn::Other,
+        Some((_, Some(sealed))) => Turn::Answered(app.open(&purpose(&attempt), &sealed)?),
+        // Or just given back: a repeat finds out.
+        Some((_, None)) | None => Turn::UnderWay,
+    })
+}
+
+/// Keeps what the request was answered.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keep(app: &App, attempt: &Attempt, answer: &[u8]) -> Result<(), ActionError> {
+    let sealed = app.seal(&purpose(attempt), answer)?;
+    let mut tx = app.store.begin().await?;
+    idempotency::finish(&mut tx, attempt, &sealed).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Gives the key back, because nothing was done.
+///
+/// # Errors
+/// When the database fails.
+pub async fn abandon(app: &App, attempt: &Attempt) -> Result<(), ActionError> {
+    let mut tx = app.store.begin().await?;
+    idempotency::abandon(&mut tx, attempt).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Forgets answers older than a day; how many there were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn prune(app: &App) -> Result<u64, ActionError> {
+    let mut tx = app.store.begin().await?;
+    let count = idempotency::prune(&mut tx, app.now().minus(KEPT)).await?;
+    tx.commit().await?;
+    Ok(count)
+}

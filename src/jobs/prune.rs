@@ -1,0 +1,24 @@
+//! Forgets what is kept for a while only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pause;
+use crate::actions::idempotency;
+use crate::app::App;
+
+/// Between two rounds.
+const EVERY: Duration = Duration::from_secs(15 * 60);
+
+pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = idempotency::prune(&app).await {
+            tracing::error!(%error, "old answers can't be forgotten");
+        }
+        if pause(EVERY, &mut stopped).await {
+            return;
+        }
+    }
+}
