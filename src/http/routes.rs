@@ -1,7 +1,8 @@
 //! Every route, a line each, grouped by who calls. The lines are data: what is served, and what tests walk, is this list.
 //!
 //! A line is a method, an address, a handler and, for backends, its description. An address answers 405 to the methods
-//! that its lines don't name; addresses are matched in the order of their first line, so a fixed one stands before one with a name in its place.
+//! that its lines don't name; addresses are matched in the order of their first line, so a fixed one stands before one
+//! with a name in its place.
 
 use std::future::ready;
 

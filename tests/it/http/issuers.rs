@@ -48,7 +48,7 @@ fn chain(service: &Service) -> DevelopmentChain {
     certificates::load_or_make(service.root.parent().unwrap(), SystemClock.now()).unwrap()
 }
 
-fn mint(service: &Service, pass_type: &str, at: Timestamp) -> (X509, PKey<Private>) {
+pub fn mint(service: &Service, pass_type: &str, at: Timestamp) -> (X509, PKey<Private>) {
     chain(service).pass_certificate(&PassTypeId::parse(pass_type).unwrap(), "TEAM000001", at).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn key_pem(key: &PKey<Private>) -> String {
     String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap()
 }
 
-fn document((certificate, key): &(X509, PKey<Private>)) -> Value {
+pub fn document((certificate, key): &(X509, PKey<Private>)) -> Value {
     json!({"certificate": pem(certificate), "key": key_pem(key)})
 }
 

@@ -6,3 +6,4 @@ mod keys;
 mod openapi;
 mod pages;
 mod templates;
+mod walls;
