@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod certificate;
 pub mod doctor;
 pub mod inspect;
 pub mod phone;
@@ -25,6 +26,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Phone(phone::PhoneArgs),
     Inspect(inspect::InspectArgs),
+    Certificate(certificate::CertificateArgs),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -35,6 +37,7 @@ pub fn run() -> ExitCode {
         None => serve::run(serve::ServeArgs::default()),
         Some(Command::Phone(args)) => phone::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Certificate(args)) => certificate::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
     };
     done.unwrap_or_else(|error| {

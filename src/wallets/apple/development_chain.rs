@@ -93,6 +93,20 @@ impl DevelopmentChain {
         issue_leaf(&self.intermediate, &self.intermediate_key, pass_type, team, now)
     }
 
+    /// A pass certificate for a key that somebody else keeps, as Apple answers a request.
+    ///
+    /// # Errors
+    /// OpenSSL's.
+    pub fn pass_certificate_for(
+        &self,
+        key: &PKeyRef<Private>,
+        pass_type: &PassTypeId,
+        team: &str,
+        now: Timestamp,
+    ) -> Result<X509, ErrorStack> {
+        certify(&self.intermediate, &self.intermediate_key, key, pass_type, team, now)
+    }
+
     /// A TLS server certificate for a simulated server, signed by the root directly, with a P-256 key.
     /// Names and addresses go into the subject alternative name; with none of either, nobody will accept it.
     ///
@@ -136,6 +150,18 @@ fn issue_leaf(
     now: Timestamp,
 ) -> Result<(X509, PKey<Private>), ErrorStack> {
     let key = rsa_key()?;
+    let leaf = certify(issuer, issuer_key, &key, pass_type, team, now)?;
+    Ok((leaf, key))
+}
+
+fn certify(
+    issuer: &X509Ref,
+    issuer_key: &PKeyRef<Private>,
+    key: &PKeyRef<Private>,
+    pass_type: &PassTypeId,
+    team: &str,
+    now: Timestamp,
+) -> Result<X509, ErrorStack> {
     let subject = name(&[
         (Nid::USERID, pass_type.as_str()),
         (Nid::COMMONNAME, &format!("Pass Type ID: {pass_type}")),
@@ -143,7 +169,7 @@ fn issue_leaf(
         (Nid::ORGANIZATIONNAME, "Passloom Sandbox"),
         (Nid::COUNTRYNAME, "US"),
     ])?;
-    let mut builder = begin(&subject, issuer.subject_name(), &key, now, LEAF_LIFE)?;
+    let mut builder = begin(&subject, issuer.subject_name(), key, now, LEAF_LIFE)?;
     builder.append_extension(BasicConstraints::new().critical().build()?)?;
     builder.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
     builder.append_extension(ExtendedKeyUsage::new().critical().client_auth().other(PASS_SIGNING).build()?)?;
@@ -152,7 +178,7 @@ fn issue_leaf(
     let oid = Asn1Object::from_str(PASS_TYPE_EXTENSION)?;
     builder.append_extension(X509Extension::new_from_der(&oid, false, &marker)?)?;
     builder.sign(issuer_key, MessageDigest::sha256())?;
-    Ok((builder.build(), key))
+    Ok(builder.build())
 }
 
 fn rsa_key() -> Result<PKey<Private>, ErrorStack> {

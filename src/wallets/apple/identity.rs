@@ -140,15 +140,16 @@ impl SigningIdentity {
         if !issuer_matches || !certificate.verify(&*intermediate.public_key()?)? {
             return Err(IdentityError::WrongIntermediate(issuer(certificate)));
         }
+        let facts = CertificateFacts::of(certificate)?;
         Ok(Self {
             pass_type,
             team,
-            name: entry(certificate, Nid::COMMONNAME).unwrap_or_default(),
-            issued_by: issuer(certificate),
-            serial_number: certificate.serial_number().to_bn()?.to_hex_str()?.to_string(),
-            fingerprint: hex::encode(certificate.digest(MessageDigest::sha256())?),
-            not_before: timestamp(certificate.not_before())?,
-            not_after: timestamp(certificate.not_after())?,
+            name: facts.name,
+            issued_by: facts.issued_by,
+            serial_number: facts.serial_number,
+            fingerprint: facts.fingerprint,
+            not_before: facts.not_before,
+            not_after: facts.not_after,
             chain_pem: [certificate.to_pem()?, intermediate.to_pem()?].concat(),
             key_pem: Secret(key.private_key_to_pem_pkcs8()?),
             signer: PassSigner::new(certificate, intermediate, key)?,
@@ -172,30 +173,79 @@ impl SigningIdentity {
         intermediate: Option<&[u8]>,
         known: &[X509],
     ) -> Result<Self, IdentityError> {
-        let password = password.unwrap_or_default();
-        let (leaf, key, mut candidates) = match key {
-            Some(key) => {
-                (read_certificate(certificate).ok_or(IdentityError::Certificate)?, read_key(key, password)?, vec![])
-            }
-            None => {
-                if read_certificate(certificate).is_some() {
-                    return Err(IdentityError::KeyMissing);
-                }
-                let parsed = open_pkcs12(certificate, password)?;
-                let leaf = parsed.cert.ok_or(IdentityError::Pkcs12Lacks("certificate"))?;
-                let key = parsed.pkey.ok_or(IdentityError::Pkcs12Lacks("private key"))?;
-                (leaf, key, parsed.ca.map(|stack| stack.into_iter().collect()).unwrap_or_default())
-            }
-        };
+        let Parts { certificate: leaf, key, mut others } = read_parts(certificate, key, password)?;
+        let key = key.ok_or(IdentityError::KeyMissing)?;
         check_pair(&leaf, &key)?;
         if let Some(given) = intermediate {
             let given = read_certificate(given).ok_or(IdentityError::Intermediate)?;
             return Self::new(&leaf, key, &given);
         }
-        candidates.extend_from_slice(known);
-        let chosen = candidates.iter().find(|c| c.issued(&leaf) == openssl::x509::X509VerifyResult::OK);
+        others.extend_from_slice(known);
+        let chosen = others.iter().find(|c| c.issued(&leaf) == openssl::x509::X509VerifyResult::OK);
         let chosen = chosen.ok_or_else(|| IdentityError::IntermediateMissing(issuer(&leaf)))?;
         Self::new(&leaf, key, chosen)
+    }
+}
+
+/// What the files of an operator hold.
+pub struct Parts {
+    /// The certificate; the first, when a file holds several.
+    pub certificate: X509,
+    /// The key, when there is one.
+    pub key: Option<PKey<Private>>,
+    /// Further certificates beside it.
+    pub others: Vec<X509>,
+}
+
+/// Reads a certificate in PEM or DER with a key file beside it, or a PKCS#12 file that holds both.
+///
+/// # Errors
+/// What can't be read.
+pub fn read_parts(certificate: &[u8], key: Option<&[u8]>, password: Option<&str>) -> Result<Parts, IdentityError> {
+    let password = password.unwrap_or_default();
+    if key.is_none() && read_certificate(certificate).is_none() {
+        let parsed = open_pkcs12(certificate, password)?;
+        return Ok(Parts {
+            certificate: parsed.cert.ok_or(IdentityError::Pkcs12Lacks("certificate"))?,
+            key: Some(parsed.pkey.ok_or(IdentityError::Pkcs12Lacks("private key"))?),
+            others: parsed.ca.map(|stack| stack.into_iter().collect()).unwrap_or_default(),
+        });
+    }
+    Ok(Parts {
+        others: X509::stack_from_pem(certificate).map(|all| all.into_iter().skip(1).collect()).unwrap_or_default(),
+        certificate: read_certificate(certificate).ok_or(IdentityError::Certificate)?,
+        key: key.map(|key| read_key(key, password)).transpose()?,
+    })
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct CertificateFacts {
+    pub name: String,
+    pub issued_by: String,
+    /// In hexadecimal digits.
+    pub serial_number: String,
+    /// SHA-256 in hexadecimal digits.
+    pub fingerprint: String,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+}
+
+impl CertificateFacts {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// OpenSSL's.
+    pub fn of(certificate: &X509Ref) -> Result<Self, ErrorStack> {
+        Ok(Self {
+            name: entry(certificate, Nid::COMMONNAME).unwrap_or_default(),
+            issued_by: issuer(certificate),
+            serial_number: certificate.serial_number().to_bn()?.to_hex_str()?.to_string(),
+            fingerprint: hex::encode(certificate.digest(MessageDigest::sha256())?),
+            not_before: timestamp(certificate.not_before())?,
+            not_after: timestamp(certificate.not_after())?,
+        })
     }
 }
 
