@@ -12,6 +12,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::domain::input::{Lines, forbidden_character};
 
+/// The label of a pass type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct CertificateLabels {
+    pub pass_type: String,
+}
+
 /// The labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
@@ -34,6 +41,8 @@ pub struct Metrics {
     registry: Registry,
     /// Requests by method, route and status.
     pub requests: Family<RequestLabels, Counter>,
+    /// How long the last certificate of each pass type is valid, in seconds.
+    pub certificate_remaining: Family<CertificateLabels, prometheus_client::metrics::gauge::Gauge>,
     /// How long requests took.
     pub request_seconds: Histogram,
     /// RSA signatures made.
@@ -60,6 +69,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("passloom");
         let metrics = Self {
             requests: Family::default(),
+            certificate_remaining: Family::default(),
             request_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             signatures: Counter::default(),
             files_hashed: Counter::default(),
@@ -69,6 +79,12 @@ impl Metrics {
             registry: Registry::default(),
         };
         registry.register("http_requests", "Requests by method, route and status", metrics.requests.clone());
+        registry.register_with_unit(
+            "certificate_remaining",
+            "How long the last certificate of each pass type is still valid",
+            Unit::Seconds,
+            metrics.certificate_remaining.clone(),
+        );
         registry.register_with_unit(
             "http_request_duration",
             "How long requests took",

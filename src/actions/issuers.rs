@@ -1,5 +1,7 @@
 //! Setting, showing and loading the certificates by which workspaces sign.
 
+pub mod watch;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};

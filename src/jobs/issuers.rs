@@ -1,4 +1,4 @@
-//! Learns of certificates that were set on other nodes.
+//! Learns of certificates that were set on other nodes, and warns before they end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::pause;
 use crate::actions::issuers::load_issuers;
+use crate::actions::issuers::watch::CertificateWatch;
 use crate::app::App;
 
 /// Between two looks.
@@ -14,6 +15,7 @@ const POLL: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut told = String::new();
+    let mut watch = CertificateWatch::default();
     loop {
         // A lasting failure is told once, not every two seconds.
         let failed = load_issuers(&app).await.unwrap_or_else(Some);
@@ -22,6 +24,7 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             tracing::error!(error = failure, "certificates can't be loaded");
         }
         told = failure;
+        watch.look(&app);
         if pause(POLL, &mut stopped).await {
             return;
         }

@@ -11,6 +11,7 @@ use openssl::rsa::Rsa;
 use openssl::symm::Cipher;
 use openssl::x509::X509;
 use passloom::actions::issuers::load_issuers;
+use passloom::actions::issuers::watch::{CertificateWatch, Warning};
 use passloom::config::Config;
 use passloom::domain::ids::PassTypeId;
 use passloom::domain::time::Timestamp;
@@ -38,6 +39,9 @@ on_both_databases![
     a_pass_type_of_another_workspace_is_not_free,
     private_parts_go_in_and_never_out,
     an_issuer_in_the_database_ends_the_sandbox,
+    the_end_of_a_certificate_is_told_at_each_threshold_once,
+    a_renewal_ends_the_warnings,
+    a_node_is_not_ready_only_when_a_workspace_has_no_valid_certificate,
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -404,4 +408,84 @@ async fn an_issuer_in_the_database_ends_the_sandbox(database: TestDatabase) {
     other.master_key = passloom::outside::secrets::MasterKey::parse(&"5f".repeat(32));
     let refused = start(other).await.expect_err("another master key").to_string();
     assert!(refused.starts_with("PASSLOOM_MASTER_KEY: does not open"), "{refused}");
+}
+
+fn told(warnings: &[Warning], pass_type: &str) -> Vec<(u32, bool)> {
+    let mine = warnings.iter().filter(|warning| warning.pass_type.as_str() == pass_type);
+    mine.map(|warning| (warning.days, warning.urgent)).collect()
+}
+
+/// A service whose key is that of a workspace with a certificate that was minted so long ago: it ends 395 days, less an
+/// hour, after that.
+async fn aged(database: &TestDatabase, age: Duration) -> Service {
+    let mut service = Service::start(database).await;
+    service.key = service.workspace("spa").await;
+    put(&service, &document(&mint(&service, SPA, service.now().minus(age)))).await;
+    service
+}
+
+async fn remaining(service: &Service, pass_type: &str) -> i64 {
+    let metrics = service.send(Method::GET, "/metrics", &[], Vec::new()).await;
+    let text = String::from_utf8(metrics.body).unwrap();
+    let name = format!("passloom_certificate_remaining_seconds{{pass_type=\"{pass_type}\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    line.unwrap_or_else(|| panic!("{name} is missing in {text}")).parse().unwrap()
+}
+
+async fn the_end_of_a_certificate_is_told_at_each_threshold_once(database: TestDatabase) {
+    // 61 days are left.
+    let service = aged(&database, 334 * DAY - Duration::from_secs(3600)).await;
+    let mut watch = CertificateWatch::default();
+    assert_eq!(watch.look(&service.app), []);
+    let left = remaining(&service, SPA).await;
+    assert!((61 * 86_400 - 2..=61 * 86_400).contains(&left), "{left}");
+    assert!(remaining(&service, PASS_TYPE).await > 300 * 86_400);
+    let start = service.now();
+    for (days_later, expected) in
+        [(1, (60, false)), (31, (30, false)), (47, (14, false)), (54, (7, true)), (60, (1, true)), (61, (0, true))]
+    {
+        service.clock.set(start.plus(days_later * DAY));
+        assert_eq!(told(&watch.look(&service.app), SPA), [expected], "after {days_later} days");
+        assert_eq!(told(&watch.look(&service.app), SPA), [], "once");
+        service.clock.set(start.plus(days_later * DAY - Duration::from_secs(7200)));
+        assert_eq!(told(&watch.look(&service.app), SPA), [], "a clock that goes back repeats nothing");
+        // Each start says it anew, the nearest threshold only.
+        service.clock.set(start.plus(days_later * DAY));
+        assert_eq!(told(&CertificateWatch::default().look(&service.app), SPA), [expected]);
+    }
+    assert_eq!(remaining(&service, SPA).await, 0);
+    service.clock.set(start);
+    service.stop().await;
+}
+
+async fn a_renewal_ends_the_warnings(database: TestDatabase) {
+    let service = aged(&database, 390 * DAY).await;
+    let mut watch = CertificateWatch::default();
+    assert_eq!(told(&watch.look(&service.app), SPA), [(7, true)]);
+    put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    service.clock.advance(10 * DAY);
+    assert_eq!(told(&watch.look(&service.app), SPA), [], "what it replaces may end");
+    assert!(remaining(&service, SPA).await > 380 * 86_400);
+    service.clock.set(service.now().minus(10 * DAY));
+    service.stop().await;
+}
+
+async fn a_node_is_not_ready_only_when_a_workspace_has_no_valid_certificate(database: TestDatabase) {
+    let service = aged(&database, 390 * DAY).await;
+    let ready = async || service.send(Method::GET, "/readyz", &[], Vec::new()).await;
+    assert_eq!(ready().await.status, 200);
+    let start = service.now();
+    service.clock.advance(6 * DAY);
+    let answer = ready().await;
+    assert_eq!(answer.status, 503);
+    let reasons = answer.json()["reasons"].clone();
+    assert!(reasons[0].as_str().unwrap().contains(SPA) && reasons.as_array().unwrap().len() == 1, "{reasons}");
+    put(&service, &document(&mint(&service, "pass.test.spa.second", service.now()))).await;
+    assert_eq!(ready().await.status, 200, "it can issue again");
+    put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    assert_eq!(ready().await.status, 200);
+    let shown = service.api(Method::GET, "/api/v1/issuers/apple", &Value::Null).await.json();
+    assert_eq!(shown["certificates"].as_array().unwrap().len(), 3);
+    service.clock.set(start);
+    service.stop().await;
 }
