@@ -40,6 +40,8 @@ pub struct App {
     pub stopping: watch::Sender<bool>,
     /// One picture is decoded at a time: each may take 192 MiB.
     pub decoding: Arc<Semaphore>,
+    /// How many opened pages may be waiting to be noted; more are not noted.
+    pub page_notes: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
     pub sandbox: Option<SimulatedApns>,
     /// By what workspaces sign and push.
@@ -85,6 +87,7 @@ impl App {
             wake: Notify::new(),
             stopping: watch::Sender::new(false),
             decoding: Arc::new(Semaphore::new(1)),
+            page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
             sandbox: parts.sandbox,
             issuers: AppleIssuers::default(),
             apns_endpoint: parts.apns_endpoint,

@@ -1,13 +1,17 @@
 //! What issuing and changing a card have in common: rendering it, comparing faces, taking its place in the order of
 //! commits, and marking the devices that must be told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use serde_json::{Value, json};
 
 use super::error::ActionError;
 use super::published::Published;
 use crate::app::App;
 use crate::domain::card::{Card, Content, State};
 use crate::domain::change::live_message;
+use crate::domain::event::EventKind;
 use crate::domain::ids::{FieldKey, TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::render::{RenderedCard, render};
@@ -17,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
 use crate::outside::secrets::WorkspaceSecret;
 use crate::store::cards::{self, Issued};
-use crate::store::{Tx, devices, templates, workspaces};
+use crate::store::{Tx, devices, events, templates, workspaces};
 use crate::wallets::apple::pass_json::{PassIdentity, PassJson, pass_json};
 
 /// What a card is rendered with.
@@ -130,6 +134,7 @@ pub async fn change(
         return Err(ActionError::Stale { stored });
     }
     let now = app.now();
+    let position;
     let mut card = before.card.clone();
     card.sequence = sequence.or(card.sequence);
     if content == before.card.content {
@@ -147,7 +152,7 @@ pub async fn change(
             desk.check(app, &card)?;
             // Under a design published meanwhile the change may well be seen. Publishing needs the counter, too: whoever
             // has it knows which version is the newest until he commits.
-            workspaces::take_position(tx, &card.workspace).await?;
+            position = workspaces::take_position(tx, &card.workspace).await?;
             let newest = templates::publication(tx, &card.workspace, &card.content.template).await?;
             if newest.is_none_or(|newest| newest.version != desk.published.version) {
                 return Ok(Changed::Outdated);
@@ -162,12 +167,31 @@ pub async fn change(
             desk.check(app, &card)?;
             devices::mark(tx, &card.workspace, &card.id, now, WINDOW).await?;
             take_place(tx, &mut card, Some(&before.card.content.template), now).await?;
+            position = card.position;
         }
     }
     cards::update(tx, &card).await?;
+    let event = app.event(EventKind::CardUpdated, Some(&card.id), what_changed(&before.card.content, &card))?;
+    events::record(tx, &card.workspace, position, now, &[event]).await?;
     let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
     let publication = publication.ok_or(ActionError::NotPublished)?;
     Ok(Changed::Updated(Issued { card, publication }))
+}
+
+/// The names of what differs: attributes by their own, the card's other members by theirs. Never a value.
+fn what_changed(before: &Content, card: &Card) -> Value {
+    let after = &card.content;
+    let names: BTreeSet<&String> = before.attributes.keys().chain(after.attributes.keys()).collect();
+    let attributes: Vec<&String> =
+        names.into_iter().filter(|name| before.attributes.get(*name) != after.attributes.get(*name)).collect();
+    let members = [
+        ("template", before.template != after.template),
+        ("locale", before.locale != after.locale),
+        ("state", before.state != after.state),
+        ("expires_at", before.expires_at != after.expires_at),
+    ];
+    let members: Vec<&str> = members.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+    json!({"revision": card.revision, "state": after.state, "attributes": attributes, "members": members})
 }
 
 /// What a change does to what phones show.
@@ -240,6 +264,10 @@ pub async fn issue(app: &App, tx: &mut Tx, desk: &Desk, mut card: Card) -> Resul
     let now = card.created_at;
     take_place(tx, &mut card, None, now).await?;
     cards::place(tx, &card).await?;
+    let content = &card.content;
+    let data = json!({"revision": card.revision, "state": content.state, "template": content.template});
+    let event = app.event(EventKind::CardCreated, Some(&card.id), data)?;
+    events::record(tx, &card.workspace, card.position, now, &[event]).await?;
     let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
     let publication = publication.ok_or(ActionError::NotPublished)?;
     Ok(Some(Issued { card, publication }))

@@ -14,6 +14,8 @@ pub mod idempotency;
 pub mod images;
 pub mod issuers;
 pub mod list_changed;
+pub mod list_events;
+pub mod note_page;
 pub mod publish_template;
 pub mod published;
 pub mod put_card;

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::check_template::check_draft;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::card::Publication;
 use crate::domain::checks::{Issue, Severity};
+use crate::domain::event::EventKind;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::template::Template;
 use crate::outside::secrets::digest;
-use crate::store::{cards, refreshes, templates, workspaces};
+use crate::store::{cards, events, refreshes, templates, workspaces};
 use crate::wallets::apple::prepare::{PassFile, Picture, picture_files};
 
 /// A draft with its pictures, as it was read.
@@ -152,6 +153,8 @@ async fn store(
         let tier = file.tier.as_deref().unwrap_or_default();
         templates::put_file(&mut tx, workspace, id, version, (tier, &file.path), digest).await?;
     }
+    let event = app.event(EventKind::TemplatePublished, None, json!({"template": id, "version": version}))?;
+    events::record(&mut tx, workspace, position, now, &[event]).await?;
     tx.commit().await?;
     Ok(Some(version))
 }

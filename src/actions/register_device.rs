@@ -1,11 +1,15 @@
 //! A phone registers for a pass, or ends its registration.
 
+use serde_json::json;
+
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::event::EventKind;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, PushToken, SerialNumber};
 use crate::outside::secrets::same;
+use crate::store::cards::Issued;
 use crate::store::devices::{self, DeviceKey, DeviceKind};
-use crate::store::{cards, workspaces};
+use crate::store::{Tx, cards, events, workspaces};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,7 @@ pub async fn register_device(
     if !known {
         let position = workspaces::take_position(&mut tx, &key.workspace).await?;
         devices::register(&mut tx, &key, &issued.card.id, position, now).await?;
+        record(app, &mut tx, EventKind::CardInstalled, &issued, position).await?;
     }
     tx.commit().await?;
     Ok(if known { Registered::Known } else { Registered::Created })
@@ -74,10 +79,21 @@ pub async fn unregister_device(
     let mut tx = app.store.begin().await?;
     if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? {
         let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
-        devices::unregister(&mut tx, &key, &issued.card.id).await?;
+        if devices::unregister(&mut tx, &key, &issued.card.id).await? {
+            let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+            record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
+        }
     }
     tx.commit().await?;
     Ok(true)
+}
+
+/// Notes on how many devices the card is now.
+async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<(), ActionError> {
+    let card = &issued.card;
+    let (devices, _) = devices::of_card(tx, card, position).await?;
+    let event = app.event(kind, Some(&card.id), json!({"wallet": "apple", "devices": devices}))?;
+    Ok(events::record(tx, &card.workspace, position, app.now(), &[event]).await?)
 }
 
 /// The workspace of the pass, when the token is its own.

@@ -8,6 +8,7 @@ pub mod card;
 pub mod change;
 pub mod checks;
 pub mod colour;
+pub mod event;
 pub mod expression;
 pub mod ids;
 pub mod input;

@@ -11,6 +11,7 @@ use actix_web::body::BoxBody;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 
+use super::api::events;
 use super::api::{cards, issuers, keys, templates, workspaces};
 use super::openapi::{self, Operation};
 use super::public::{card_page, download};
@@ -60,6 +61,8 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     get    "/api/v1/cards/{id}"                     cards::get::get, cards::get::DOC;
     get    "/api/v1/cards/{id}/apple"               cards::get::apple, cards::get::APPLE_DOC;
     head   "/api/v1/cards/{id}/apple"               cards::get::apple;
+    get    "/api/v1/cards/{id}/events"              cards::events::events, cards::events::DOC;
+    get    "/api/v1/events"                         events::list, events::DOC;
     put    "/api/v1/templates/{id}"                 templates::document::put, templates::document::PUT_DOC;
     get    "/api/v1/templates/{id}"                 templates::document::get, templates::document::GET_DOC;
     put    "/api/v1/templates/{id}/images/{role}"   templates::images::put, templates::images::PUT_DOC;

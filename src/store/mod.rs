@@ -12,6 +12,7 @@ pub mod api_keys;
 pub mod cards;
 pub mod devices;
 mod error;
+pub mod events;
 pub mod health;
 pub mod idempotency;
 pub mod issuers;
@@ -83,6 +84,7 @@ pub const STATEMENTS: &[&[Sql]] = &[
     api_keys::STATEMENTS,
     cards::STATEMENTS,
     devices::STATEMENTS,
+    events::STATEMENTS,
     health::STATEMENTS,
     idempotency::STATEMENTS,
     issuers::STATEMENTS,

@@ -313,6 +313,13 @@ pub mod parameters {
         meaning: "How many entries to answer at most.",
         schema: || json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
     };
+    /// The last event that the caller has read.
+    pub const AFTER: Parameter = Parameter {
+        name: "after",
+        place: Place::Query,
+        meaning: "The id of the last event that you have read.",
+        schema: || json!({"type": "string", "maxLength": 64}),
+    };
     /// Where a list goes on.
     pub const CURSOR: Parameter = Parameter {
         name: "cursor",

@@ -16,6 +16,7 @@ use crate::http::routes::{BACKENDS, Endpoint};
 pub const TAGS: &[(&str, &str)] = &[
     ("Cards", "One member's card: what is printed on it, its state, and whether phones show it."),
     ("Templates", "Card designs: a draft that you change, and published versions that cards show."),
+    ("Events", "What happened, in an order in which nothing that commits later comes earlier."),
     (
         "Workspaces and keys",
         "A workspace is one business, and no key reaches out of its own. Keys carry what they allow.",

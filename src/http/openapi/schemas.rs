@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Schema;
 use crate::actions::api_keys::Scope;
+use crate::domain::event::EventKind;
 use crate::domain::styles;
 
 macro_rules! schemas {
@@ -90,6 +91,13 @@ schemas! {
             "updated_at": time(),
         }),
     );
+    /// What happened.
+    EVENTS "Events" => page_of(&closed(&["id", "type", "at", "data"], json!({
+        "id": {"type": "string", "description": "Unique everywhere; also the id of the webhook calls that tell of it."},
+        "type": {"enum": EventKind::ALL.map(EventKind::as_str)},
+        "at": time(),
+        "data": {"type": "object", "description": "What there is to say, the card's id as `card`; never a personal value.", "additionalProperties": true},
+    })));
     /// The name of a template.
     TEMPLATE_ID "TemplateId" => {
         let mut id = word(64);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_LANGUAGE, ETAG, IF_NONE_MATCH, USER_AGENT};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template as _;
 
@@ -13,6 +13,7 @@ use super::pages::{
 };
 use super::texts::PageLanguage;
 use crate::actions::error::ActionError;
+use crate::actions::note_page::note_page_opened;
 use crate::actions::published::Published;
 use crate::app::App;
 use crate::domain::card::State;
@@ -144,7 +145,11 @@ pub async fn page(
         page_qr_svg: (device == Device::Desktop).then(|| qr_svg(&page_url)).flatten(),
         page_url,
     };
-    html(StatusCode::OK, page.render())
+    let answer = html(StatusCode::OK, page.render())?;
+    if request.method() == Method::GET {
+        note_page_opened(&app.into_inner(), &issued.card);
+    }
+    Ok(answer)
 }
 
 async fn published(app: &App, issued: &Issued) -> Result<Arc<Published>, Problem> {

@@ -1,6 +1,7 @@
 mod apple_v1;
 mod cards;
 mod idempotency;
+mod events;
 mod issuers;
 mod keys;
 mod openapi;

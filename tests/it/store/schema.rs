@@ -114,7 +114,9 @@ async fn of_postgres(url: &str) -> Schema {
     .await
     .unwrap();
     for (table, name, unique, columns, predicate) in indexes {
-        let predicate = condition(&predicate.unwrap_or_default());
+        let predicate = condition(&predicate.unwrap_or_default().replace("::text", ""));
+        // `position` is a word of the language, so it is printed in quotes.
+        let columns = columns.into_iter().map(|column| column.trim_matches('"').to_owned()).collect();
         schema.get_mut(&table).unwrap().indexes.insert((name, unique, columns, predicate));
     }
     finish(schema)

@@ -1,5 +1,6 @@
 //! `/api/v1/cards`
 
+pub mod events;
 pub mod get;
 pub mod patch;
 pub mod put;

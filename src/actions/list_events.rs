@@ -1,0 +1,82 @@
+//! What happened to a card, or in a workspace: as it is noted, and as it is read.
+
+use serde_json::Value;
+
+use super::card_answer::find_card;
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, WorkspaceId};
+use crate::domain::input::Problems;
+use crate::outside::random::uuid;
+use crate::store::events::{self, Event, NewEvent, Place};
+
+impl App {
+    /// An event of now, to be recorded with [`events::record`] by the transaction that makes it happen.
+    ///
+    /// # Errors
+    /// When the machine has no randomness to give.
+    pub fn event<'c>(
+        &self,
+        kind: EventKind,
+        card: Option<&'c CardId>,
+        data: Value,
+    ) -> Result<NewEvent<'c>, ActionError> {
+        Ok(NewEvent { id: uuid(&*self.random, self.now())?, kind, card, data })
+    }
+}
+
+/// Events in the order in which they happened, and whether there are more.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Events {
+    pub events: Vec<Event>,
+    pub more: bool,
+}
+
+impl Events {
+    fn of(mut events: Vec<Event>, limit: i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = events.len() > limit;
+        events.truncate(limit);
+        Self { events, more }
+    }
+}
+
+/// A card's events after a place.
+///
+/// # Errors
+/// When there is no such card.
+pub async fn events_of_card(
+    app: &App,
+    workspace: &WorkspaceId,
+    card: &CardId,
+    after: Place,
+    limit: i64,
+) -> Result<Events, ActionError> {
+    find_card(app, workspace, card).await?;
+    let found = events::of_card(&mut app.store.read().await?, workspace, card, after, limit + 1).await?;
+    Ok(Events::of(found, limit))
+}
+
+/// A workspace's events after the one of that id; from the first one without. `pointer` names the id's place in the
+/// request.
+///
+/// # Errors
+/// A problem at `pointer` when there is no such event.
+pub async fn events_after(
+    app: &App,
+    workspace: &WorkspaceId,
+    (pointer, id): (&str, Option<&str>),
+    limit: i64,
+) -> Result<Events, ActionError> {
+    let mut reader = app.store.read().await?;
+    let after = match id {
+        None => Place::START,
+        Some(id) => events::place_of(&mut reader, workspace, id)
+            .await?
+            .ok_or_else(|| ActionError::Invalid(Problems::one(pointer, "is not an event of this workspace")))?,
+    };
+    let found = events::after(&mut reader, workspace, after, limit + 1).await?;
+    Ok(Events::of(found, limit))
+}

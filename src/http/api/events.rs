@@ -1,0 +1,61 @@
+//! `GET /api/v1/events`
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use crate::actions::api_keys::Scope;
+use crate::actions::list_events::{Events, events_after};
+use crate::app::App;
+use crate::http::auth::{CardsRead, Key};
+use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
+use crate::http::problem::{INVALID, Problem};
+use crate::http::query::Query;
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "listEvents",
+    tag: "Events",
+    summary: "Read what happened",
+    description: "What happened in the workspace after the event `after`, oldest first; everything without it. What commits \
+        later comes later, so nothing is missed. A cursor is the id of the last event read.",
+    needs: Needs::Scope(Scope::CardsRead),
+    parameters: &[&parameters::AFTER, &parameters::LIMIT, &parameters::CURSOR],
+    body: Content::Nothing,
+    answers: &[Answer { status: 200, meaning: "The events", content: Content::Json(&schemas::EVENTS) }],
+    problems: &[&INVALID],
+};
+
+/// What happened in the workspace after the event `after`, oldest first. A cursor is an event's id, too: the last one
+/// that was read.
+///
+/// # Errors
+/// When the query breaks rules or names no event of the workspace.
+pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let mut query = Query::of(&request);
+    let limit = query.limit();
+    let (after, cursor) = (query.get("after"), query.get("cursor"));
+    if after.is_some() && cursor.is_some() {
+        query.problems.add("/cursor", "is given beside after; expected one of them");
+    }
+    query.finish()?;
+    let after = match &cursor {
+        Some(id) => ("/cursor", Some(id.as_str())),
+        None => ("/after", after.as_deref()),
+    };
+    let found = events_after(&app, &key.workspace, after, limit).await?;
+    let next = found.events.last().filter(|_| found.more).map(|last| last.id.clone());
+    Ok(answer(&found, next))
+}
+
+/// The answer with events.
+pub(super) fn answer(found: &Events, next_cursor: Option<String>) -> HttpResponse {
+    let data: Vec<Value> = found
+        .events
+        .iter()
+        .map(|event| json!({"id": event.id, "type": event.kind, "at": event.at, "data": event.data.0}))
+        .collect();
+    HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(json!({"data": data, "next_cursor": next_cursor}))
+}
