@@ -1,5 +1,7 @@
 //! How the API shows a card.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::error::ActionError;
@@ -22,15 +24,40 @@ pub async fn find_card(app: &App, workspace: &WorkspaceId, id: &CardId) -> Resul
 /// # Errors
 /// When the database fails.
 pub async fn card_answer(app: &App, issued: &Issued) -> Result<Value, ActionError> {
+    let answers = card_answers(app, std::slice::from_ref(issued)).await?;
+    answers.into_iter().next().ok_or_else(|| ActionError::Fault("a card has no answer".to_owned()))
+}
+
+/// Cards of one workspace as JSON; the number of statements doesn't depend on how many there are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn card_answers(app: &App, cards: &[Issued]) -> Result<Vec<Value>, ActionError> {
+    let Some(first) = cards.first() else { return Ok(Vec::new()) };
+    let workspace = &first.card.workspace;
+    let faces: Vec<(&CardId, i64)> = cards.iter().map(|issued| (&issued.card.id, issued.face())).collect();
+    let ids: Vec<&CardId> = faces.iter().map(|(id, _)| *id).collect();
+    let mut reader = app.store.read().await?;
+    let devices = devices::of_cards(&mut reader, workspace, &faces).await?;
+    let devices: HashMap<CardId, (i64, i64)> = devices.into_iter().map(|(id, all, asked)| (id, (all, asked))).collect();
+    let fetched: HashMap<CardId, i64> = cards::fetched_of(&mut reader, workspace, &ids).await?.into_iter().collect();
+    drop(reader);
+    let mut answers = Vec::with_capacity(cards.len());
+    for issued in cards {
+        let (devices, asked) = devices.get(&issued.card.id).copied().unwrap_or_default();
+        // A fetch names no device: it counts for the devices that asked since the change.
+        let fetched = fetched.get(&issued.card.id).copied().unwrap_or_default();
+        let current = if fetched >= issued.face() { asked } else { 0 };
+        answers.push(written(app, issued, json!({"devices": devices, "current": current})).await?);
+    }
+    Ok(answers)
+}
+
+async fn written(app: &App, issued: &Issued, apple: Value) -> Result<Value, ActionError> {
     let card = &issued.card;
     let content = &card.content;
     let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
     let (published, version) = app.shown(issued, &page).await?;
-    let mut reader = app.store.read().await?;
-    let face = issued.face();
-    let (devices, asked) = devices::of_card(&mut reader, card, face).await?;
-    // A fetch names no device: it counts for the devices that asked since the change.
-    let current = if cards::fetched(&mut reader, card).await? >= face { asked } else { 0 };
     let locale = content.locale.as_ref().or(published.template.languages.first());
     Ok(json!({
         "id": card.id,
@@ -49,7 +76,7 @@ pub async fn card_answer(app: &App, issued: &Issued) -> Result<Value, ActionErro
             "google": format!("{page}/google"),
         },
         "wallets": {
-            "apple": {"devices": devices, "current": current},
+            "apple": apple,
             "google": {"saved": false, "current": false},
         },
         "created_at": card.created_at,

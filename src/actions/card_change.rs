@@ -146,13 +146,12 @@ pub async fn change(
     card.expired_at = expired_at(&before.card, content.state, now);
     card.content = content;
     card.revision += 1;
-    card.updated_at = now;
     match face_of(app, tx, desk, &before, &card).await? {
         Face::Same => {
             desk.check(app, &card)?;
             // Under a design published meanwhile the change may well be seen. Publishing needs the counter, too: whoever
             // has it knows which version is the newest until he commits.
-            position = workspaces::take_position(tx, &card.workspace).await?;
+            (position, card.updated_at) = workspaces::take_place(tx, &card.workspace, now).await?;
             let newest = templates::publication(tx, &card.workspace, &card.content.template).await?;
             if newest.is_none_or(|newest| newest.version != desk.published.version) {
                 return Ok(Changed::Outdated);
@@ -172,7 +171,7 @@ pub async fn change(
     }
     cards::update(tx, &card).await?;
     let event = app.event(EventKind::CardUpdated, Some(&card.id), what_changed(&before.card.content, &card))?;
-    events::record(tx, &card.workspace, position, now, &[event]).await?;
+    events::record(tx, &card.workspace, position, card.updated_at, &[event]).await?;
     let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
     let publication = publication.ok_or(ActionError::NotPublished)?;
     Ok(Changed::Updated(Issued { card, publication }))
@@ -234,13 +233,13 @@ fn expired_at(before: &Card, state: State, now: Timestamp) -> Option<Timestamp> 
 /// Gives a card the next place in the order of commits and a `Last-Modified` later than any that phones were given for
 /// it, under this template or the one it had before. The counter is taken last, and the publications are read after it,
 /// so that neither can be overtaken unseen.
-async fn take_place(
+pub(super) async fn take_place(
     tx: &mut Tx,
     card: &mut Card,
     left: Option<&TemplateId>,
     now: Timestamp,
 ) -> Result<(), ActionError> {
-    card.position = workspaces::take_position(tx, &card.workspace).await?;
+    (card.position, card.updated_at) = workspaces::take_place(tx, &card.workspace, now).await?;
     card.modified = now.seconds().max(card.modified + 1);
     for template in std::iter::once(&card.content.template).chain(left) {
         if let Some(publication) = templates::publication(tx, &card.workspace, template).await? {
@@ -263,11 +262,12 @@ pub async fn issue(app: &App, tx: &mut Tx, desk: &Desk, mut card: Card) -> Resul
     }
     let now = card.created_at;
     take_place(tx, &mut card, None, now).await?;
+    card.created_at = card.updated_at;
     cards::place(tx, &card).await?;
     let content = &card.content;
     let data = json!({"revision": card.revision, "state": content.state, "template": content.template});
     let event = app.event(EventKind::CardCreated, Some(&card.id), data)?;
-    events::record(tx, &card.workspace, card.position, now, &[event]).await?;
+    events::record(tx, &card.workspace, card.position, card.updated_at, &[event]).await?;
     let publication = templates::publication(tx, &card.workspace, &card.content.template).await?;
     let publication = publication.ok_or(ActionError::NotPublished)?;
     Ok(Some(Issued { card, publication }))

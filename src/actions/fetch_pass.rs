@@ -7,7 +7,7 @@ use super::published::Published;
 use crate::app::App;
 use crate::domain::ids::{PassTypeId, SerialNumber};
 use crate::domain::input::Problems;
-use crate::domain::render::render;
+use crate::domain::render::{render, render_erased};
 use crate::domain::time::Timestamp;
 use crate::outside::secrets::same;
 use crate::store::cards::{self, Issued};
@@ -90,7 +90,10 @@ pub async fn signed_pass(app: &App, issued: &Issued) -> Result<SignedPass, Actio
     let auth_token = secret.auth_token(&card.serial);
     let web_service_url = format!("{}/apple", app.public_url);
     let write = |published: &Published| {
-        let rendered = render(&published.template, card, &page)?;
+        let rendered = match card.id.is_erased() {
+            true => render_erased(&published.template, card),
+            false => render(&published.template, card, &page)?,
+        };
         let identity = PassIdentity {
             serial: &card.serial,
             pass_type: &card.pass_type,

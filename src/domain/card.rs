@@ -105,14 +105,14 @@ pub struct Publication {
 
 impl Card {
     /// The face a wallet must reach: it grows with the card's changes and with its template's publishing, and no
-    /// publishing rewrites a card's row.
+    /// publishing rewrites a card's row. An erased card has its last one.
     pub fn face(&self, publication: &Publication) -> i64 {
-        self.position.max(publication.position)
+        if self.id.is_erased() { self.position } else { self.position.max(publication.position) }
     }
 
     /// The face's `Last-Modified` in whole seconds.
     pub fn face_modified(&self, publication: &Publication) -> i64 {
-        self.modified.max(publication.modified)
+        if self.id.is_erased() { self.modified } else { self.modified.max(publication.modified) }
     }
 
     /// When the pass ends: the earlier of the announced end and of the backend's word.

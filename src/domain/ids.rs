@@ -148,6 +148,21 @@ text_id!(
 shown!(WorkspaceId, TemplateId, FieldKey, AttributeName, CardId, SerialNumber, PassTypeId, DeviceLibraryId);
 hidden!(PushToken, AuthToken, PageToken);
 
+/// What the id of an erased card's remains begins with; no backend can name one, for `/` is not in a card id.
+const ERASED: &str = "erased/";
+
+impl CardId {
+    /// The id under which what is left of an erased card stands.
+    pub fn erased(serial: &SerialNumber) -> Self {
+        Self(format!("{ERASED}{}", serial.as_str()))
+    }
+
+    /// Whether this is what is left of an erased card.
+    pub fn is_erased(&self) -> bool {
+        self.0.starts_with(ERASED)
+    }
+}
+
 impl PushToken {
     /// Whether APNs could take it: hexadecimal digits only (Apple, "Registering a pass for update notifications", read 2026-11).
     pub fn is_hexadecimal(&self) -> bool {

@@ -189,6 +189,41 @@ pub fn render<'t>(template: &'t Template, card: &Card, page_url: &str) -> Result
     if renderer.problems.is_empty() { Ok(rendered) } else { Err(renderer.problems) }
 }
 
+/// What phones show of an erased card: its design, void, without any field, code or place. It never fails, since
+/// nothing is left that could be mended; what needs a value is left out.
+pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t> {
+    let scope = CardScope { card, template, page_url: "", values: BTreeMap::new() };
+    let renderer = Renderer { scope: &scope, problems: Problems::new() };
+    let name = || Localised::Plain(template.name.clone());
+    RenderedCard {
+        template,
+        organization: renderer.evaluate(&template.organization).unwrap_or_else(|_| name()),
+        description: renderer.evaluate(&template.description).unwrap_or_else(|_| name()),
+        logo_text: template.logo_text.as_ref().and_then(|text| renderer.evaluate(text).ok()),
+        colours: template.colours,
+        tier: None,
+        fields: Vec::new(),
+        barcode: None,
+        locations: Vec::new(),
+        state: State::Voided,
+        ends_at: None,
+        apple_pass: constants(&template.apple_pass).unwrap_or_else(|| Value::Object(Map::new())),
+    }
+}
+
+/// What of the template's own members holds no expression.
+fn constants(tree: &Tree) -> Option<Value> {
+    match tree {
+        Tree::Leaf(value) => Some(value.clone()),
+        Tree::List(items) => Some(Value::Array(items.iter().filter_map(constants).collect())),
+        Tree::Members(members) => {
+            let members = members.iter().filter_map(|(name, tree)| Some((name.clone(), constants(tree)?)));
+            Some(Value::Object(members.collect()))
+        }
+        Tree::Text(..) => None,
+    }
+}
+
 struct Renderer<'a, 't> {
     scope: &'a CardScope<'a, 't>,
     problems: Problems,

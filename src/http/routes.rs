@@ -56,9 +56,11 @@ pub const OPERATORS: &[Endpoint] = endpoints! {
 
 /// Backends: each of these asks for an API key before anything else.
 pub const BACKENDS: &[Endpoint] = endpoints! {
+    get    "/api/v1/cards"                          cards::list::list, cards::list::DOC;
     put    "/api/v1/cards/{id}"                     cards::put::put, cards::put::DOC;
     patch  "/api/v1/cards/{id}"                     cards::patch::patch, cards::patch::DOC;
     get    "/api/v1/cards/{id}"                     cards::get::get, cards::get::DOC;
+    delete "/api/v1/cards/{id}"                     cards::erase::erase, cards::erase::DOC;
     get    "/api/v1/cards/{id}/apple"               cards::get::apple, cards::get::APPLE_DOC;
     head   "/api/v1/cards/{id}/apple"               cards::get::apple;
     get    "/api/v1/cards/{id}/events"              cards::events::events, cards::events::DOC;

@@ -10,14 +10,27 @@ use crate::domain::locale::Language;
 use crate::domain::time::Timestamp;
 
 macro_rules! find_card {
-    ($where:literal) => {
+    (from $from:literal, $where:literal) => {
         concat!(
             "SELECT c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
                 c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
                 c.live_message, c.created_at, c.updated_at,
                 t.version AS t_version, t.position AS t_position, t.modified AS t_modified
-            FROM cards c JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
+            FROM ", $from, " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
             WHERE ", $where
+        )
+    };
+    ($where:literal) => {
+        find_card!(from "cards c", $where)
+    };
+}
+
+macro_rules! list_cards {
+    ($also:literal) => {
+        concat!(
+            find_card!("c.workspace_id = $1 AND (c.updated_at, c.id) > ($2, $3) AND c.erased_at IS NULL"),
+            $also,
+            " ORDER BY c.updated_at, c.id LIMIT $4"
         )
     };
 }
@@ -42,7 +55,36 @@ statements! {
             updated_at, page_token_hash)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
         ON CONFLICT (workspace_id, id) DO NOTHING";
-    PLACE = "UPDATE cards SET position = $3, modified = $4 WHERE workspace_id = $1 AND id = $2";
+    PLACE = "UPDATE cards SET position = $3, modified = $4, created_at = $5, updated_at = $6
+        WHERE workspace_id = $1 AND id = $2";
+    LIST = { sqlite: list_cards!(""), postgres: list_cards!("") };
+    LIST_ACTIVE = {
+        sqlite: list_cards!(" AND c.state = 'active'"),
+        postgres: list_cards!(" AND c.state = 'active'"),
+    };
+    LIST_SET_ASIDE = {
+        sqlite: list_cards!(" AND c.state = $5 AND c.state <> 'active'"),
+        postgres: list_cards!(" AND c.state = $5 AND c.state <> 'active'"),
+    };
+    LIST_OF_TEMPLATE = {
+        sqlite: list_cards!(" AND c.template_id = $5"),
+        postgres: list_cards!(" AND c.template_id = $5"),
+    };
+    LIST_OF_TEMPLATE_AND_STATE = {
+        sqlite: list_cards!(" AND c.template_id = $5 AND c.state = $6"),
+        postgres: list_cards!(" AND c.template_id = $5 AND c.state = $6"),
+    };
+    FETCHED_OF = {
+        sqlite: "SELECT f.card_id, f.face FROM json_each($2) e
+            JOIN fetches f ON f.workspace_id = $1 AND f.card_id = e.value",
+        postgres: "SELECT f.card_id, f.face FROM json_array_elements_text(CAST($2 AS json)) e(id)
+            JOIN fetches f ON f.workspace_id = $1 AND f.card_id = e.id",
+    };
+    STAND_ASIDE = "UPDATE cards SET serial_number = $3, page_token_hash = $4 WHERE workspace_id = $1 AND id = $2";
+    MARK_ERASED = "UPDATE cards SET erased_at = $3 WHERE workspace_id = $1 AND id = $2";
+    MOVE_REGISTRATIONS = "UPDATE registrations SET card_id = $3 WHERE workspace_id = $1 AND card_id = $2";
+    FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id = $2";
+    DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     UPDATE = "UPDATE cards SET template_id = $3, locale = $4, attributes = $5, state = $6, expires_at = $7, expired_at = $8,
             sequence = $9, revision = $10, position = $11, modified = $12, live_message = $13, updated_at = $14
         WHERE workspace_id = $1 AND id = $2";
@@ -165,10 +207,9 @@ finder!(
 /// # Errors
 /// When the database fails or holds something unreadable.
 pub async fn lock(tx: &mut Tx, workspace: &WorkspaceId, id: &CardId) -> Result<Option<Issued>, StoreError> {
-    on_db!(tx, HOLD, |sql, c| {
-        sqlx::query(sql).bind(workspace).bind(id).fetch_optional(c).await?;
-    });
-    find(tx, workspace, id).await
+    let held = on_db!(tx, HOLD, |sql, c| sqlx::query(sql).bind(workspace).bind(id).fetch_optional(c).await?.is_some());
+    // One that wasn't there to be held isn't there: it may have been erased and issued anew while this waited.
+    if held { find(tx, workspace, id).await } else { Ok(None) }
 }
 
 /// The card of that serial number, held until the transaction ends; see [`lock`].
@@ -180,10 +221,16 @@ pub async fn lock_by_serial(
     pass_type: &PassTypeId,
     serial: &SerialNumber,
 ) -> Result<Option<Issued>, StoreError> {
-    on_db!(tx, HOLD_BY_SERIAL, |sql, c| {
-        sqlx::query(sql).bind(pass_type).bind(serial).fetch_optional(c).await?;
-    });
-    by_serial(tx, pass_type, serial).await
+    loop {
+        let held = on_db!(tx, HOLD_BY_SERIAL, |sql, c| {
+            sqlx::query(sql).bind(pass_type).bind(serial).fetch_optional(c).await?.is_some()
+        });
+        let found = by_serial(tx, pass_type, serial).await?;
+        // An erasure that this waited for put another row in its place, which is held in turn.
+        if held || found.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 /// Adds a card; false when one of that id is there already. Its position is set by [`place`] afterwards.
@@ -226,6 +273,7 @@ pub async fn insert(tx: &mut Tx, card: &Card, page_token_hash: &[u8]) -> Result<
 pub async fn place(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
     on_db!(tx, PLACE, |sql, c| {
         let query = sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(card.position).bind(card.modified);
+        let query = query.bind(card.created_at).bind(card.updated_at);
         one_row(query.execute(c).await?.rows_affected(), "cards")
     })
 }
@@ -266,6 +314,97 @@ pub async fn set_sequence(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
     on_db!(tx, SET_SEQUENCE, |sql, c| {
         let query = sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(card.sequence);
         one_row(query.execute(c).await?.rows_affected(), "cards")
+    })
+}
+
+/// Which cards a list is of.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of that template only.
+    pub template: Option<TemplateId>,
+    /// In that state only.
+    pub state: Option<State>,
+}
+
+/// Up to `limit` cards after a place, in the order in which they last changed. What changes or commits meanwhile comes
+/// later in this order, so whoever pages through it sees it there.
+///
+/// # Errors
+/// When the database fails or holds something unreadable.
+pub async fn list(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    filter: &Filter,
+    (updated_at, id): (Timestamp, &str),
+    limit: i64,
+) -> Result<Vec<Issued>, StoreError> {
+    let sql = match (&filter.template, filter.state) {
+        (None, None) => LIST,
+        (None, Some(State::Active)) => LIST_ACTIVE,
+        (None, Some(_)) => LIST_SET_ASIDE,
+        (Some(_), None) => LIST_OF_TEMPLATE,
+        (Some(_), Some(_)) => LIST_OF_TEMPLATE_AND_STATE,
+    };
+    let rows: Vec<Row> = on_db!(session, sql, |sql, c| {
+        let mut query = sqlx::query_as(sql).bind(workspace).bind(updated_at).bind(id).bind(limit);
+        if let Some(template) = &filter.template {
+            query = query.bind(template);
+        }
+        match filter.state {
+            Some(State::Active) if filter.template.is_none() => {}
+            Some(state) => query = query.bind(state.as_str()),
+            None => {}
+        }
+        query.fetch_all(c).await?
+    });
+    rows.into_iter().map(Row::issued).collect()
+}
+
+/// The newest fetched faces of many cards; those that no phone fetched are left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fetched_of(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    ids: &[&CardId],
+) -> Result<Vec<(CardId, i64)>, StoreError> {
+    on_db!(session, FETCHED_OF, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?))
+}
+
+/// Erases a card that was locked. `remains` takes its place for the phones that hold the pass: the same serial number and
+/// page, under an id that no backend can name ([`CardId::erased`]). The card's own id is free afterwards.
+///
+/// # Errors
+/// When the database fails.
+pub async fn erase(
+    tx: &mut Tx,
+    id: &CardId,
+    remains: &Card,
+    page_token_hash: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let workspace = &remains.workspace;
+    // The old row gives up what must be unique before the new one takes it; serial numbers of phones have no space.
+    let aside = format!("erased {}", remains.serial);
+    on_db!(tx, STAND_ASIDE, |sql, c| {
+        let query = sqlx::query(sql).bind(workspace).bind(id).bind(&aside).bind(aside.as_bytes());
+        one_row(query.execute(c).await?.rows_affected(), "cards")?;
+    });
+    insert(tx, remains, page_token_hash).await?;
+    on_db!(tx, MARK_ERASED, |sql, c| {
+        let query = sqlx::query(sql).bind(workspace).bind(&remains.id).bind(now);
+        one_row(query.execute(c).await?.rows_affected(), "cards")?;
+    });
+    on_db!(tx, MOVE_REGISTRATIONS, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(id).bind(&remains.id).execute(c).await?;
+    });
+    on_db!(tx, FORGET_FETCHES, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+    });
+    on_db!(tx, DELETE, |sql, c| {
+        let done = sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+        one_row(done.rows_affected(), "cards")
     })
 }
 

@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::types::Json;
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::card::Card;
 use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
@@ -36,7 +39,7 @@ statements! {
         JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
         JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
         WHERE r.workspace_id = $1 AND r.pass_type_id = $2 AND r.device_id = $3
-            AND (c.position > $4 OR t.position > $4 OR r.position > $4)
+            AND (c.position > $4 OR (t.position > $4 AND c.erased_at IS NULL) OR r.position > $4)
         ORDER BY c.serial_number";
     NOTE_ASKED = "UPDATE devices SET asked = $4, asked_at = $5
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND asked < $4";
@@ -44,6 +47,17 @@ statements! {
     OF_CARD = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= $3 THEN 1 ELSE 0 END), 0) FROM registrations r
         JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
         WHERE r.workspace_id = $1 AND r.card_id = $2";
+    OF_CARDS = {
+        sqlite: "SELECT r.card_id, COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= e.value ->> 'face' THEN 1 ELSE 0 END), 0)
+            FROM json_each($2) e JOIN registrations r ON r.workspace_id = $1 AND r.card_id = e.value ->> 'card'
+            JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
+            GROUP BY r.card_id",
+        postgres: "SELECT r.card_id, COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= e.face THEN 1 ELSE 0 END), 0)
+            FROM json_to_recordset(CAST($2 AS json)) AS e(card text, face bigint)
+            JOIN registrations r ON r.workspace_id = $1 AND r.card_id = e.card
+            JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
+            GROUP BY r.card_id",
+    };
     HOLD_OF_CARDS = {
         sqlite: "SELECT COUNT(*) FROM registrations WHERE workspace_id = $1 AND card_id = $2",
         postgres: "SELECT COUNT(*) FROM (SELECT d.id FROM devices d
@@ -242,6 +256,19 @@ pub async fn of_card(session: &mut impl Session, card: &Card, face: i64) -> Resu
     on_db!(session, OF_CARD, |sql, c| {
         Ok(sqlx::query_as(sql).bind(&card.workspace).bind(&card.id).bind(face).fetch_one(c).await?)
     })
+}
+
+/// The same for many cards at once; those that no device holds are left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_cards(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    faces: &[(&CardId, i64)],
+) -> Result<Vec<(CardId, i64, i64)>, StoreError> {
+    let faces: Vec<Value> = faces.iter().map(|(card, face)| json!({"card": card, "face": face})).collect();
+    on_db!(session, OF_CARDS, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(Json(faces)).fetch_all(c).await?))
 }
 
 /// Holds the devices of all cards after `after` up to `last`, in one order, before their cards are marked one by one.

@@ -17,19 +17,20 @@ statements! {
             SELECT $1, $2, 1 + e.key + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
                 e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
             FROM json_each($4) e WHERE e.value ->> 'card' IS NULL
-                OR EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
+                OR EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card' AND c.erased_at IS NULL)",
         postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
             SELECT $1, $2, e.n + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
                 e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
             FROM json_array_elements(CAST($4 AS json)) WITH ORDINALITY AS e(value, n)
             WHERE e.value ->> 'card' IS NULL
-                OR EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
+                OR EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card' AND c.erased_at IS NULL)",
     };
     OF_CARD = "SELECT id, type, at, data, position, n FROM events
         WHERE workspace_id = $1 AND card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5";
     AFTER = "SELECT id, type, at, data, position, n FROM events
         WHERE workspace_id = $1 AND (position, n) > ($2, $3) AND type <> '' ORDER BY position, n LIMIT $4";
     PLACE_OF = "SELECT position, n FROM events WHERE workspace_id = $1 AND id = $2";
+    FORGET = "UPDATE events SET card_id = NULL, type = '', data = '{}' WHERE workspace_id = $1 AND card_id = $2";
     PAGE_OPENED = "SELECT at FROM events WHERE workspace_id = $1 AND card_id = $2 AND type = 'card.page_opened'
         ORDER BY position DESC LIMIT 1";
 }
@@ -175,5 +176,16 @@ pub async fn page_opened(
 ) -> Result<Option<Timestamp>, StoreError> {
     on_db!(session, PAGE_OPENED, |sql, c| {
         Ok(sqlx::query_scalar(sql).bind(workspace).bind(card).fetch_optional(c).await?)
+    })
+}
+
+/// Erases what was noted of a card; the places of its events stay.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(tx: &mut Tx, workspace: &WorkspaceId, card: &CardId) -> Result<(), StoreError> {
+    on_db!(tx, FORGET, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(card).execute(c).await?;
+        Ok(())
     })
 }

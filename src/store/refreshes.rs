@@ -11,7 +11,7 @@ statements! {
             started_at = excluded.started_at";
     CLAIM = "SELECT workspace_id, template_id, last_card_id FROM refreshes ORDER BY started_at LIMIT 1"
         + " FOR UPDATE SKIP LOCKED";
-    CARDS = "SELECT c.id FROM cards c WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3
+    CARDS = "SELECT c.id FROM cards c WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL
         AND EXISTS (SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id)
         ORDER BY c.id LIMIT $4";
     ADVANCE = "UPDATE refreshes SET last_card_id = $3 WHERE workspace_id = $1 AND template_id = $2";

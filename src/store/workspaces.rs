@@ -9,6 +9,9 @@ statements! {
     INSERT = "INSERT INTO workspaces (id, name, position, secret, created_at) VALUES ($1, $2, 0, $3, $4) ON CONFLICT (id) DO NOTHING";
     SECRET = "SELECT secret FROM workspaces WHERE id = $1";
     TAKE_POSITION = "UPDATE workspaces SET position = position + 1 WHERE id = $1 RETURNING position";
+    TAKE_PLACE = "UPDATE workspaces SET position = position + 1,
+            changed_at = CASE WHEN changed_at < $2 THEN $2 ELSE changed_at + 1 END
+        WHERE id = $1 RETURNING position, changed_at";
     POSITION = "SELECT position FROM workspaces WHERE id = $1";
     CLAIM_PASS_TYPE = "INSERT INTO pass_types (id, workspace_id, team, created_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET team = excluded.team WHERE pass_types.workspace_id = excluded.workspace_id";
@@ -49,6 +52,18 @@ pub async fn take_position(tx: &mut Tx, id: &WorkspaceId) -> Result<i64, StoreEr
     on_db!(tx, TAKE_POSITION, |sql, c| {
         let position: Option<i64> = sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?;
         position.ok_or(StoreError::RowGone("workspaces"))
+    })
+}
+
+/// Like [`take_position`] for a change of cards: also the moment that they carry as `updated_at`, which grows with the
+/// position, also when the clock goes back. So `updated_since` misses nothing that commits later.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_place(tx: &mut Tx, id: &WorkspaceId, now: Timestamp) -> Result<(i64, Timestamp), StoreError> {
+    on_db!(tx, TAKE_PLACE, |sql, c| {
+        let place: Option<(i64, Timestamp)> = sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?;
+        place.ok_or(StoreError::RowGone("workspaces"))
     })
 }
 

@@ -313,6 +313,27 @@ pub mod parameters {
         meaning: "How many entries to answer at most.",
         schema: || json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
     };
+    /// Cards of one template.
+    pub const OF_TEMPLATE: Parameter = Parameter {
+        name: "template",
+        place: Place::Query,
+        meaning: "Only cards of this template.",
+        schema: || schemas::word(64),
+    };
+    /// Cards in one state.
+    pub const IN_STATE: Parameter = Parameter {
+        name: "state",
+        place: Place::Query,
+        meaning: "Only cards in this state.",
+        schema: || schemas::state(),
+    };
+    /// Cards that changed.
+    pub const UPDATED_SINCE: Parameter = Parameter {
+        name: "updated_since",
+        place: Place::Query,
+        meaning: "Only cards that changed at this moment or later.",
+        schema: || schemas::time(),
+    };
     /// The last event that the caller has read.
     pub const AFTER: Parameter = Parameter {
         name: "after",

@@ -91,6 +91,8 @@ schemas! {
             "updated_at": time(),
         }),
     );
+    /// A page of cards.
+    CARDS "Cards" => page_of(&CARD.reference());
     /// What happened.
     EVENTS "Events" => page_of(&closed(&["id", "type", "at", "data"], json!({
         "id": {"type": "string", "description": "Unique everywhere; also the id of the webhook calls that tell of it."},
@@ -255,7 +257,8 @@ fn uri() -> Value {
     json!({"type": "string", "format": "uri"})
 }
 
-fn state() -> Value {
+/// A card's state.
+pub fn state() -> Value {
     json!({"enum": ["active", "voided", "expired"]})
 }
 

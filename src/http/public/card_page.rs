@@ -93,6 +93,9 @@ pub async fn page(
     let Some(issued) = card_of(&app, &token).await? else {
         return message(Message::NotFound, &request);
     };
+    if issued.card.id.is_erased() {
+        return message(Message::CardErased, &request);
+    }
     let published = published(&app, &issued).await?;
     let template = &published.template;
     let page_url = app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?;
@@ -218,9 +221,16 @@ fn written(value: &FieldValue<'_>, place: usize, language: PageLanguage) -> Stri
 ///
 /// # Errors
 /// When the database fails.
-pub async fn style_sheet(app: web::Data<App>, token: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn style_sheet(
+    app: web::Data<App>,
+    token: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let missing = || Problem::new(&NOT_FOUND, "there is no such card");
     let issued = card_of(&app, &token).await?.ok_or_else(missing)?;
+    if issued.card.id.is_erased() {
+        return message(Message::CardErased, &request);
+    }
     let published = published(&app, &issued).await?;
     let card = rendered(&published, &issued, &app.public_url)?;
     let background = card.colours.background.unwrap_or(Colour { rgb: [0x5A, 0x5F, 0x66] });
@@ -251,9 +261,13 @@ pub async fn picture(
     app: web::Data<App>,
     path: web::Path<(String, String)>,
     query: web::Query<std::collections::HashMap<String, String>>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let missing = || Problem::new(&NOT_FOUND, "there is no such picture");
     let issued = card_of(&app, &path.0).await?.ok_or_else(missing)?;
+    if issued.card.id.is_erased() {
+        return message(Message::CardErased, &request);
+    }
     let published = published(&app, &issued).await?;
     let card = rendered(&published, &issued, &app.public_url)?;
     let language = query.get("lang").map(String::as_str).unwrap_or_default();
@@ -269,8 +283,15 @@ pub async fn picture(
 /// `GET /c/{token}/google`: where a card's address for Google Wallet leads. There is no Google issuer yet, so it says so.
 ///
 /// # Errors
-/// Always.
-pub async fn google() -> Result<HttpResponse, Problem> {
+/// Always, but for an erased card, whose addresses all say so.
+pub async fn google(
+    app: web::Data<App>,
+    token: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    if card_of(&app, &token).await?.is_some_and(|issued| issued.card.id.is_erased()) {
+        return message(Message::CardErased, &request);
+    }
     Err(Problem::new(&WALLET_OFF, "Google Wallet is off here"))
 }
 

@@ -43,6 +43,9 @@ pub async fn card_pkpass(
     let Some(issued) = card_of(&app, &token).await? else {
         return message(Message::NotFound, &request);
     };
+    if issued.card.id.is_erased() {
+        return message(Message::CardErased, &request);
+    }
     let pass = signed_pass(&app, &issued).await?;
     Ok(pkpass(&pass, Timestamp::from_seconds(issued.modified())))
 }

@@ -130,7 +130,7 @@ async fn ids_and_path_tricks_are_refused(database: TestDatabase) {
     }
     let fine = service.api(Method::PUT, &format!("/api/v1/cards/a.b_c~d:e@f-{}", "x".repeat(116)), &anna(1)).await;
     assert_eq!(fine.status, 201);
-    assert_eq!(service.send(Method::DELETE, "/api/v1/cards/x", &[], Vec::new()).await.status, 405);
+    assert_eq!(service.send(Method::POST, "/api/v1/cards/x", &[], Vec::new()).await.status, 405);
     assert_eq!(service.send(Method::GET, "/nowhere", &[], Vec::new()).await.status, 404);
     service.stop().await;
 }

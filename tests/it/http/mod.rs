@@ -1,6 +1,8 @@
 mod apple_v1;
+mod card_lists;
 mod cards;
 mod idempotency;
+mod erased_cards;
 mod events;
 mod issuers;
 mod keys;

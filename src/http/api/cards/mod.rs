@@ -1,7 +1,9 @@
 //! `/api/v1/cards`
 
+pub mod erase;
 pub mod events;
 pub mod get;
+pub mod list;
 pub mod patch;
 pub mod put;
 

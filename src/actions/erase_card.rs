@@ -1,0 +1,55 @@
+//! Erases a card: what it said of a person is gone with the commit, and the phones that hold its pass get a void one.
+
+use serde_json::{Map, json};
+
+use super::card_change::take_place;
+use super::error::ActionError;
+use super::put_card::IfMatch;
+use crate::app::App;
+use crate::domain::card::{Card, Content, State};
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, WorkspaceId};
+use crate::domain::retry::WINDOW;
+use crate::outside::secrets::fingerprint;
+use crate::store::{cards, devices, events};
+
+/// Erases a card. What is left holds no value of it: its serial number and pass type, by which phones still prove that
+/// they hold the pass, its registrations, and the template that the void pass is drawn with. Its id may be issued anew.
+///
+/// # Errors
+/// When the card is unknown or at another revision.
+pub async fn erase_card(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: IfMatch) -> Result<(), ActionError> {
+    let secret = app.secret(workspace).await?;
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    let issued = cards::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("card"))?;
+    let card = issued.card;
+    if_match.check(Some(&card))?;
+    let hash = fingerprint(secret.page_token(&card.serial, card.page_generation).as_str());
+    let mut remains = Card {
+        id: CardId::erased(&card.serial),
+        content: Content {
+            template: card.content.template.clone(),
+            locale: None,
+            attributes: Map::new(),
+            state: State::Voided,
+            expires_at: None,
+        },
+        expired_at: None,
+        sequence: None,
+        revision: card.revision + 1,
+        live_message: None,
+        ..card
+    };
+    devices::mark(&mut tx, workspace, id, now, WINDOW).await?;
+    take_place(&mut tx, &mut remains, None, now).await?;
+    let position = remains.position;
+    cards::erase(&mut tx, id, &remains, &hash, now).await?;
+    events::forget(&mut tx, workspace, id).await?;
+    // Not an event of that card any more: its timeline is gone, and the id may soon be another card's.
+    let event = app.event(EventKind::CardErased, None, json!({"card": id, "serial_number": remains.serial}))?;
+    events::record(&mut tx, workspace, position, remains.updated_at, &[event]).await?;
+    tx.commit().await?;
+    app.wake.notify_one();
+    Ok(())
+}
