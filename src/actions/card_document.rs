@@ -110,7 +110,7 @@ impl<'v> CardPatch<'v> {
 
     /// `content` with the patch laid over it; given attributes are checked against the template's. A value of null
     /// goes back to the default.
-    pub fn apply(&self, content: &Content, declared: &[Attribute], problems: &mut Problems) -> Content {
+    pub fn apply(&self, content: &Content, declared: &[Attribute], problems: &mut Problems, now: Timestamp) -> Content {
         let mut patched = content.clone();
         if let Some(template) = &self.template
             && *template != content.template
@@ -131,8 +131,13 @@ impl<'v> CardPatch<'v> {
         if let Some(state) = self.state {
             patched.state = state;
         }
-        if let Some(expires_at) = self.expires_at {
-            patched.expires_at = expires_at;
+        match self.expires_at {
+            Some(expires_at) => patched.expires_at = expires_at,
+            // Who makes an expired card active again doesn't want the end that made it expire.
+            None if self.state == Some(State::Active) && content.state == State::Expired => {
+                patched.expires_at = content.expires_at.filter(|end| *end > now);
+            }
+            None => {}
         }
         if let Some(node) = &self.attributes {
             if node.value.is_null() {

@@ -2,23 +2,28 @@
 
 use serde_json::{Map, json};
 
-use super::card_change::take_place;
+use super::card_change::put_in_place;
 use super::error::ActionError;
-use super::put_card::IfMatch;
+use super::put_cards::IfMatch;
 use crate::app::App;
 use crate::domain::card::{Card, Content, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::retry::WINDOW;
 use crate::outside::secrets::fingerprint;
-use crate::store::{cards, devices, events};
+use crate::store::{cards, devices, events, templates, workspaces};
 
 /// Erases a card. What is left holds no value of it: its serial number and pass type, by which phones still prove that
 /// they hold the pass, its registrations, and the template that the void pass is drawn with. Its id may be issued anew.
 ///
 /// # Errors
 /// When the card is unknown or at another revision.
-pub async fn erase_card(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: IfMatch) -> Result<(), ActionError> {
+pub async fn erase_card(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &CardId,
+    if_match: &IfMatch,
+) -> Result<(), ActionError> {
     let secret = app.secret(workspace).await?;
     let now = app.now();
     let mut tx = app.store.begin().await?;
@@ -41,9 +46,11 @@ pub async fn erase_card(app: &App, workspace: &WorkspaceId, id: &CardId, if_matc
         live_message: None,
         ..card
     };
-    devices::mark(&mut tx, workspace, id, now, WINDOW).await?;
-    take_place(&mut tx, &mut remains, None, now).await?;
-    let position = remains.position;
+    devices::mark(&mut tx, workspace, &[id], now, WINDOW).await?;
+    let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
+    let publication = templates::publication(&mut tx, workspace, &remains.content.template).await?;
+    put_in_place(&mut remains, (position, at), &publication);
+    remains.updated_at = at;
     cards::erase(&mut tx, id, &remains, &hash, now).await?;
     events::forget(&mut tx, workspace, id).await?;
     // Not an event of that card any more: its timeline is gone, and the id may soon be another card's.

@@ -32,12 +32,7 @@ pub async fn refresh_step(app: &App) -> Result<Step, ActionError> {
     };
     let cards = refreshes::next_cards(&mut tx, &refresh, STEP).await?;
     let now = app.now();
-    if let Some(last) = cards.last() {
-        devices::hold_of_range(&mut tx, &refresh.workspace_id, &refresh.last_card_id, last).await?;
-    }
-    for card in &cards {
-        devices::mark(&mut tx, &refresh.workspace_id, card, now, WINDOW).await?;
-    }
+    devices::mark(&mut tx, &refresh.workspace_id, &cards.iter().collect::<Vec<_>>(), now, WINDOW).await?;
     match cards.last() {
         Some(last) => refreshes::advance(&mut tx, &refresh, last).await?,
         None => refreshes::finish(&mut tx, &refresh).await?,

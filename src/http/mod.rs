@@ -9,6 +9,7 @@ pub mod auth;
 pub mod body;
 pub mod health;
 pub mod idempotency;
+pub mod lines;
 pub mod middleware;
 pub mod openapi;
 pub mod problem;

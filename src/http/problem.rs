@@ -99,6 +99,20 @@ impl Problem {
         Self { cause: Some(cause), ..Self::new(&UNAVAILABLE, "the database can't be reached or is too busy") }
     }
 
+    /// The document (RFC 9457).
+    pub fn document(&self) -> Value {
+        let mut document = json!({
+            "type": format!("/problems/{}", self.kind.code),
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+        });
+        if let (false, Some(map)) = (self.errors.is_empty(), document.as_object_mut()) {
+            map.insert("errors".to_owned(), Value::Array(self.errors.clone()));
+        }
+        document
+    }
+
     /// What really happened, when it must not be told outside.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
@@ -164,15 +178,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut body = json!({
-            "type": format!("/problems/{}", self.kind.code),
-            "title": self.kind.title,
-            "status": self.kind.status,
-            "detail": self.detail,
-        });
-        if let (false, Some(map)) = (self.errors.is_empty(), body.as_object_mut()) {
-            map.insert("errors".to_owned(), Value::Array(self.errors.clone()));
-        }
+        let body = self.document();
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         match self.kind.status {

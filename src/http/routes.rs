@@ -8,6 +8,7 @@ use std::future::ready;
 
 use actix_web::Route;
 use actix_web::body::BoxBody;
+use actix_web::guard::{GuardContext, fn_guard};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 
@@ -57,6 +58,7 @@ pub const OPERATORS: &[Endpoint] = endpoints! {
 /// Backends: each of these asks for an API key before anything else.
 pub const BACKENDS: &[Endpoint] = endpoints! {
     get    "/api/v1/cards"                          cards::list::list, cards::list::DOC;
+    post   "/api/v1/cards/bulk"                     cards::bulk::bulk, cards::bulk::DOC;
     put    "/api/v1/cards/{id}"                     cards::put::put, cards::put::DOC;
     patch  "/api/v1/cards/{id}"                     cards::patch::patch, cards::patch::DOC;
     get    "/api/v1/cards/{id}"                     cards::get::get, cards::get::DOC;
@@ -110,6 +112,16 @@ pub const SANDBOX: &[Endpoint] = endpoints! {
     get    "/sandbox/devices/{token}/pushes"        sandbox::pushes;
 };
 
+/// Whether an address without names is one of the pattern's.
+fn fits(pattern: &str, path: &str) -> bool {
+    let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
+    pattern.len() == path.len()
+        && pattern
+            .iter()
+            .zip(&path)
+            .all(|(wanted, part)| wanted == part || wanted.starts_with('{') && !part.contains('{'))
+}
+
 /// Adds all routes.
 pub fn all(config: &mut ServiceConfig) {
     add(config, "", OPERATORS, |route, _| route);
@@ -146,6 +158,18 @@ fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: f
         let allowed = allowed.join(", ");
         let otherwise = web::to(move || ready(health::method_not_allowed(&allowed)));
         let resource = web::resource(format!("{base}{path}")).default_service(otherwise);
+        // An address that also fits a later one with a name in its place takes its own methods only: a card may be called
+        // `bulk`.
+        let resource = match endpoints.iter().any(|other| other.path != path && fits(other.path, path)) {
+            false => resource,
+            true => {
+                let methods: Vec<&str> = here.clone().map(|endpoint| endpoint.method).collect();
+                let takes = move |context: &GuardContext<'_>| {
+                    methods.iter().any(|method| context.head().method.as_str().eq_ignore_ascii_case(method))
+                };
+                resource.guard(fn_guard(takes))
+            }
+        };
         config.service(here.fold(resource, |resource, endpoint| resource.route(around((endpoint.route)(), endpoint))));
     }
 }

@@ -4,11 +4,13 @@
 //! | job | wakes | does |
 //! | --- | --- | --- |
 //! | deliver | at each committed change, when a device is due, and every second | pushes to devices that must be told |
+//! | expire | every second, every 20 ms while there are more | sets the state of cards whose end has passed |
 //! | issuers | every 2 seconds | learns of certificates that were set on other nodes |
 //! | prune | every 15 minutes | forgets what is kept for a while only |
 //! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
 
 mod deliver;
+mod expire;
 mod issuers;
 mod prune;
 mod refresh;
@@ -34,6 +36,7 @@ impl Jobs {
         let mut running = JoinSet::new();
         running.spawn(deliver::run(Arc::clone(app), stopped.clone()));
         running.spawn(issuers::run(Arc::clone(app), stopped.clone()));
+        running.spawn(expire::run(Arc::clone(app), stopped.clone()));
         running.spawn(prune::run(Arc::clone(app), stopped.clone()));
         running.spawn(refresh::run(Arc::clone(app), stopped));
         Self { stop, running }

@@ -1,6 +1,6 @@
 //! Cards, and the newest face of each that a phone fetched.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::types::{Json, one_row};
 use super::{Session, StoreError, Tx, on_db, statements};
@@ -45,18 +45,60 @@ statements! {
         sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2"),
         postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2"),
     };
+    HOLD_MANY = {
+        sqlite: "SELECT id FROM cards WHERE workspace_id = $1 AND id IN (SELECT value FROM json_each($2)) ORDER BY id",
+        postgres: "SELECT id FROM cards WHERE workspace_id = $1
+            AND id IN (SELECT json_array_elements_text(CAST($2 AS json))) ORDER BY id FOR NO KEY UPDATE",
+    };
+    FIND_MANY = {
+        sqlite: find_card!(from "json_each($2) e JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
+        postgres: find_card!(from "json_array_elements_text(CAST($2 AS json)) e(id)
+            JOIN cards c ON c.workspace_id = $1 AND c.id = e.id", "TRUE"),
+    };
     HOLD_BY_SERIAL = "SELECT id FROM cards WHERE pass_type_id = $1 AND serial_number = $2" + " FOR NO KEY UPDATE";
     BY_PAGE = {
         sqlite: find_card!("c.page_token_hash = $1"),
         postgres: find_card!("c.page_token_hash = $1"),
     };
-    INSERT = "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
-            expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
-            updated_at, page_token_hash)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-        ON CONFLICT (workspace_id, id) DO NOTHING";
-    PLACE = "UPDATE cards SET position = $3, modified = $4, created_at = $5, updated_at = $6
-        WHERE workspace_id = $1 AND id = $2";
+    INSERT_MANY = {
+        sqlite: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
+                expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
+                updated_at, page_token_hash)
+            SELECT $1, value ->> 'id', value ->> 'serial', value ->> 'pass_type', value ->> 'template', value ->> 'locale',
+                value ->> 'attributes', value ->> 'state', value ->> 'expires_at', value ->> 'expired_at',
+                value ->> 'sequence', value ->> 'revision', 0, 0, value ->> 'page_generation', value ->> 'live_message',
+                value ->> 'created_at', value ->> 'updated_at', unhex(value ->> 'page_token_hash')
+            FROM json_each($2) WHERE TRUE ON CONFLICT (workspace_id, id) DO NOTHING",
+        postgres: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
+                expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
+                updated_at, page_token_hash)
+            SELECT $1, id, serial, pass_type, template, locale, attributes, state, expires_at, expired_at, sequence,
+                revision, 0, 0, page_generation, live_message, created_at, updated_at, decode(page_token_hash, 'hex')
+            FROM json_to_recordset(CAST($2 AS json)) AS e(id text, serial text, pass_type text, template text, locale text,
+                attributes text, state text, expires_at bigint, expired_at bigint, sequence bigint, revision bigint,
+                page_generation bigint, live_message text, created_at bigint, updated_at bigint, page_token_hash text)
+            ON CONFLICT (workspace_id, id) DO NOTHING",
+    };
+    UPDATE_MANY = {
+        sqlite: "UPDATE cards SET template_id = e.value ->> 'template', locale = e.value ->> 'locale',
+                attributes = e.value ->> 'attributes', state = e.value ->> 'state', expires_at = e.value ->> 'expires_at',
+                expired_at = e.value ->> 'expired_at', sequence = e.value ->> 'sequence', revision = e.value ->> 'revision',
+                position = e.value ->> 'position', modified = e.value ->> 'modified',
+                live_message = e.value ->> 'live_message', created_at = e.value ->> 'created_at',
+                updated_at = e.value ->> 'updated_at'
+            FROM json_each($2) e WHERE cards.workspace_id = $1 AND cards.id = e.value ->> 'id'",
+        postgres: "UPDATE cards SET template_id = e.template, locale = e.locale, attributes = e.attributes, state = e.state,
+                expires_at = e.expires_at, expired_at = e.expired_at, sequence = e.sequence, revision = e.revision,
+                position = e.position, modified = e.modified, live_message = e.live_message, created_at = e.created_at,
+                updated_at = e.updated_at
+            FROM json_to_recordset(CAST($2 AS json)) AS e(id text, template text, locale text, attributes text, state text,
+                expires_at bigint, expired_at bigint, sequence bigint, revision bigint, position bigint, modified bigint,
+                live_message text, created_at bigint, updated_at bigint)
+            WHERE cards.workspace_id = $1 AND cards.id = e.id",
+    };
+    ENDED = "SELECT workspace_id FROM cards WHERE state = 'active' AND expires_at <= $1 ORDER BY expires_at LIMIT 1";
+    HOLD_ENDED = "SELECT id FROM cards WHERE workspace_id = $1 AND state = 'active' AND expires_at <= $2
+        ORDER BY expires_at LIMIT $3" + " FOR NO KEY UPDATE SKIP LOCKED";
     LIST = { sqlite: list_cards!(""), postgres: list_cards!("") };
     LIST_ACTIVE = {
         sqlite: list_cards!(" AND c.state = 'active'"),
@@ -85,10 +127,6 @@ statements! {
     MOVE_REGISTRATIONS = "UPDATE registrations SET card_id = $3 WHERE workspace_id = $1 AND card_id = $2";
     FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id = $2";
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
-    UPDATE = "UPDATE cards SET template_id = $3, locale = $4, attributes = $5, state = $6, expires_at = $7, expired_at = $8,
-            sequence = $9, revision = $10, position = $11, modified = $12, live_message = $13, updated_at = $14
-        WHERE workspace_id = $1 AND id = $2";
-    SET_SEQUENCE = "UPDATE cards SET sequence = $3 WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
     FETCHED = "SELECT face FROM fetches WHERE workspace_id = $1 AND card_id = $2";
     NOTE_FETCH = "INSERT INTO fetches (workspace_id, card_id, face, fetched_at) VALUES ($1, $2, $3, $4)
@@ -233,88 +271,114 @@ pub async fn lock_by_serial(
     }
 }
 
-/// Adds a card; false when one of that id is there already. Its position is set by [`place`] afterwards.
+/// The cards of these ids; those that aren't there are left out.
+///
+/// # Errors
+/// When the database fails or holds something unreadable.
+pub async fn find_many(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    ids: &[&CardId],
+) -> Result<Vec<Issued>, StoreError> {
+    let rows: Vec<Row> = on_db!(session, FIND_MANY, |sql, c| {
+        sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?
+    });
+    rows.into_iter().map(Row::issued).collect()
+}
+
+/// The same, held until the transaction ends; see [`lock`]. They are held by key.
+///
+/// # Errors
+/// When the database fails or holds something unreadable.
+pub async fn lock_many(tx: &mut Tx, workspace: &WorkspaceId, ids: &[&CardId]) -> Result<Vec<Issued>, StoreError> {
+    let held: Vec<CardId> =
+        on_db!(tx, HOLD_MANY, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?);
+    find_many(tx, workspace, &held.iter().collect::<Vec<_>>()).await
+}
+
+/// Adds cards of one workspace; false when one of them is there already, and then nothing must be committed. Their
+/// positions are set by [`update_many`] afterwards.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(tx: &mut Tx, card: &Card, page_token_hash: &[u8]) -> Result<bool, StoreError> {
+pub async fn insert_many(tx: &mut Tx, workspace: &WorkspaceId, cards: &[(&Card, Vec<u8>)]) -> Result<bool, StoreError> {
+    let mut rows = Vec::with_capacity(cards.len());
+    for (card, page_token_hash) in cards {
+        let mut row = row_of(card)?;
+        row.insert("serial".to_owned(), json!(card.serial));
+        row.insert("pass_type".to_owned(), json!(card.pass_type));
+        row.insert("page_generation".to_owned(), json!(card.page_generation));
+        row.insert("page_token_hash".to_owned(), json!(hex::encode(page_token_hash)));
+        rows.push(row);
+    }
+    on_db!(tx, INSERT_MANY, |sql, c| {
+        let done = sqlx::query(sql).bind(workspace).bind(Json(rows)).execute(c).await?;
+        Ok(done.rows_affected() == cards.len() as u64)
+    })
+}
+
+/// Writes changed cards of one workspace, which must have been locked.
+///
+/// # Errors
+/// When the database fails or one of them is gone.
+pub async fn update_many(tx: &mut Tx, workspace: &WorkspaceId, cards: &[&Card]) -> Result<(), StoreError> {
+    let rows: Vec<Map<String, Value>> = cards.iter().map(|card| row_of(card)).collect::<Result<_, _>>()?;
+    on_db!(tx, UPDATE_MANY, |sql, c| {
+        let done = sqlx::query(sql).bind(workspace).bind(Json(rows)).execute(c).await?;
+        if done.rows_affected() == cards.len() as u64 { Ok(()) } else { Err(StoreError::RowGone("cards")) }
+    })
+}
+
+/// What may change of a card, for the statements that take many.
+fn row_of(card: &Card) -> Result<Map<String, Value>, StoreError> {
     let content = &card.content;
-    on_db!(tx, INSERT, |sql, c| {
-        let done = sqlx::query(sql)
-            .bind(&card.workspace)
-            .bind(&card.id)
-            .bind(&card.serial)
-            .bind(&card.pass_type)
-            .bind(&content.template)
-            .bind(content.locale.as_ref().map(Language::as_str))
-            .bind(Json(&content.attributes))
-            .bind(content.state.as_str())
-            .bind(content.expires_at)
-            .bind(card.expired_at)
-            .bind(card.sequence)
-            .bind(card.revision)
-            .bind(card.position)
-            .bind(card.modified)
-            .bind(card.page_generation)
-            .bind(&card.live_message)
-            .bind(card.created_at)
-            .bind(card.updated_at)
-            .bind(page_token_hash)
-            .execute(c)
-            .await?;
-        Ok(done.rows_affected() == 1)
-    })
+    let attributes = serde_json::to_string(&content.attributes);
+    let attributes = attributes.map_err(|_| StoreError::Inconsistent { table: "cards", column: "attributes" })?;
+    let row = json!({
+        "id": card.id,
+        "template": content.template,
+        "locale": content.locale.as_ref().map(Language::as_str),
+        "attributes": attributes,
+        "state": content.state.as_str(),
+        "expires_at": content.expires_at.map(Timestamp::micros),
+        "expired_at": card.expired_at.map(Timestamp::micros),
+        "sequence": card.sequence,
+        "revision": card.revision,
+        "position": card.position,
+        "modified": card.modified,
+        "live_message": card.live_message,
+        "created_at": card.created_at.micros(),
+        "updated_at": card.updated_at.micros(),
+    });
+    match row {
+        Value::Object(row) => Ok(row),
+        _ => Ok(Map::new()),
+    }
 }
 
-/// Gives a new card its place in the order of commits.
+/// The workspace of the active card whose end passed first.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn place(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
-    on_db!(tx, PLACE, |sql, c| {
-        let query = sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(card.position).bind(card.modified);
-        let query = query.bind(card.created_at).bind(card.updated_at);
-        one_row(query.execute(c).await?.rows_affected(), "cards")
-    })
+pub async fn ended(session: &mut impl Session, now: Timestamp) -> Result<Option<WorkspaceId>, StoreError> {
+    on_db!(session, ENDED, |sql, c| Ok(sqlx::query_scalar(sql).bind(now).fetch_optional(c).await?))
 }
 
-/// Writes a changed card, which must have been locked.
+/// Up to `limit` active cards whose end has passed, held until the transaction ends; those that another node holds are
+/// left to it.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn update(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
-    let content = &card.content;
-    on_db!(tx, UPDATE, |sql, c| {
-        let done = sqlx::query(sql)
-            .bind(&card.workspace)
-            .bind(&card.id)
-            .bind(&content.template)
-            .bind(content.locale.as_ref().map(Language::as_str))
-            .bind(Json(&content.attributes))
-            .bind(content.state.as_str())
-            .bind(content.expires_at)
-            .bind(card.expired_at)
-            .bind(card.sequence)
-            .bind(card.revision)
-            .bind(card.position)
-            .bind(card.modified)
-            .bind(&card.live_message)
-            .bind(card.updated_at)
-            .execute(c)
-            .await?;
-        one_row(done.rows_affected(), "cards")
-    })
-}
-
-/// Notes the backend's sequence of a change that changed nothing else.
-///
-/// # Errors
-/// When the database fails.
-pub async fn set_sequence(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
-    on_db!(tx, SET_SEQUENCE, |sql, c| {
-        let query = sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(card.sequence);
-        one_row(query.execute(c).await?.rows_affected(), "cards")
-    })
+/// When the database fails or holds something unreadable.
+pub async fn lock_ended(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Issued>, StoreError> {
+    let held: Vec<CardId> = on_db!(tx, HOLD_ENDED, |sql, c| {
+        sqlx::query_scalar(sql).bind(workspace).bind(now).bind(limit).fetch_all(c).await?
+    });
+    find_many(tx, workspace, &held.iter().collect::<Vec<_>>()).await
 }
 
 /// Which cards a list is of.
@@ -391,7 +455,8 @@ pub async fn erase(
         let query = sqlx::query(sql).bind(workspace).bind(id).bind(&aside).bind(aside.as_bytes());
         one_row(query.execute(c).await?.rows_affected(), "cards")?;
     });
-    insert(tx, remains, page_token_hash).await?;
+    insert_many(tx, workspace, &[(remains, page_token_hash.to_vec())]).await?;
+    update_many(tx, workspace, &[remains]).await?;
     on_db!(tx, MARK_ERASED, |sql, c| {
         let query = sqlx::query(sql).bind(workspace).bind(&remains.id).bind(now);
         one_row(query.execute(c).await?.rows_affected(), "cards")?;

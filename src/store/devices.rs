@@ -59,24 +59,25 @@ statements! {
             GROUP BY r.card_id",
     };
     HOLD_OF_CARDS = {
-        sqlite: "SELECT COUNT(*) FROM registrations WHERE workspace_id = $1 AND card_id = $2",
-        postgres: "SELECT COUNT(*) FROM (SELECT d.id FROM devices d
-            JOIN registrations r ON r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
-            WHERE r.workspace_id = $1 AND r.card_id = $2
+        sqlite: "SELECT COUNT(*) FROM registrations
+            WHERE workspace_id = $1 AND card_id IN (SELECT value FROM json_each($2))",
+        postgres: "SELECT COUNT(*) FROM (SELECT d.id FROM devices d WHERE (d.workspace_id, d.pass_type_id, d.id) IN (
+                SELECT r.workspace_id, r.pass_type_id, r.device_id FROM registrations r
+                WHERE r.workspace_id = $1 AND r.card_id IN (SELECT json_array_elements_text(CAST($2 AS json))))
             ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
     };
-    HOLD_OF_RANGE = {
-        sqlite: "SELECT COUNT(*) FROM registrations WHERE workspace_id = $1 AND card_id > $2 AND card_id <= $3",
-        postgres: "SELECT COUNT(*) FROM (SELECT d.id FROM devices d WHERE EXISTS (SELECT 1 FROM registrations r
-                WHERE r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
-                    AND r.workspace_id = $1 AND r.card_id > $2 AND r.card_id <= $3)
-            ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
-    };
-    MARK = "UPDATE devices SET marks = marks + 1,
+    MARK = {
+        sqlite: "UPDATE devices SET marks = marks + 1,
             scheduled_at = CASE WHEN due_at IS NULL THEN $3 ELSE scheduled_at END,
             due_at = COALESCE(due_at, CASE WHEN pushed_at <= $3 AND pushed_at + $4 > $3 THEN pushed_at + $4 ELSE $3 END)
         WHERE workspace_id = $1 AND kind = 'apns' AND dead_since IS NULL AND (pass_type_id, id) IN (
-            SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id = $2)";
+            SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id IN (SELECT value FROM json_each($2)))",
+        postgres: "UPDATE devices SET marks = marks + 1,
+            scheduled_at = CASE WHEN due_at IS NULL THEN $3 ELSE scheduled_at END,
+            due_at = COALESCE(due_at, CASE WHEN pushed_at <= $3 AND pushed_at + $4 > $3 THEN pushed_at + $4 ELSE $3 END)
+        WHERE workspace_id = $1 AND kind = 'apns' AND dead_since IS NULL AND (pass_type_id, id) IN (
+            SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id IN (SELECT json_array_elements_text(CAST($2 AS json))))",
+    };
     CLAIM = {
         sqlite: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
@@ -271,39 +272,27 @@ pub async fn of_cards(
     on_db!(session, OF_CARDS, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(Json(faces)).fetch_all(c).await?))
 }
 
-/// Holds the devices of all cards after `after` up to `last`, in one order, before their cards are marked one by one.
-///
-/// # Errors
-/// When the database fails.
-pub async fn hold_of_range(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    after: &str,
-    last: &CardId,
-) -> Result<i64, StoreError> {
-    on_db!(tx, HOLD_OF_RANGE, |sql, c| {
-        Ok(sqlx::query_scalar(sql).bind(workspace).bind(after).bind(last).fetch_one(c).await?)
-    })
-}
-
-/// Marks the devices that hold the card as due: at once, or at the end of the window since their last push.
+/// Marks the devices that hold any of the cards as due: at once, or at the end of the window since their last push.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn mark(
     tx: &mut Tx,
     workspace: &WorkspaceId,
-    card: &CardId,
+    cards: &[&CardId],
     now: Timestamp,
     window: Duration,
 ) -> Result<u64, StoreError> {
-    let held: i64 =
-        on_db!(tx, HOLD_OF_CARDS, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(card).fetch_one(c).await?);
+    let held: i64 = on_db!(tx, HOLD_OF_CARDS, |sql, c| sqlx::query_scalar(sql)
+        .bind(workspace)
+        .bind(Json(cards))
+        .fetch_one(c)
+        .await?);
     if held == 0 {
         return Ok(0);
     }
     on_db!(tx, MARK, |sql, c| {
-        let query = sqlx::query(sql).bind(workspace).bind(card).bind(now).bind(micros(window));
+        let query = sqlx::query(sql).bind(workspace).bind(Json(cards)).bind(now).bind(micros(window));
         Ok(query.execute(c).await?.rows_affected())
     })
 }

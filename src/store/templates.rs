@@ -37,6 +37,12 @@ statements! {
         JOIN blobs b ON b.workspace_id = f.workspace_id AND b.digest = f.digest
         WHERE f.workspace_id = $1 AND f.template_id = $2 AND f.version = $3 ORDER BY f.path, f.tier";
     PUBLICATION = "SELECT version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2 AND version IS NOT NULL";
+    PUBLICATIONS = {
+        sqlite: "SELECT id, version, position, modified FROM templates
+            WHERE workspace_id = $1 AND version IS NOT NULL AND id IN (SELECT value FROM json_each($2))",
+        postgres: "SELECT id, version, position, modified FROM templates
+            WHERE workspace_id = $1 AND version IS NOT NULL AND id IN (SELECT json_array_elements_text(CAST($2 AS json)))",
+    };
 }
 
 /// A template's row.
@@ -118,6 +124,22 @@ pub async fn publication(
         sqlx::query_as(sql).bind(workspace).bind(id).fetch_optional(c).await?
     });
     Ok(row.map(|(version, position, modified)| Publication { version, position, modified }))
+}
+
+/// The same of many templates; those that were never published are left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn publications(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    ids: &[&TemplateId],
+) -> Result<Vec<(TemplateId, Publication)>, StoreError> {
+    let rows: Vec<(TemplateId, i64, i64, i64)> = on_db!(session, PUBLICATIONS, |sql, c| {
+        sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?
+    });
+    let publication = |(id, version, position, modified)| (id, Publication { version, position, modified });
+    Ok(rows.into_iter().map(publication).collect())
 }
 
 /// Adds a version with the draft's pictures, and makes it the newest.

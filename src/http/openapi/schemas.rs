@@ -91,6 +91,24 @@ schemas! {
             "updated_at": time(),
         }),
     );
+    /// A line of a bulk.
+    BULK_LINE "BulkLine" => closed(&["id"], json!({
+        "id": card_id(),
+        "patch": nullable(json!({"type": "boolean", "description": "Whether the line is a merge patch; else it replaces."})),
+        "template": nullable(json!({"$ref": "#/components/schemas/TemplateId"})),
+        "locale": nullable(language()),
+        "attributes": nullable(attribute_values()),
+        "state": nullable(state()),
+        "expires_at": nullable(time()),
+        "sequence": sequence(),
+    }));
+    /// What came of a line.
+    BULK_ANSWER "BulkAnswer" => closed(&["id", "status", "revision", "problem"], json!({
+        "id": nullable(card_id()),
+        "status": {"enum": ["created", "updated", "unchanged", "stale", "failed"]},
+        "revision": nullable(json!({"type": "integer", "minimum": 1})),
+        "problem": nullable(PROBLEM.reference()),
+    }));
     /// A page of cards.
     CARDS "Cards" => page_of(&CARD.reference());
     /// What happened.

@@ -1,9 +1,10 @@
 mod apple_v1;
+mod bulk;
 mod card_lists;
 mod cards;
-mod idempotency;
 mod erased_cards;
 mod events;
+mod idempotency;
 mod issuers;
 mod keys;
 mod openapi;

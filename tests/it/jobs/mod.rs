@@ -1,2 +1,3 @@
 mod delivery;
+mod expiry;
 mod never_missed;

@@ -1,5 +1,6 @@
 //! `/api/v1/cards`
 
+pub mod bulk;
 pub mod erase;
 pub mod events;
 pub mod get;
@@ -11,7 +12,7 @@ use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use crate::actions::card_answer::card_answer;
-use crate::actions::put_card::IfMatch;
+use crate::actions::put_cards::IfMatch;
 use crate::app::App;
 use crate::http::problem::Problem;
 use crate::store::cards::Issued;
@@ -23,11 +24,25 @@ async fn answer(app: &App, mut response: HttpResponseBuilder, issued: &Issued) -
     Ok(response.insert_header((ETAG, format!("\"{}\"", issued.card.revision))).json(body))
 }
 
-/// Reads `If-Match`. A tag that isn't one of ours matches nothing.
+/// Reads `If-Match` (RFC 9110, 13.1.1): `*`, or a list of tags, of which one must match. A tag that isn't one of ours, or a
+/// weak one, matches nothing.
 fn if_match(request: &HttpRequest) -> IfMatch {
-    let Some(value) = request.headers().get(IF_MATCH) else { return IfMatch::Anything };
-    match value.to_str().unwrap_or_default().trim() {
-        "*" => IfMatch::Exists,
-        tag => IfMatch::Revision(tag.trim_matches('"').parse().unwrap_or(-1)),
+    let mut lines = request.headers().get_all(IF_MATCH).peekable();
+    if lines.peek().is_none() {
+        return IfMatch::Anything;
     }
+    let mut revisions = Vec::new();
+    for tag in lines.flat_map(|line| line.to_str().unwrap_or_default().split(',')) {
+        match tag.trim() {
+            "*" => return IfMatch::Exists,
+            tag => revisions.extend(revision(tag)),
+        }
+    }
+    IfMatch::Revisions(revisions)
+}
+
+/// The revision of a tag; quotes may be missing, as some clients have it.
+fn revision(tag: &str) -> Option<i64> {
+    let bare = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
+    bare.bytes().all(|b| b.is_ascii_digit()).then(|| bare.parse().ok()).flatten()
 }

@@ -4,7 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
 use crate::actions::api_keys::Scope;
-use crate::actions::change_card::change_card;
+use crate::actions::card_answer::find_card;
+use crate::actions::put_cards::{Order, put_card};
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::http::auth::{CardsWrite, Key};
@@ -33,7 +34,7 @@ pub const DOC: Operation = Operation {
 /// Changes a card by a merge patch (RFC 7396).
 ///
 /// # Errors
-/// See [`change_card`].
+/// See [`put_card`].
 pub async fn patch(
     app: web::Data<App>,
     key: Key<CardsWrite>,
@@ -42,6 +43,8 @@ pub async fn patch(
     body: Json,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
-    let issued = change_card(&app, &key.workspace, &id, &body.0, if_match(&request)).await?;
+    find_card(&app, &key.workspace, &id).await?;
+    let order = Order::patch(id, &body.0, if_match(&request))?;
+    let (issued, _) = put_card(&app, &key.workspace, order).await?;
     answer(&app, HttpResponse::Ok(), &issued).await
 }

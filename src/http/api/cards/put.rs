@@ -4,8 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
 use crate::actions::api_keys::Scope;
-use crate::actions::put_card::put_card;
-use crate::actions::put_template::Put;
+use crate::actions::put_cards::{Done, Order, put_card};
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::domain::input::Problems;
@@ -43,10 +42,11 @@ pub async fn put(
     body: Json,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|e| Problems::one("/id", e.to_string()))?;
-    let (issued, put) = put_card(&app, &key.workspace, &id, &body.0, if_match(&request)).await?;
-    let response = match put {
-        Put::Created => HttpResponse::Created(),
-        Put::Replaced => HttpResponse::Ok(),
+    let order = Order::put(id, &body.0, if_match(&request))?;
+    let (issued, done) = put_card(&app, &key.workspace, order).await?;
+    let response = match done {
+        Done::Created => HttpResponse::Created(),
+        Done::Updated | Done::Unchanged => HttpResponse::Ok(),
     };
     answer(&app, response, &issued).await
 }

@@ -4,7 +4,7 @@ use passloom::domain::locale::Language;
 use passloom::store::{StoreError, cards};
 use serde_json::json;
 
-use super::shop::{Shop, at, page_token_hash};
+use super::shop::{Shop, at, insert, page_token_hash, update};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![
@@ -27,7 +27,7 @@ async fn a_card_is_issued_once(database: TestDatabase) {
     let mut again = shop.card("M-1");
     again.serial = SerialNumber::parse("another").unwrap();
     let mut tx = store.begin().await.unwrap();
-    assert!(!cards::insert(&mut tx, &again, b"another hash").await.unwrap());
+    assert!(!insert(&mut tx, &again).await.unwrap());
     let found = cards::lock(&mut tx, &shop.workspace, &card.id).await.unwrap().unwrap();
     assert_eq!(found.card.serial, card.serial);
 }
@@ -49,7 +49,7 @@ async fn a_changed_card_is_read_back_as_it_was_written(database: TestDatabase) {
     card.live_message = Some(FieldKey::parse("balance").unwrap());
     card.updated_at = at(1.0);
     let mut tx = store.begin().await.unwrap();
-    cards::update(&mut tx, &card).await.unwrap();
+    update(&mut tx, &card).await.unwrap();
     tx.commit().await.unwrap();
 
     let found = cards::find(&mut store.read().await.unwrap(), &shop.workspace, &card.id).await.unwrap().unwrap().card;
@@ -57,7 +57,7 @@ async fn a_changed_card_is_read_back_as_it_was_written(database: TestDatabase) {
 
     card.sequence = None;
     let mut tx = store.begin().await.unwrap();
-    cards::set_sequence(&mut tx, &card).await.unwrap();
+    update(&mut tx, &card).await.unwrap();
     tx.commit().await.unwrap();
     let found = cards::find(&mut store.read().await.unwrap(), &shop.workspace, &card.id).await.unwrap().unwrap().card;
     assert_same(found, &card);
@@ -127,7 +127,7 @@ async fn a_serial_number_is_never_given_twice(database: TestDatabase) {
     let mut twin = shop.card("M-2");
     twin.serial = card.serial;
     let mut tx = store.begin().await.unwrap();
-    let refused = cards::insert(&mut tx, &twin, &page_token_hash(&twin)).await;
+    let refused = insert(&mut tx, &twin).await;
     assert!(matches!(refused, Err(StoreError::Duplicate(_))), "{refused:?}");
     drop(tx);
     assert!(cards::find(&mut store.read().await.unwrap(), &shop.workspace, &twin.id).await.unwrap().is_none());
@@ -145,7 +145,7 @@ async fn changes_of_one_card_wait_for_each_other(database: TestDatabase) {
                 let mut card = cards::lock(&mut tx, &shop.workspace, &id).await.unwrap().unwrap().card;
                 card.revision += 1;
                 tokio::task::yield_now().await;
-                cards::update(&mut tx, &card).await.unwrap();
+                update(&mut tx, &card).await.unwrap();
                 tx.commit().await.unwrap();
             })
         })
@@ -162,9 +162,7 @@ async fn a_card_that_is_gone_can_not_be_updated(database: TestDatabase) {
     let shop = Shop::open(&store, "bakery").await;
     let card = shop.card("never-issued");
     let mut tx = store.begin().await.unwrap();
-    assert!(matches!(cards::update(&mut tx, &card).await, Err(StoreError::RowGone("cards"))));
-    assert!(matches!(cards::place(&mut tx, &card).await, Err(StoreError::RowGone("cards"))));
-    assert!(matches!(cards::set_sequence(&mut tx, &card).await, Err(StoreError::RowGone("cards"))));
+    assert!(matches!(update(&mut tx, &card).await, Err(StoreError::RowGone("cards"))));
 }
 
 async fn an_older_face_does_not_replace_a_newer_one_that_was_fetched(database: TestDatabase) {
@@ -191,7 +189,7 @@ async fn the_newest_change_of_a_templates_cards_is_known(database: TestDatabase)
     let mut card = shop.issue(&store, "M-2").await;
     card.modified += 10;
     let mut tx = store.begin().await.unwrap();
-    cards::place(&mut tx, &card).await.unwrap();
+    update(&mut tx, &card).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(newest().await, Some(card.modified));
 }

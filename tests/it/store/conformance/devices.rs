@@ -45,7 +45,7 @@ async fn shop_with_phone(store: &Store) -> (Shop, Card, DeviceKey) {
 
 async fn mark(store: &Store, card: &Card, now: Timestamp) -> u64 {
     let mut tx = store.begin().await.unwrap();
-    let marked = devices::mark(&mut tx, &card.workspace, &card.id, now, WINDOW).await.unwrap();
+    let marked = devices::mark(&mut tx, &card.workspace, &[&card.id], now, WINDOW).await.unwrap();
     tx.commit().await.unwrap();
     marked
 }

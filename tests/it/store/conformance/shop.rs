@@ -4,7 +4,7 @@ use passloom::domain::card::{Card, Content, Publication, State};
 use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, TemplateId, WorkspaceId};
 use passloom::domain::time::Timestamp;
 use passloom::store::devices::{DeviceKey, DeviceKind};
-use passloom::store::{Store, cards, devices, templates, workspaces};
+use passloom::store::{Store, StoreError, Tx, cards, devices, templates, workspaces};
 use serde_json::{Map, json};
 
 /// A moment from which the tests count: `at(1.5)` is one and a half seconds later.
@@ -81,9 +81,9 @@ impl Shop {
     pub async fn issue(&self, store: &Store, id: &str) -> Card {
         let mut card = self.card(id);
         let mut tx = store.begin().await.unwrap();
-        assert!(cards::insert(&mut tx, &card, page_token_hash(&card).as_slice()).await.unwrap());
+        assert!(insert(&mut tx, &card).await.unwrap());
         card.position = workspaces::take_position(&mut tx, &self.workspace).await.unwrap();
-        cards::place(&mut tx, &card).await.unwrap();
+        update(&mut tx, &card).await.unwrap();
         tx.commit().await.unwrap();
         card
     }
@@ -104,6 +104,15 @@ impl Shop {
         tx.commit().await.unwrap();
         key
     }
+}
+
+/// Adds a card, without its place.
+pub async fn insert(tx: &mut Tx, card: &Card) -> Result<bool, StoreError> {
+    cards::insert_many(tx, &card.workspace, &[(card, page_token_hash(card))]).await
+}
+
+pub async fn update(tx: &mut Tx, card: &Card) -> Result<(), StoreError> {
+    cards::update_many(tx, &card.workspace, &[card]).await
 }
 
 pub fn page_token_hash(card: &Card) -> Vec<u8> {

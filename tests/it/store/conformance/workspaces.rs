@@ -3,10 +3,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use passloom::domain::ids::WorkspaceId;
-use passloom::store::{Store, StoreError, cards, health, workspaces};
+use passloom::store::{Store, StoreError, health, workspaces};
 use sqlx::{PgPool, SqlitePool};
 
-use super::shop::{Shop, at, page_token_hash};
+use super::shop::{Shop, at, insert, update};
 use crate::support::{Database, TestDatabase, on_both_databases};
 
 on_both_databases![
@@ -105,9 +105,9 @@ async fn positions_become_visible_in_the_order_in_which_they_were_taken(database
 async fn write(store: &Store, shop: &Shop, number: i64) -> i64 {
     let mut card = shop.card(&format!("card-{number}"));
     let mut tx = store.begin().await.unwrap();
-    assert!(cards::insert(&mut tx, &card, &page_token_hash(&card)).await.unwrap());
+    assert!(insert(&mut tx, &card).await.unwrap());
     card.position = workspaces::take_position(&mut tx, &shop.workspace).await.unwrap();
-    cards::place(&mut tx, &card).await.unwrap();
+    update(&mut tx, &card).await.unwrap();
     // Some hold their position for longer before they commit.
     for _ in 0..number % 7 {
         health::ping(&mut tx).await.unwrap();

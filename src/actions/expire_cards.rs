@@ -1,0 +1,60 @@
+//! Cards whose end has passed: their state becomes `expired`, some at a time.
+//!
+//! The end was the backend's word, so it counts as its change: the revision moves, and with it the ETag, so that a
+//! backend that still holds the active card can't overwrite the state unseen.
+
+use serde_json::json;
+
+use super::card_change::put_in_place;
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::card::{Card, State};
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, TemplateId};
+use crate::domain::retry::WINDOW;
+use crate::store::{cards, devices, events, templates, workspaces};
+
+/// How many cards expire in one transaction.
+const STEP: i64 = 200;
+
+/// Expires up to 200 cards of one workspace; how many. Safe to repeat and on many nodes: what another node holds is left
+/// to it, and what has expired isn't found again.
+///
+/// # Errors
+/// When the database fails; nothing of the step happened then.
+pub async fn expire_step(app: &App) -> Result<usize, ActionError> {
+    let now = app.now();
+    // Looked at without a transaction first: usually there is nothing, and writers on SQLite wait for each other.
+    let Some(workspace) = cards::ended(&mut app.store.read().await?, now).await? else {
+        return Ok(0);
+    };
+    let mut tx = app.store.begin().await?;
+    let mut ended = cards::lock_ended(&mut tx, &workspace, now, STEP).await?;
+    if ended.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<CardId> = ended.iter().map(|issued| issued.card.id.clone()).collect();
+    devices::mark(&mut tx, &workspace, &ids.iter().collect::<Vec<_>>(), now, WINDOW).await?;
+    let (position, at) = workspaces::take_place(&mut tx, &workspace, now).await?;
+    // Read behind the counter, so that no publishing can slip between.
+    let used: Vec<&TemplateId> = ended.iter().map(|issued| &issued.card.content.template).collect();
+    let publications = templates::publications(&mut tx, &workspace, &used).await?;
+    let mut told = Vec::with_capacity(ids.len());
+    for (issued, id) in ended.iter_mut().zip(&ids) {
+        let card = &mut issued.card;
+        let publication = publications.iter().find(|(template, _)| *template == card.content.template);
+        card.content.state = State::Expired;
+        card.expired_at = Some(now);
+        card.revision += 1;
+        card.updated_at = at;
+        put_in_place(card, (position, at), publication.map(|(_, publication)| publication));
+        let data = json!({"revision": card.revision, "expires_at": card.content.expires_at});
+        told.push(app.event(EventKind::CardExpired, Some(id), data)?);
+    }
+    let changed: Vec<&Card> = ended.iter().map(|issued| &issued.card).collect();
+    cards::update_many(&mut tx, &workspace, &changed).await?;
+    events::record(&mut tx, &workspace, position, at, &told).await?;
+    tx.commit().await?;
+    app.wake.notify_one();
+    Ok(ids.len())
+}

@@ -1,0 +1,179 @@
+//! `POST /api/v1/cards/bulk`
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpResponse, error};
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use crate::actions::api_keys::Scope;
+use crate::actions::error::ActionError;
+use crate::actions::put_cards::{Done, IfMatch, Order, put_cards};
+use crate::app::App;
+use crate::domain::ids::{CardId, WorkspaceId};
+use crate::domain::input::Problems;
+use crate::http::auth::{CardsWrite, Key};
+use crate::http::lines::{Body, LONGEST, Line};
+use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
+use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
+
+/// What it says of itself.
+pub const DOC: Operation = Operation {
+    id: "putCards",
+    tag: "Cards",
+    summary: "Issue and change many cards",
+    description: "A JSON document on each line: `id` with the members of a PUT or, with `\"patch\": true`, of a PATCH. Answers \
+        one line for each line, in order, while the body is still arriving: read them while you send. What is answered is \
+        stored. A bad line fails alone; its `id` is null when it can't be read.",
+    needs: Needs::Scope(Scope::CardsWrite),
+    parameters: &[],
+    body: Content::Lines(&schemas::BULK_LINE),
+    answers: &[Answer { status: 200, meaning: "A line for each line", content: Content::Lines(&schemas::BULK_ANSWER) }],
+    problems: &[],
+};
+
+/// How many lines one transaction takes at most.
+const BATCH: usize = 500;
+
+/// Reads lines, fulfils them some hundred at a time, and answers each once it is stored. What is held at a time is one
+/// batch, however long the body is.
+///
+/// # Errors
+/// None of its own: a bad line is answered as such.
+pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Payload) -> HttpResponse {
+    let state = (Body::new(payload), app, key.workspace);
+    let answers = stream::try_unfold(state, |(mut body, app, workspace)| async move {
+        let lines = match body.next(BATCH).await {
+            Ok(lines) if lines.is_empty() => return Ok(None),
+            Ok(lines) => lines,
+            // The answer breaks off, too: a sender that is still there sees that not every line was taken.
+            Err(broken) => {
+                tracing::info!(?broken, "a bulk broke off");
+                return Err(error::ErrorBadRequest("the body broke off"));
+            }
+        };
+        let answers = fulfil(&app, &workspace, lines).await;
+        Ok::<_, actix_web::Error>(Some((answers, (body, app, workspace))))
+    });
+    HttpResponse::Ok()
+        .content_type("application/x-ndjson")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .streaming(answers)
+}
+
+/// A line as far as it can be read without the database.
+struct Read {
+    id: Option<CardId>,
+    body: Result<Value, Problem>,
+    patch: bool,
+}
+
+impl Read {
+    fn line(line: Line) -> Self {
+        let text = match line {
+            Line::Text(text) => text,
+            Line::TooLong => {
+                let problem = Problem::new(&TOO_LARGE, format!("expected a line of at most {LONGEST} bytes"));
+                return Self { id: None, body: Err(problem), patch: false };
+            }
+        };
+        let mut members = match serde_json::from_slice(&text) {
+            Ok(Value::Object(members)) => members,
+            Ok(_) => {
+                let problems = Problems::one("", "is no object; expected id and the members of a card");
+                return Self { id: None, body: Err(Problem::invalid(problems)), patch: false };
+            }
+            // The parser's own words may quote the line, which may hold personal values.
+            Err(e) => {
+                let problem = Problem::new(&NOT_JSON, format!("the line is not valid JSON at column {}", e.column()));
+                return Self { id: None, body: Err(problem), patch: false };
+            }
+        };
+        let mut problems = Problems::new();
+        let id = match members.shift_remove("id") {
+            Some(Value::String(text)) => CardId::parse(&text).map_err(|e| problems.add("/id", e.to_string())).ok(),
+            Some(_) => {
+                problems.add("/id", "is no string; expected your number for the card");
+                None
+            }
+            None => {
+                problems.add("/id", "is required");
+                None
+            }
+        };
+        let patch = match members.shift_remove("patch") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(patch)) => patch,
+            Some(_) => {
+                problems.add("/patch", "is no boolean");
+                false
+            }
+        };
+        let body = if problems.is_empty() { Ok(Value::Object(members)) } else { Err(Problem::invalid(problems)) };
+        Self { id, body, patch }
+    }
+}
+
+async fn fulfil(app: &App, workspace: &WorkspaceId, lines: Vec<Line>) -> Bytes {
+    let lines: Vec<Read> = lines.into_iter().map(Read::line).collect();
+    let mut orders = Vec::with_capacity(lines.len());
+    // For each line why it is no order; those that are come in the same order.
+    let mut refused: Vec<Option<Problem>> = Vec::with_capacity(lines.len());
+    for line in &lines {
+        let order = match (&line.body, &line.id) {
+            (Ok(body), Some(id)) if line.patch => Order::patch(id.clone(), body, IfMatch::Anything),
+            (Ok(body), Some(id)) => Order::put(id.clone(), body, IfMatch::Anything),
+            // Told below, with the line itself.
+            _ => Err(ActionError::Invalid(Problems::new())),
+        };
+        refused.push(order.map(|order| orders.push(order)).err().map(Problem::from));
+    }
+    let stored = match orders.is_empty() {
+        true => Ok(Vec::new()),
+        false => put_cards(app, workspace, &orders).await.map(|fulfilled| fulfilled.each),
+    };
+    drop(orders);
+    let mut stored = stored.map(Vec::into_iter).map_err(|error| {
+        tracing::error!(%error, "a batch of a bulk could not be stored");
+        Problem::from(error).document()
+    });
+    let mut answers = Vec::with_capacity(lines.len() * 96);
+    for (line, refused) in lines.iter().zip(refused) {
+        let outcome = match (&line.body, refused, &mut stored) {
+            (Err(problem), ..) => Err(problem.document()),
+            (Ok(_), Some(problem), _) => Err(problem.document()),
+            (Ok(_), None, Err(problem)) => Err(problem.clone()),
+            (Ok(_), None, Ok(stored)) => match stored.next() {
+                Some(outcome) => outcome.map_err(told),
+                None => Err(told(ActionError::Fault("a line has no outcome".to_owned()))),
+            },
+        };
+        let answer = match outcome {
+            Ok((done, revision)) => {
+                let status = match done {
+                    Done::Created => "created",
+                    Done::Updated => "updated",
+                    Done::Unchanged => "unchanged",
+                };
+                json!({"id": line.id, "status": status, "revision": revision, "problem": null})
+            }
+            Err(problem) => {
+                let stale = problem["type"] == "/problems/stale";
+                let status = if stale { "stale" } else { "failed" };
+                json!({"id": line.id, "status": status, "revision": null, "problem": problem})
+            }
+        };
+        answers.extend_from_slice(answer.to_string().as_bytes());
+        answers.push(b'\n');
+    }
+    Bytes::from(answers)
+}
+
+/// A line's failure; what is our fault is logged, since no status of the answer tells of it.
+fn told(error: ActionError) -> Value {
+    let problem = Problem::from(error);
+    if let Some(cause) = problem.cause() {
+        tracing::error!(cause, "a line of a bulk failed");
+    }
+    problem.document()
+}
