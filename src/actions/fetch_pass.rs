@@ -58,11 +58,9 @@ pub async fn fetch_pass(
         Some(since) if since >= modified => Fetched::NotModified(modified),
         _ => Fetched::Pass(signed_pass(app, &issued).await?, modified),
     };
-    // The phone has its pass either way; at worst the card counts as behind until the next question.
-    if purpose == Purpose::Hold
-        && let Err(error) = note_fetch(app, &issued).await
-    {
-        tracing::warn!(%error, "a fetch could not be noted");
+    // A fetch that can't be noted is not answered: the phone asks again, and what we say of it stays true.
+    if purpose == Purpose::Hold {
+        note_fetch(app, &issued).await?;
     }
     Ok(answer)
 }

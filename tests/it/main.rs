@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod certificate;
+mod chaos;
 mod dependencies;
 mod doctor;
 mod http;

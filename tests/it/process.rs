@@ -2,88 +2,22 @@
 //! ends in order.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 
 use passloom::domain::ids::PushToken;
 use passloom::outside::clock::{Clock, SystemClock};
-use passloom::outside::random::SystemRandom;
 use passloom::sandbox::certificates;
-use passloom::sandbox::phone::{Phone, PhoneOptions};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::support::program::{PROGRAM, Program, command, free_port, phone};
 use crate::support::service::simulated_apns;
 use crate::support::{Database, TestDatabase, run};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_passloom");
-
-/// A running program and what it said of itself.
-struct Program {
-    child: Child,
-    base: String,
-    key: String,
-    demo: String,
-}
-
-fn command(directory: &Path, port: u16) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.current_dir(directory).env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{port}"));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl Program {
-    fn start(mut command: Command, port: u16) -> Self {
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = |name: &str| {
-            let line = lines.next().expect("the sandbox says where it is").unwrap();
-            line.strip_prefix(name).unwrap_or_else(|| panic!("{line:?} instead of {name:?}")).to_owned()
-        };
-        let studio = said("Studio: ");
-        assert!(studio.starts_with(&format!("http://localhost:{port}/")), "{studio}");
-        let (key, demo) = (said("API key: "), said("Demo card: "));
-        Self { child, base: format!("http://127.0.0.1:{port}"), key, demo }
-    }
-
-    async fn api(&self, method: reqwest::Method, path: &str, body: &Value) -> Result<Value, reqwest::Error> {
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let request = http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
-        request.body(body.to_string()).send().await?.json().await
-    }
-
-    async fn card(&self) -> Value {
-        self.api(reqwest::Method::GET, "/api/v1/cards/demo", &Value::Null).await.unwrap()
-    }
-
-    fn terminate(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn phone(directory: &Path) -> Phone {
-    let root = openssl::x509::X509::from_pem(&std::fs::read(directory.join("certs/dev/root.pem")).unwrap()).unwrap();
-    Phone::new(&SystemRandom, PhoneOptions { language: "en".to_owned(), root: Some(root) }).unwrap()
-}
 
 #[test]
 fn in_an_empty_directory_the_main_job_works_and_ends_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
-    let program = Program::start(command(directory.path(), port), port);
+    let program = Program::start(command(directory.path(), port));
     let mut phone_command = Command::new(PROGRAM)
         .args(["phone", &program.demo])
         .current_dir(directory.path())
@@ -122,7 +56,7 @@ async fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'s
         if let Some(point) = crash {
             command.env("PASSLOOM_CRASH_POINT", point);
         }
-        Program::start(command, port)
+        Program::start(command)
     };
     let program = start(None);
     let mut phones = Vec::new();
@@ -215,7 +149,7 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
 fn another_master_key_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
-    assert!(Program::start(command(directory.path(), port), port).terminate().success());
+    assert!(Program::start(command(directory.path(), port)).terminate().success());
     let mut child = command(directory.path(), port).env("PASSLOOM_MASTER_KEY", "5e".repeat(32)).spawn().unwrap();
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -227,7 +161,7 @@ fn another_master_key_is_refused() {
 fn a_lost_master_key_is_never_replaced_by_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
-    assert!(Program::start(command(directory.path(), port), port).terminate().success());
+    assert!(Program::start(command(directory.path(), port)).terminate().success());
     let path = directory.path().join("data/master.key");
     let key = std::fs::read(&path).unwrap();
     for content in [None, Some(b"no key".as_slice()), Some(b"\xff\xfe".as_slice())] {
@@ -243,7 +177,7 @@ fn a_lost_master_key_is_never_replaced_by_a_new_one() {
         assert_eq!(std::fs::read(&path).ok().as_deref(), content, "the file is left as it is");
         std::fs::write(&path, &key).unwrap();
     }
-    assert!(Program::start(command(directory.path(), port), port).terminate().success());
+    assert!(Program::start(command(directory.path(), port)).terminate().success());
 }
 
 #[test]

@@ -15,7 +15,8 @@
 
 pub mod browser;
 pub mod described;
-mod postgres;
+pub mod postgres;
+pub mod program;
 pub mod reader;
 pub mod service;
 
@@ -57,12 +58,12 @@ macro_rules! on_both_databases {
 pub(crate) use on_both_databases;
 
 /// No test needs as long. One that waits for what never comes must fail by its name, instead of holding up all others.
-const LONGEST_TEST: Duration = Duration::from_secs(180);
+pub const LONGEST_TEST: Duration = Duration::from_secs(300);
 
 /// Runs a test on a fresh database and a runtime of its own.
 ///
 /// # Panics
-/// When the test takes longer than three minutes.
+/// When the test takes longer than five minutes.
 pub fn run<F: Future<Output = ()>>(database: Database, test: impl FnOnce(TestDatabase) -> F) {
     // Before the runtime: starting PostgreSQL blocks.
     let database = TestDatabase::new(database);

@@ -27,11 +27,12 @@ const MISSING: &str = "PostgreSQL isn't installed, and half of the store's tests
 
 static SERVER: OnceLock<Server> = OnceLock::new();
 
+/// A PostgreSQL; gone when it is dropped, or when this process ends.
 #[derive(Debug)]
-struct Server {
+pub struct Server {
     port: u16,
-    /// Never waited for: its standard input closes with this process, which is what ends it.
-    _script: Child,
+    directory: PathBuf,
+    script: Child,
 }
 
 /// One test's database.
@@ -61,10 +62,18 @@ impl Drop for TemporaryDatabase {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.script.stdin.take());
+        let _ = self.script.wait();
+    }
+}
+
 impl Server {
     fn running() -> &'static Self {
         SERVER.get_or_init(|| {
-            let server = Self::start();
+            // What a crash would lose is nobody's loss here.
+            let server = Self::start(&["-c", "synchronous_commit=off"]);
             server.execute(format!("CREATE DATABASE {MIGRATED}"));
             let url = server.url(MIGRATED);
             blocking(async move { Store::open(&url).await.unwrap().close().await });
@@ -72,14 +81,43 @@ impl Server {
         })
     }
 
-    fn start() -> Self {
+    /// A server of one test's own, which keeps what it confirmed when it is killed, with an empty database.
+    pub fn of_its_own() -> (Self, String) {
+        let server = Self::start(&[]);
+        server.execute("CREATE DATABASE own".to_owned());
+        let url = server.url("own");
+        (server, url)
+    }
+
+    /// Kills the server with everything that it does (like a crash), and waits until it is there again.
+    pub fn restart(&self) {
+        let first = self.pid_file();
+        let Some(pid) = first.lines().next() else { panic!("the server doesn't run") };
+        assert!(Command::new("kill").args(["-QUIT", pid.trim()]).status().unwrap().success());
+        let started = Instant::now();
+        loop {
+            let now = self.pid_file();
+            if now.lines().next() != Some(pid) && now.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "the server doesn't come back");
+            #[allow(clippy::disallowed_methods)] // Another process has to make progress, not a clock.
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn pid_file(&self) -> String {
+        fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap_or_default()
+    }
+
+    fn start(arguments: &[&str]) -> Self {
         let Some(binaries) = binaries() else { panic!("{MISSING}") };
         let mut failures = Vec::new();
         for _ in 0..3 {
             // Another program may take the port between here and the server's start, hence the attempts.
             let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-            match Self::start_on(port, &binaries) {
-                Ok(script) => return Self { port, _script: script },
+            match Self::start_on(port, &binaries, arguments) {
+                Ok((script, directory)) => return Self { port, directory, script },
                 Err(log) => failures.push(log),
             }
         }
@@ -88,13 +126,13 @@ impl Server {
 
     /// # Errors
     /// The server's log.
-    fn start_on(port: u16, binaries: &Path) -> Result<Child, String> {
+    fn start_on(port: u16, binaries: &Path, arguments: &[&str]) -> Result<(Child, PathBuf), String> {
         // The script removes the directory: this process may have no time to.
         let directory = tempfile::Builder::new().prefix("passloom-postgres-").tempdir().unwrap().keep();
         fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", include_str!("postgres.sh"), "postgres.sh"]);
-        command.arg(binaries).arg(&directory).arg(port.to_string());
+        command.arg(binaries).arg(&directory).arg(port.to_string()).args(arguments);
         command.current_dir(&directory).env("LC_ALL", "C").envs([("TZ", "UTC")]);
         // Ctrl-C in the terminal goes to the tests alone, whose end the script sees by itself; and it must not hold
         // on to the standard output that someone reads to its end.
@@ -110,7 +148,7 @@ impl Server {
             // The last line of this file is the server's own word; its third says which directory the port serves.
             let pid_file = fs::read_to_string(directory.join("data/postmaster.pid")).unwrap_or_default();
             if pid_file.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
-                return Ok(script);
+                return Ok((script, directory));
             }
             let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
             let ended = script.try_wait().unwrap().is_some();
