@@ -1,6 +1,8 @@
 //! Many cards in one request, streamed both ways.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -377,4 +379,46 @@ async fn another_workspaces_cards_are_out_of_reach(database: TestDatabase) {
     assert_eq!(answers[0]["problem"]["status"], 404);
     assert_eq!(service.card("M-1").await["attributes"]["points"], 1);
     service.stop().await;
+}
+
+#[test]
+fn a_half_sent_bulk_is_let_finish_when_the_program_is_told_to_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_passloom"));
+    command.current_dir(directory.path()).env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{port}"));
+    let mut program = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut said = BufReader::new(program.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let key = said.find_map(|line| line.strip_prefix("API key: ").map(str::to_owned)).unwrap();
+    // Said last: it serves now.
+    assert!(said.next().unwrap().starts_with("Demo card: "));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (body, pieces) = mpsc::unbounded_channel::<Result<String, std::io::Error>>();
+        let line = |id: &str| Ok(format!("{}\n", json!({"id": id, "template": "bakery-points"})));
+        body.send(line("M-1")).unwrap();
+        let pieces =
+            futures_util::stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.post(format!("http://127.0.0.1:{port}/api/v1/cards/bulk")).bearer_auth(&key);
+        let mut answers = request.body(reqwest::Body::wrap_stream(pieces)).send().await.unwrap();
+        assert_eq!(answers.status(), 200);
+        let first = answers.chunk().await.unwrap().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&first).unwrap()["status"], "created");
+
+        let pid = program.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        // It has begun to stop when nobody new is let in.
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        for id in ["M-2", "M-3"] {
+            body.send(line(id)).unwrap();
+            let answer = answers.chunk().await.unwrap().unwrap();
+            let answer = serde_json::from_slice::<Value>(&answer).unwrap();
+            assert_eq!((answer["id"].as_str(), answer["status"].as_str()), (Some(id), Some("created")));
+        }
+        drop(body);
+        assert_eq!(answers.chunk().await.unwrap(), None);
+    });
+    assert!(program.wait().unwrap().success());
 }

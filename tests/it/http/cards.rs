@@ -14,6 +14,7 @@ on_both_databases![
     keys_open_their_own_scopes_only,
     a_wrong_revision_is_refused,
     a_late_change_is_refused_and_changes_nothing,
+    what_changes_nothing_keeps_the_revision_and_wakes_nobody,
     fifty_requests_for_one_new_card_issue_one_card,
     states_and_ends_reach_the_pass,
     a_card_needs_a_published_template,
@@ -180,7 +181,9 @@ async fn a_wrong_revision_is_refused(database: TestDatabase) {
     service.put_card("M-1", &anna(1)).await;
     assert_eq!(put("\"7\"", 2).await, 412);
     assert_eq!(put("nonsense", 2).await, 412);
-    assert_eq!(put("\"1\"", 2).await, 200);
+    assert_eq!(put("W/\"1\"", 2).await, 412, "a weak tag never matches");
+    assert_eq!(put("\"7\", \"8\"", 2).await, 412);
+    assert_eq!(put("\"7\", \"1\"", 2).await, 200);
     assert_eq!(put("*", 3).await, 200);
     assert_eq!(service.card("M-1").await["revision"], 3);
     service.stop().await;
@@ -199,6 +202,37 @@ async fn a_late_change_is_refused_and_changes_nothing(database: TestDatabase) {
     assert_eq!(service.patch_card("M-1", &json!({"attributes": {"points": 2}})).await["sequence"], 20);
     let answer = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"sequence": 15})).await;
     assert_eq!(answer.status, 409);
+    service.stop().await;
+}
+
+async fn what_changes_nothing_keeps_the_revision_and_wakes_nobody(database: TestDatabase) {
+    let service = shop(&database).await;
+    let document =
+        json!({"template": "bakery", "locale": "lv", "attributes": {"points": 1, "balance": "12.50", "name": "Anna"}});
+    let card = service.put_card("M-1", &document).await;
+    let (mut phone, _) = service.phone_with(&card).await;
+    service.wake(&mut phone).await;
+    let (before, seen) =
+        (service.card("M-1").await, service.api(Method::GET, "/api/v1/events", &Value::Null).await.json());
+    // The same by another spelling is the same.
+    let alike = json!({"template": "bakery", "locale": "lv", "state": "active", "expires_at": null,
+        "attributes": {"balance": 12.5, "name": "Anna", "points": 1.0}});
+    for document in [&document, &alike] {
+        let answer = service.api(Method::PUT, "/api/v1/cards/M-1", document).await;
+        assert_eq!((answer.status, answer.header("etag"), answer.json()), (200, "\"1\"", before.clone()));
+    }
+    for patch in [
+        json!({}),
+        json!({"attributes": {}}),
+        json!({"attributes": {"points": 1, "note": null}}),
+        json!({"locale": "lv"}),
+    ] {
+        assert_eq!(service.patch_card("M-1", &patch).await, before, "{patch}");
+    }
+    assert_eq!(service.deliver().await, 0);
+    assert!(service.wake(&mut phone).await.is_empty());
+    let told = service.api(Method::GET, "/api/v1/events", &Value::Null).await.json();
+    assert_eq!(told, seen, "nothing happened");
     service.stop().await;
 }
 

@@ -43,8 +43,14 @@ pub async fn patch(
     body: Json,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
-    find_card(&app, &key.workspace, &id).await?;
-    let order = Order::patch(id, &body.0, if_match(&request))?;
+    let order = match Order::patch(id.clone(), &body.0, if_match(&request)) {
+        Ok(order) => order,
+        // Whether the card is there is told before what is wrong with the patch.
+        Err(wrong) => {
+            find_card(&app, &key.workspace, &id).await?;
+            return Err(wrong.into());
+        }
+    };
     let (issued, _) = put_card(&app, &key.workspace, order).await?;
     answer(&app, HttpResponse::Ok(), &issued).await
 }
