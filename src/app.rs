@@ -6,6 +6,7 @@ use moka::future::Cache;
 use openssl::x509::X509;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
 use crate::actions::published::Published;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
@@ -55,6 +56,7 @@ pub struct App {
     master_key: MasterKey,
     signing: Arc<Semaphore>,
     secrets: Cache<WorkspaceId, WorkspaceSecret>,
+    pub(crate) scaled: Cache<ScaledKey, Scaled>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
 }
 
@@ -96,6 +98,13 @@ impl App {
             master_key: parts.master_key,
             signing: Arc::new(Semaphore::new(cores)),
             secrets: Cache::new(10_000),
+            scaled: Cache::builder()
+                .max_capacity(64 * 1024 * 1024)
+                .weigher(|_, files: &Scaled| {
+                    let bytes: usize = files.iter().map(|(_, png)| png.len()).sum();
+                    u32::try_from(bytes + 1024).unwrap_or(u32::MAX)
+                })
+                .build(),
             // A prepared version holds its pictures: some hundred kilobytes, twice.
             published: Cache::builder()
                 .max_capacity(256 * 1024 * 1024)

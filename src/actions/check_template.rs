@@ -4,23 +4,47 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::draft::Draft;
+use super::error::ActionError;
+use super::publish_template::changed_types;
+use crate::app::App;
 use crate::domain::attribute::{AttributeType, AttributeValue, value_pointer};
 use crate::domain::card::{Card, Content, State};
 use crate::domain::checks::{Issue, Severity};
-use crate::domain::expression::Text;
-use crate::domain::ids::{AttributeName, AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, TemplateId};
+use crate::domain::expression::{EvaluationError, Text};
+use crate::domain::ids::{
+    AttributeName, AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId,
+};
 use crate::domain::input::{Problems, pointer};
 use crate::domain::money::Decimal;
-use crate::domain::render::render;
-use crate::domain::template::{Phrase, Template};
+use crate::domain::render::{Fault, render_or_faults};
+use crate::domain::template::{Group, Phrase, Template};
 use crate::domain::time::Timestamp;
 use crate::wallets::apple::identity::SigningIdentity;
-use crate::wallets::apple::pass_json::{PassIdentity, pass_json};
+use crate::wallets::apple::pass_json::{PassIdentity, group_key, pass_json};
 use crate::wallets::apple::prepare::PassFile;
 use crate::wallets::apple::rules::{Context, Files, OwnAddresses, check_pass};
 use crate::wallets::apple::strings;
 
-/// Every rule that a draft breaks. Pointers lead into the template document.
+/// Every rule that a template's draft breaks, errors first.
+///
+/// # Errors
+/// When there is no such template.
+pub async fn check_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Vec<Issue>, ActionError> {
+    let draft = Draft::read(app, workspace, id).await?;
+    let template = draft.template(app).await?;
+    let mut issues = changed_types(app, workspace, id, &template).await?;
+    let files = draft.files(app, workspace, &template).await?;
+    let (issuer, public_url, now) = (app.find_apple_issuer(workspace).await?, app.public_url.clone(), app.now());
+    let work = tokio::task::spawn_blocking(move || {
+        check_draft(&template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now)
+    });
+    issues.extend(work.await.map_err(|_| ActionError::Fault("checking a template panicked".to_owned()))?);
+    issues.sort_by_key(|issue| issue.severity);
+    Ok(issues)
+}
+
+/// Every rule that passes of a design break. Pointers lead into the template document.
 pub fn check_draft(
     template: &Template,
     files: &[PassFile],
@@ -28,45 +52,104 @@ pub fn check_draft(
     public_url: &str,
     now: Timestamp,
 ) -> Vec<Issue> {
-    let context = Context { now, own_addresses: OwnAddresses::of(public_url) };
-    let mut packed: Files =
-        files.iter().filter(|f| f.tier.is_none()).map(|f| (f.path.clone(), f.bytes.clone())).collect();
-    for (language, place) in strings::languages(template) {
-        let path = format!("{}/pass.strings", strings::folder(&language));
-        packed.insert(path, strings::fixed_entries(template, place).into_bytes());
+    let sample = Sample { template, identity, public_url, now };
+    let mut issues = sample.issues(files, &sample_values(template, now));
+    issues.extend(needed_values(&sample));
+    issues.sort_by_key(|issue| issue.severity);
+    issues
+}
+
+/// A design with what else a pass needs, without being anybody's.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// The design.
+    pub template: &'a Template,
+    /// Who would sign.
+    pub identity: Option<&'a SigningIdentity>,
+    /// Where phones would reach us.
+    pub public_url: &'a str,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Sample<'_> {
+    /// The address that the sample's card would have.
+    pub fn page_url(&self) -> String {
+        format!("{}/c/sample", self.public_url)
     }
-    let token = AuthToken::trusted("sample-authentication-token-of-43-characters".to_owned());
-    let service = format!("{public_url}/apple");
-    let none = Files::new();
-    let mut issues: Vec<Issue> = Vec::new();
-    // A pass carries one change message at a time: each is checked on a pass of its own.
-    let messages = template.messaged_fields().into_iter().map(|field| Some(field.key.clone()));
-    for live_message in std::iter::once(None).chain(messages) {
-        let first = live_message.is_none();
-        let card = sample_card(template, live_message, now);
-        let found = match render(template, &card, &format!("{public_url}/c/sample")) {
-            Ok(rendered) => {
-                let written = pass_json(&rendered, &sample_identity(&card, identity, &token, &service));
-                let found = check_pass(&written.json, if first { &packed } else { &none }, &context);
-                let pass = written.json;
-                found.into_iter().map(|issue| in_document(template, &pass, issue)).collect::<Vec<_>>()
-            }
-            Err(problems) => problems
-                .into_vec()
-                .into_iter()
-                .map(|p| {
-                    Issue::error("attribute-default-missing", "/attributes", format!("{} {}", p.pointer, p.detail))
-                })
-                .collect(),
-        };
-        for issue in found {
-            let about_files = issue.rule.starts_with("image-") || issue.rule.starts_with("strings-");
-            if (first || !about_files) && !issues.contains(&issue) {
-                issues.push(issue);
+
+    /// Gives `use_it` the identity of a card of the sample. Nothing in it opens anything.
+    pub fn with_identity<T>(&self, card: &Card, use_it: impl FnOnce(&PassIdentity<'_>) -> T) -> T {
+        use_it(&PassIdentity {
+            serial: &card.serial,
+            pass_type: self.identity.map_or(&card.pass_type, |i| &i.pass_type),
+            team: self.identity.map_or("TEAMSAMPLE", |i| i.team.as_str()),
+            auth_token: &AuthToken::trusted("sample-that-opens-nothing".to_owned()),
+            web_service_url: &format!("{}/apple", self.public_url),
+        })
+    }
+
+    /// Every rule that a card with these values breaks.
+    pub fn issues(&self, files: &[PassFile], values: &Map<String, Value>) -> Vec<Issue> {
+        let Self { template, now, .. } = *self;
+        let context = Context { now, own_addresses: OwnAddresses::of(self.public_url) };
+        let mut packed: Files = files
+            .iter()
+            // What a tier adds is looked at, too; but no tier's icon makes up for a missing one.
+            .filter(|f| f.tier.is_none() || !f.path.rsplit('/').next().unwrap_or_default().starts_with("icon"))
+            .map(|f| (f.path.clone(), f.bytes.to_vec()))
+            .collect();
+        for (language, place) in strings::languages(template) {
+            let path = format!("{}/pass.strings", strings::folder(&language));
+            packed.insert(path, strings::fixed_entries(template, place).into_bytes());
+        }
+        let none = Files::new();
+        let mut issues: Vec<Issue> = Vec::new();
+        // A pass carries one change message at a time: each is checked on a pass of its own.
+        let messages = template.messaged_fields().into_iter().map(|field| Some(field.key.clone()));
+        for live_message in std::iter::once(None).chain(messages) {
+            let first = live_message.is_none();
+            let card = sample_card(values.clone(), live_message, now);
+            let found: Vec<Issue> = match render_or_faults(template, &card, &self.page_url()) {
+                Ok(rendered) => {
+                    let pass = self.with_identity(&card, |identity| pass_json(&rendered, identity)).json;
+                    let found = check_pass(&pass, if first { &packed } else { &none }, &context);
+                    found.into_iter().map(|issue| in_document(template, &pass, issue)).collect()
+                }
+                Err(faults) => faults.into_iter().map(unrendered).collect(),
+            };
+            for issue in found {
+                let about_files = issue.pointer.starts_with("/images/") || issue.pointer.starts_with("/strings/");
+                let about_files =
+                    about_files || issue.rule.starts_with("poster-") || issue.rule == "event-artwork-missing";
+                if (first || !about_files) && !issues.contains(&issue) {
+                    issues.push(issue);
+                }
             }
         }
+        issues
     }
-    issues.sort_by_key(|issue| issue.severity);
+}
+
+fn unrendered(fault: Fault) -> Issue {
+    Issue::error("expression-failed", fault.at, format!("{} {}", fault.place, fault.error))
+}
+
+/// Attributes without which no card can be issued: worth knowing before the first one is refused.
+fn needed_values(sample: &Sample<'_>) -> Vec<Issue> {
+    let template = sample.template;
+    let card = sample_card(Map::new(), None, sample.now);
+    let faults = render_or_faults(template, &card, &sample.page_url()).err().unwrap_or_default();
+    let mut issues: Vec<Issue> = Vec::new();
+    for fault in faults {
+        let EvaluationError::Missing(name) = &fault.error else { continue };
+        let Some(place) = template.attributes.iter().position(|a| a.name.as_str() == name) else { continue };
+        let pointer = format!("/attributes/{place}");
+        if issues.iter().all(|issue| issue.pointer != pointer) {
+            let detail = format!("has no default, and {} needs a value: a card without one is refused", fault.place);
+            issues.push(Issue::warning("attribute-needed", pointer, detail));
+        }
+    }
     issues
 }
 
@@ -94,90 +177,137 @@ pub fn problems_of_values(template: &Template, pass: &Value, now: Timestamp) -> 
     problems
 }
 
-fn field_key<'p>(pass: &'p Value, at: &str) -> Option<&'p str> {
-    let mut parts = at.split('/').skip(1);
-    let (style, group, place) = (parts.next()?, parts.next()?, parts.next()?);
-    group.ends_with("Fields").then_some(())?;
-    pass.pointer(&format!("/{style}/{group}/{place}/key"))?.as_str()
+/// A pointer's steps, unescaped.
+fn steps(at: &str) -> Vec<String> {
+    at.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+/// The group of fields that a key of a style dictionary stands for.
+fn group_of(key: &str) -> Option<Group> {
+    Group::ALL.into_iter().find(|group| group_key(*group) == key)
+}
+
+/// The place in the template of the field at a place in a style dictionary of the pass. Fields without a value are not
+/// in the pass, so it is found by its key; of two that wrongly share one, the same in order is meant.
+fn field_place(template: &Template, pass: &Value, style: &str, key: &str, index: &str) -> Option<(Group, usize)> {
+    let group = group_of(key)?;
+    let index: usize = index.parse().ok()?;
+    let written = pass.get(style)?.get(key)?.as_array()?;
+    let name = written.get(index)?.get("key")?.as_str()?;
+    let before = written.iter().take(index).filter(|f| f.get("key").and_then(Value::as_str) == Some(name)).count();
+    let (_, fields) = template.fields.iter().find(|(found, _)| *found == group)?;
+    let mut same = fields.iter().enumerate().filter(|(_, field)| field.key.as_str() == name);
+    same.nth(before).map(|(place, _)| (group, place))
 }
 
 fn texts_behind<'t>(template: &'t Template, pass: &Value, at: &str) -> Vec<&'t Text> {
-    if at.starts_with("/barcode") {
-        return template.barcode.iter().flat_map(|b| std::iter::once(&b.value).chain(&b.text)).collect();
+    let steps = steps(at);
+    if template.apple_pass.decides(steps.iter().map(String::as_str)) {
+        return template.apple_pass.texts_within(&format!("/apple/pass{at}"));
     }
-    if let Some(key) = field_key(pass, at) {
-        let field = template.all_fields().map(|(_, field)| field).find(|field| field.key.as_str() == key);
-        return field.map_or(Vec::new(), |f| {
-            let words = f.label.iter().chain(&f.change_message).flat_map(|phrase| &phrase.texts);
-            f.value.texts.iter().chain(&f.link).chain(words).collect()
-        });
-    }
-    let phrases: Vec<&Phrase> = match at.split('/').nth(1) {
-        Some("organizationName") => vec![&template.organization],
-        Some("description") => vec![&template.description],
-        Some("logoText") => template.logo_text.iter().collect(),
-        Some("locations") => template.locations.iter().filter_map(|l| l.text.as_ref()).collect(),
+    let phrases: Vec<&Phrase> = match steps.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["barcode" | "barcodes", ..] => {
+            return template.barcode.iter().flat_map(|b| std::iter::once(&b.value).chain(&b.text)).collect();
+        }
+        [style, key, index, ..] if *style == template.style.name => {
+            let Some((group, place)) = field_place(template, pass, style, key, index) else { return Vec::new() };
+            let fields = template.fields.iter().find(|(found, _)| *found == group);
+            return fields.and_then(|(_, fields)| fields.get(place)).map_or(Vec::new(), |f| {
+                let words = f.label.iter().chain(&f.change_message).flat_map(|phrase| &phrase.texts);
+                f.value.texts.iter().chain(&f.link).chain(words).collect()
+            });
+        }
+        ["organizationName", ..] => vec![&template.organization],
+        ["description", ..] => vec![&template.description],
+        ["logoText", ..] => template.logo_text.iter().collect(),
+        ["locations", ..] => template.locations.iter().filter_map(|l| l.text.as_ref()).collect(),
         _ => Vec::new(),
     };
-    let merged = template.apple_pass.texts_within(&format!("/apple/pass/{}", at.split('/').nth(1).unwrap_or_default()));
-    phrases.into_iter().flat_map(|phrase| &phrase.texts).chain(merged).collect()
+    phrases.into_iter().flat_map(|phrase| &phrase.texts).collect()
 }
 
-/// The issue with a pointer into the template document instead of pass.json.
+/// The issue with a pointer into the template document instead of pass.json or a file of the pass.
 fn in_document(template: &Template, pass: &Value, issue: Issue) -> Issue {
     let at = issue.pointer.as_str();
-    let member = at.rsplit('/').next().unwrap_or_default();
-    let document = match field_key(pass, at) {
-        Some(key) => template.fields.iter().find_map(|(group, fields)| {
-            let place = fields.iter().position(|field| field.key.as_str() == key)?;
-            let member = match member {
-                "changeMessage" => "/change_message",
-                "label" => "/label",
-                "key" => "/key",
-                "attributedValue" => "/link",
-                "value" | "numberStyle" | "currencyCode" | "dateStyle" | "timeStyle" => "/value",
-                _ => "",
-            };
-            Some(format!("/fields/{}/{place}{member}", group.name()))
-        }),
-        None if at.starts_with("/barcode") => Some("/barcode".to_owned()),
-        None if at.starts_with("/locations") => Some(at.replace("/relevantText", "/text")),
-        None => match at.split('/').nth(1) {
-            Some("backgroundColor") => Some("/colors/background".to_owned()),
-            Some("foregroundColor") => Some("/colors/foreground".to_owned()),
-            Some("labelColor") => Some("/colors/label".to_owned()),
-            Some("organizationName") => Some("/organization".to_owned()),
-            Some("description") => Some("/description".to_owned()),
-            Some("logoText") => Some("/logo_text".to_owned()),
-            Some(first) if at.starts_with('/') => Some(pointer("/apple/pass", first)),
-            _ => None,
-        },
-    };
-    Issue { pointer: document.unwrap_or(issue.pointer), ..issue }
-}
-
-fn sample_identity<'a>(
-    card: &'a Card,
-    identity: Option<&'a SigningIdentity>,
-    auth_token: &'a AuthToken,
-    web_service_url: &'a str,
-) -> PassIdentity<'a> {
-    PassIdentity {
-        serial: &card.serial,
-        pass_type: identity.map_or(&card.pass_type, |i| &i.pass_type),
-        team: identity.map_or("TEAMSAMPLE", |i| i.team.as_str()),
-        auth_token,
-        web_service_url,
+    if at.is_empty() {
+        return issue;
     }
+    if !at.starts_with('/') {
+        return about_file(issue);
+    }
+    let steps = steps(at);
+    let own = || format!("/apple/pass{at}");
+    let document = if template.apple_pass.decides(steps.iter().map(String::as_str)) {
+        own()
+    } else {
+        match steps.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["barcode"] | ["barcodes", _] | ["barcodes"] => "/barcode".to_owned(),
+            ["barcode", member] | ["barcodes", _, member] => match *member {
+                "format" => "/barcode/format".to_owned(),
+                "altText" => "/barcode/text".to_owned(),
+                _ => "/barcode/value".to_owned(),
+            },
+            ["locations", ..] => at.replace("/relevantText", "/text"),
+            ["backgroundColor"] => "/colors/background".to_owned(),
+            ["foregroundColor"] => "/colors/foreground".to_owned(),
+            ["labelColor"] => "/colors/label".to_owned(),
+            ["organizationName"] => "/organization".to_owned(),
+            ["description"] => "/description".to_owned(),
+            ["logoText"] => "/logo_text".to_owned(),
+            // What the service adds stands nowhere in the document.
+            [
+                "formatVersion"
+                | "serialNumber"
+                | "passTypeIdentifier"
+                | "teamIdentifier"
+                | "authenticationToken"
+                | "webServiceURL",
+            ] => String::new(),
+            [style] if *style == template.style.name => "/apple/style".to_owned(),
+            [style, key] if *style == template.style.name && group_of(key).is_some() => {
+                format!("/fields/{}", group_of(key).map_or("", Group::name))
+            }
+            [style, key, index, rest @ ..] if *style == template.style.name => {
+                let member = match rest.first().copied().unwrap_or_default() {
+                    "changeMessage" => "/change_message",
+                    "label" => "/label",
+                    "key" => "/key",
+                    "attributedValue" => "/link",
+                    "value" | "numberStyle" | "currencyCode" | "dateStyle" | "timeStyle" => "/value",
+                    _ => "",
+                };
+                field_place(template, pass, style, key, index)
+                    .map_or_else(own, |(group, place)| format!("/fields/{}/{place}{member}", group.name()))
+            }
+            _ => own(),
+        }
+    };
+    Issue { pointer: document, ..issue }
 }
 
-/// A card that has a value for every attribute.
-fn sample_card(template: &Template, live_message: Option<FieldKey>, now: Timestamp) -> Card {
-    let attributes: Map<String, Value> = template
-        .attributes
-        .iter()
-        .map(|a| (a.name.as_str().to_owned(), a.default.clone().unwrap_or_else(|| sample_value(&a.kind, now))))
-        .collect();
+/// Files stand in no document: a picture is named like its address below the template, a table like its member.
+fn about_file(issue: Issue) -> Issue {
+    let (folder, file) = issue.pointer.rsplit_once('/').unwrap_or(("", &issue.pointer));
+    let document = if file == "pass.strings" {
+        pointer("/strings", folder.trim_end_matches(".lproj"))
+    } else {
+        pointer("/images", file.split(['@', '.']).next().unwrap_or_default())
+    };
+    let detail = format!("{}: {}", issue.pointer, issue.detail);
+    Issue { pointer: document, detail, ..issue }
+}
+
+/// A plausible value for every attribute.
+pub fn sample_values(template: &Template, now: Timestamp) -> Map<String, Value> {
+    let value = |a: &crate::domain::attribute::Attribute| {
+        let value = a.default.clone().unwrap_or_else(|| sample_value(&a.kind, now));
+        (a.name.as_str().to_owned(), value)
+    };
+    template.attributes.iter().map(value).collect()
+}
+
+/// A card that is nobody's, with these values.
+pub fn sample_card(attributes: Map<String, Value>, live_message: Option<FieldKey>, now: Timestamp) -> Card {
     Card {
         workspace: super::api_keys::default_workspace(),
         id: CardId::trusted("M-1001".to_owned()),

@@ -21,6 +21,12 @@ pub enum ActionError {
     /// The template was never published, so it can't have cards.
     #[error("the template was never published")]
     NotPublished,
+    /// There is a template of that id.
+    #[error("there is a template of that id")]
+    TemplateExists,
+    /// The template has cards, which are shown by it.
+    #[error("the template has cards")]
+    TemplateInUse,
     /// The workspace has nothing to sign with.
     #[error("the workspace has no issuer")]
     IssuerMissing,

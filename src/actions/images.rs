@@ -1,13 +1,21 @@
 //! The pictures of a template's draft.
 
+use serde_json::{Value, json};
+
+use super::draft::Draft;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::locale::Language;
 use crate::outside::secrets::digest;
-use crate::store::templates::{self, ImageKey};
-use crate::wallets::apple::images::{ROLES, decode};
+use crate::store::templates::{self, ImageKey, ImageRow};
+use crate::wallets::apple::images::{ROLES, decode, media_type};
+
+/// The most pictures that a template may have.
+const MAX_PICTURES: usize = 300;
+/// The most bytes that a template's pictures may have together.
+const MAX_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Which picture, as a request names it; checked by [`ImagePlace::parse`].
 #[derive(Debug, Clone)]
@@ -77,6 +85,16 @@ pub async fn put_image(
     if templates::lock(&mut tx, workspace, id).await?.is_none() {
         return Err(ActionError::NotFound("template"));
     }
+    let key = place.key();
+    let others = templates::images(&mut tx, workspace, id)
+        .await?
+        .into_iter()
+        .filter(|row| (row.role.as_str(), row.locale.as_str(), row.tier.as_str()) != (key.role, key.locale, key.tier));
+    let (count, size) = others.fold((0, 0), |(count, size), row| (count + 1, size + row.bytes));
+    if count >= MAX_PICTURES || size + i64::try_from(bytes.len()).unwrap_or(i64::MAX) > MAX_BYTES {
+        let detail = format!("is too much: a template has at most {MAX_PICTURES} pictures of 64 MiB together");
+        return Err(Problems::one("", detail).into());
+    }
     templates::put_blob(&mut tx, workspace, &digest, &bytes).await?;
     templates::put_image(&mut tx, workspace, id, &place.key(), &digest).await?;
     Ok(tx.commit().await?)
@@ -94,6 +112,25 @@ pub async fn get_image(
 ) -> Result<Vec<u8>, ActionError> {
     let image = templates::image(&mut app.store.read().await?, workspace, id, 0, &place.key()).await?;
     image.ok_or(ActionError::NotFound("image"))
+}
+
+/// The draft's pictures, without their contents.
+///
+/// # Errors
+/// When there is no such template.
+pub async fn list_images(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Vec<Value>, ActionError> {
+    let draft = Draft::read(app, workspace, id).await?;
+    let some = |text: String| Some(text).filter(|t| !t.is_empty());
+    let show = |row: ImageRow| {
+        json!({
+            "role": row.role,
+            "locale": some(row.locale),
+            "tier": some(row.tier),
+            "content_type": media_type(&row.beginning),
+            "bytes": row.bytes,
+        })
+    };
+    Ok(draft.pictures.into_iter().map(show).collect())
 }
 
 /// Takes the picture from the draft.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::check_template::check_draft;
+use super::draft::Draft;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::card::Publication;
@@ -14,14 +15,7 @@ use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::template::Template;
 use crate::outside::secrets::digest;
 use crate::store::{cards, events, refreshes, templates, workspaces};
-use crate::wallets::apple::prepare::{PassFile, Picture, picture_files};
-
-/// A draft with its pictures, as it was read.
-#[derive(Debug, PartialEq)]
-struct Draft {
-    document: Value,
-    pictures: Vec<(String, String, String, Vec<u8>)>,
-}
+use crate::wallets::apple::prepare::PassFile;
 
 /// Publishes; the new version's number. Cards are not rewritten: what phones must reach follows from the template's
 /// position, and a job tells the devices at a paced rate.
@@ -31,8 +25,8 @@ struct Draft {
 pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<i64, ActionError> {
     // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
     for _ in 0..5 {
-        let draft = read_draft(app, workspace, id).await?;
-        let (files, draft) = prepare(app, workspace, id, draft).await?;
+        let draft = Draft::read(app, workspace, id).await?;
+        let files = prepare(app, workspace, id, &draft).await?;
         if let Some(version) = store(app, workspace, id, &draft, &files).await? {
             app.wake.notify_one();
             return Ok(version);
@@ -41,40 +35,21 @@ pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateI
     Err(ActionError::Fault("the draft kept changing while it was being published".to_owned()))
 }
 
-async fn read_draft(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Draft, ActionError> {
-    let mut reader = app.store.read().await?;
-    let row = templates::find(&mut reader, workspace, id).await?.ok_or(ActionError::NotFound("template"))?;
-    let pictures = templates::images(&mut reader, workspace, id).await?;
-    Ok(Draft { document: row.draft.0, pictures })
-}
-
+/// The picture files of the version to be, when nothing is wrong with the draft.
 async fn prepare(
     app: &App,
     workspace: &WorkspaceId,
     id: &TemplateId,
-    draft: Draft,
-) -> Result<(Vec<PassFile>, Draft), ActionError> {
-    let template = Template::parse(&draft.document)?;
+    draft: &Draft,
+) -> Result<Vec<PassFile>, ActionError> {
+    let template = draft.template(app).await?;
     let changed_types = changed_types(app, workspace, id, &template).await?;
     let issuer = app.find_apple_issuer(workspace).await?;
-    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let files = draft.files(app, workspace, &template).await?;
     let (now, public_url) = (app.now(), app.public_url.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
-        let pictures: Vec<Picture> = draft
-            .pictures
-            .iter()
-            .map(|(role, locale, tier, bytes)| Picture {
-                role: role.clone(),
-                locale: some(locale),
-                tier: some(tier),
-                bytes: bytes.clone(),
-            })
-            .collect();
-        let files = picture_files(&template, &pictures).map_err(|e| ActionError::Fault(e.to_string()))?;
         let mut issues = check_draft(&template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
         issues.extend(changed_types);
-        drop(permit);
         // What is only worth knowing doesn't keep anybody from publishing.
         issues.retain(|issue| issue.severity == Severity::Error);
         if !issues.is_empty() {
@@ -83,13 +58,16 @@ async fn prepare(
         if issuer.is_none() {
             return Err(ActionError::IssuerMissing);
         }
-        Ok((files, draft))
+        Ok(files)
     });
     work.await.map_err(|_| ActionError::Fault("preparing a version panicked".to_owned()))?
 }
 
 /// Attributes whose type differs from the published one: cards hold values of the old type, so it must stay.
-async fn changed_types(
+///
+/// # Errors
+/// When the database fails.
+pub async fn changed_types(
     app: &App,
     workspace: &WorkspaceId,
     id: &TemplateId,
@@ -100,7 +78,7 @@ async fn changed_types(
     let mut issues = Vec::new();
     let mut known: BTreeSet<&str> = BTreeSet::new();
     // Newest first; an attribute that was removed for some versions still has its values on cards.
-    for version in (1..=publication.version).rev() {
+    for version in app.versions(workspace, id, publication.version).await? {
         let published = app.published(workspace, id, version).await?;
         for (place, attribute) in template.attributes.iter().enumerate() {
             let name = attribute.name.as_str();
@@ -130,14 +108,14 @@ async fn store(
     let now = app.now();
     let mut tx = app.store.begin().await?;
     let row = templates::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("template"))?;
-    let pictures = templates::images(&mut tx, workspace, id).await?;
-    if (Draft { document: row.draft.0.clone(), pictures }) != *draft {
+    let (before, row_modified) = (row.version, row.modified);
+    if Draft::of(&mut tx, workspace, id, row).await? != *draft {
         return Ok(None);
     }
     let digests: Vec<Vec<u8>> = files.iter().map(|file| digest(&file.bytes)).collect();
     // In one order, so that two publishings that share contents don't wait for each other in a circle.
     let contents: BTreeMap<&[u8], &[u8]> =
-        digests.iter().zip(files).map(|(digest, file)| (digest.as_slice(), file.bytes.as_slice())).collect();
+        digests.iter().zip(files).map(|(digest, file)| (digest.as_slice(), &file.bytes[..])).collect();
     for (digest, content) in contents {
         templates::put_blob(&mut tx, workspace, digest, content).await?;
     }
@@ -145,8 +123,12 @@ async fn store(
     let position = workspaces::take_position(&mut tx, workspace).await?;
     // Read after the position was taken: no change of a card can commit in between with a later Last-Modified.
     let newest = cards::newest_of_template(&mut tx, workspace, id).await?.unwrap_or(0);
-    let modified = now.seconds().max(newest + 1).max(row.modified + 1);
-    let version = row.version.unwrap_or(0) + 1;
+    let modified = now.seconds().max(newest + 1).max(row_modified + 1);
+    let before = match before {
+        Some(version) => version,
+        None => templates::last_deleted_version(&mut tx, workspace, id).await?,
+    };
+    let version = before + 1;
     let publication = Publication { version, position, modified };
     templates::publish(&mut tx, workspace, id, &draft.document, &publication, now).await?;
     for (file, digest) in files.iter().zip(&digests) {

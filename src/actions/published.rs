@@ -54,13 +54,34 @@ impl App {
     /// When no version can show it, or the database fails.
     pub async fn shown(&self, issued: &Issued, page_url: &str) -> Result<(Arc<Published>, i64), ActionError> {
         let card = &issued.card;
-        for version in (1..=issued.publication.version).rev() {
-            let published = self.published(&card.workspace, &card.content.template, version).await?;
+        let (workspace, template, newest) = (&card.workspace, &card.content.template, issued.publication.version);
+        let published = self.published(workspace, template, newest).await?;
+        if render(&published.template, card, page_url).is_ok() {
+            return Ok((published, newest));
+        }
+        for version in self.versions(workspace, template, newest - 1).await? {
+            let published = self.published(workspace, template, version).await?;
             if render(&published.template, card, page_url).is_ok() {
                 return Ok((published, version));
             }
         }
         Err(ActionError::Fault("no published version can show a stored card".to_owned()))
+    }
+
+    /// The numbers of a template's versions from `newest` down, itself included.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn versions(
+        &self,
+        workspace: &WorkspaceId,
+        template: &TemplateId,
+        newest: i64,
+    ) -> Result<impl Iterator<Item = i64> + use<>, ActionError> {
+        // Numbers have no gaps. Those of a template that was deleted and made anew don't begin at 1.
+        let mut reader = self.store.read().await?;
+        let first = templates::last_deleted_version(&mut reader, workspace, template).await? + 1;
+        Ok((first..=newest).rev())
     }
 
     async fn load_published(
@@ -79,7 +100,11 @@ impl App {
         let prepare = move || {
             let files: Vec<PassFile> = files
                 .into_iter()
-                .map(|(tier, path, bytes)| PassFile { tier: Some(tier).filter(|t| !t.is_empty()), path, bytes })
+                .map(|(tier, path, bytes)| PassFile {
+                    tier: Some(tier).filter(|t| !t.is_empty()),
+                    path,
+                    bytes: bytes.into(),
+                })
                 .collect();
             let passes = PreparedPasses::new(&template, &files).map_err(|e| ActionError::Fault(e.to_string()))?;
             Ok::<_, ActionError>(Published { version, template, passes, files })

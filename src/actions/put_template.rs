@@ -1,12 +1,16 @@
-//! Replaces a template's draft.
+//! Makes a template, replaces its draft, shows it.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::draft::parse;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
-use crate::domain::template::Template;
-use crate::store::templates;
+use crate::domain::input::Problems;
+use crate::outside::random;
+use crate::store::templates::{self, Listed};
 
 /// Whether a PUT made something new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +20,9 @@ pub enum Put {
     /// It stood.
     Replaced,
 }
+
+/// The members that a GET adds to the document. They may come back with it; they are not part of the draft.
+const ADDED: [&str; 2] = ["id", "published_version"];
 
 /// Stores a template document as the draft, after checking its form; whether it could be published is `check`'s business.
 ///
@@ -27,20 +34,74 @@ pub async fn put_template(
     id: &TemplateId,
     document: &Value,
 ) -> Result<Put, ActionError> {
-    // A large document has many expressions to compile: off the async threads, and one at a time with the pictures.
-    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-    let parsed = document.clone();
-    let checked = tokio::task::spawn_blocking(move || {
-        let result = Template::parse(&parsed).map(|_| ());
-        drop(permit);
-        result
-    });
-    checked.await.map_err(|_| ActionError::Fault("reading a template panicked".to_owned()))??;
+    let mut draft = document.clone();
+    let [given, _] = take_added(&mut draft);
+    let other = given.filter(|given| given.as_str() != Some(id.as_str()));
+    let other = other.map(|_| Problems::one("/id", format!("is not {id}, which the address names; leave it out")));
+    checked(app, &draft, other.unwrap_or_default()).await?;
     let mut tx = app.store.begin().await?;
     let before = templates::lock(&mut tx, workspace, id).await?;
-    templates::put_draft(&mut tx, workspace, id, document, app.now()).await?;
+    templates::put_draft(&mut tx, workspace, id, &draft, app.now()).await?;
     tx.commit().await?;
     Ok(if before.is_some() { Put::Replaced } else { Put::Created })
+}
+
+/// Makes a new template of a document, under the `id` in it or one of our own.
+///
+/// # Errors
+/// Every problem of the document at once; [`ActionError::TemplateExists`] when there is one of that id.
+pub async fn create_template(app: &App, workspace: &WorkspaceId, document: &Value) -> Result<TemplateId, ActionError> {
+    let mut draft = document.clone();
+    let mut problems = Problems::new();
+    let id = match take_added(&mut draft) {
+        [None | Some(Value::Null), _] => Some(TemplateId::parse(&new_id(app)?)),
+        [Some(Value::String(id)), _] => Some(TemplateId::parse(&id)),
+        [Some(_), _] => None,
+    };
+    let id = match id {
+        Some(Ok(id)) => Some(id),
+        Some(Err(e)) => {
+            problems.add("/id", e.to_string());
+            None
+        }
+        None => {
+            problems.add("/id", "is not a string");
+            None
+        }
+    };
+    checked(app, &draft, problems).await?;
+    let id = id.ok_or_else(|| Problems::one("/id", "is not a template id"))?;
+    let mut tx = app.store.begin().await?;
+    if !templates::insert_draft(&mut tx, workspace, &id, &draft, app.now()).await? {
+        return Err(ActionError::TemplateExists);
+    }
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// `tpl_` and 72 random bits.
+fn new_id(app: &App) -> Result<String, ActionError> {
+    Ok(format!("tpl_{}", URL_SAFE_NO_PAD.encode(random::bytes::<9>(&*app.random)?)))
+}
+
+fn take_added(document: &mut Value) -> [Option<Value>; 2] {
+    let mut map = document.as_object_mut();
+    ADDED.map(|name| map.as_mut().and_then(|map| map.shift_remove(name)))
+}
+
+/// All problems of a document, those found before first.
+async fn checked(app: &App, draft: &Value, mut before: Problems) -> Result<(), ActionError> {
+    match parse(app, draft.clone()).await {
+        Ok(_) if before.is_empty() => Ok(()),
+        Ok(_) => Err(before.into()),
+        Err(ActionError::Invalid(found)) => {
+            for problem in found.into_vec() {
+                before.add(problem.pointer, problem.detail);
+            }
+            Err(before.into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The draft document with its id and the number of the newest published version.
@@ -55,4 +116,44 @@ pub async fn get_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -
         map.extend(draft);
     }
     Ok(document)
+}
+
+/// The workspace's templates after `after`, by id: what a list shows of each.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_templates(
+    app: &App,
+    workspace: &WorkspaceId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(TemplateId, Value)>, ActionError> {
+    let show = |listed: Listed| {
+        let draft = listed.draft.0;
+        let shown = json!({
+            "id": listed.id,
+            "name": draft.get("name"),
+            "organization": draft.get("organization"),
+            "kind": draft.get("kind").and_then(Value::as_str).unwrap_or("generic"),
+            "style": draft.pointer("/apple/style"),
+            "published_version": listed.version,
+            "created_at": listed.created_at,
+            "updated_at": listed.updated_at,
+        });
+        (listed.id, shown)
+    };
+    Ok(templates::list(&mut app.store.read().await?, workspace, after, limit, show).await?)
+}
+
+/// Takes a template away with everything of it.
+///
+/// # Errors
+/// When there is no such template, or it has cards.
+pub async fn delete_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<(), ActionError> {
+    let mut tx = app.store.begin().await?;
+    match templates::delete(&mut tx, workspace, id).await? {
+        Some(true) => Ok(tx.commit().await?),
+        Some(false) => Err(ActionError::TemplateInUse),
+        None => Err(ActionError::NotFound("template")),
+    }
 }

@@ -203,13 +203,21 @@ impl Text {
         }
     }
 
+    /// Everything that it refers to.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments
+            .iter()
+            .flat_map(|segment| match segment {
+                Segment::Literal(_) => [].iter(),
+                Segment::Name(name) => std::slice::from_ref(name).iter(),
+                Segment::Expression(compiled) => compiled.names.iter(),
+            })
+            .map(String::as_str)
+    }
+
     /// Whether it uses the attribute.
     pub fn uses(&self, attribute: &AttributeName) -> bool {
-        self.segments.iter().any(|segment| match segment {
-            Segment::Literal(_) => false,
-            Segment::Name(name) => name == attribute.as_str(),
-            Segment::Expression(compiled) => compiled.names.iter().any(|n| n == attribute.as_str()),
-        })
+        self.names().any(|name| name == attribute.as_str())
     }
 
     /// The text for one card.

@@ -164,12 +164,58 @@ impl Scope for CardScope<'_, '_> {
     }
 }
 
+/// A text of the design that has no value for a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where the text stands in the template document, as a JSON pointer.
+    pub at: String,
+    /// The same in words.
+    pub place: String,
+    /// The attributes that it uses.
+    pub uses: Vec<AttributeName>,
+    /// Why it has no value.
+    pub error: EvaluationError,
+}
+
 /// Renders a card. `page_url` is its public address.
 ///
 /// # Errors
 /// One problem for each value that is missing or can't be computed with, at the attribute's pointer in the card's
 /// document. A field without a value is left out instead.
 pub fn render<'t>(template: &'t Template, card: &Card, page_url: &str) -> Result<RenderedCard<'t>, Problems> {
+    render_or_faults(template, card, page_url).map_err(|faults| {
+        let mut problems = Problems::new();
+        for fault in faults {
+            match &fault.error {
+                EvaluationError::Missing(name) => {
+                    let pointer =
+                        AttributeName::parse(name).map_or_else(|_| "/attributes".to_owned(), |n| value_pointer(&n));
+                    problems.add(pointer, format!("has no value, but {} needs one", fault.place));
+                }
+                EvaluationError::Failed(why) => {
+                    let detail = format!("{} can't be computed: {why}", fault.place);
+                    if fault.uses.is_empty() {
+                        problems.add("/attributes", detail.as_str());
+                    }
+                    for name in &fault.uses {
+                        problems.add(value_pointer(name), detail.as_str());
+                    }
+                }
+            }
+        }
+        problems
+    })
+}
+
+/// Renders a card, as [`render`] does.
+///
+/// # Errors
+/// The texts of the design that have no value for this card.
+pub fn render_or_faults<'t>(
+    template: &'t Template,
+    card: &Card,
+    page_url: &str,
+) -> Result<RenderedCard<'t>, Vec<Fault>> {
     let values = template
         .attributes
         .iter()
@@ -184,9 +230,15 @@ pub fn render<'t>(template: &'t Template, card: &Card, page_url: &str) -> Result
         })
         .collect();
     let scope = CardScope { card, template, page_url, values };
-    let mut renderer = Renderer { scope: &scope, problems: Problems::new() };
+    let mut renderer = Renderer { scope: &scope, faults: Vec::new() };
     let rendered = renderer.card();
-    if renderer.problems.is_empty() { Ok(rendered) } else { Err(renderer.problems) }
+    if renderer.faults.is_empty() { Ok(rendered) } else { Err(renderer.faults) }
+}
+
+/// Where a text stands: a pointer into the template document, and words.
+struct Place<'a> {
+    at: &'a str,
+    words: &'a str,
 }
 
 /// What phones show of an erased card: its design, void, without any field, code or place. It never fails, since
@@ -226,7 +278,7 @@ fn constants(tree: &Tree) -> Option<Value> {
 
 struct Renderer<'a, 't> {
     scope: &'a CardScope<'a, 't>,
-    problems: Problems,
+    faults: Vec<Fault>,
 }
 
 impl<'t> Renderer<'_, 't> {
@@ -250,18 +302,31 @@ impl<'t> Renderer<'_, 't> {
         let fields = template
             .fields
             .iter()
-            .map(|(group, fields)| (*group, fields.iter().filter_map(|f| self.field(f)).collect()))
+            .map(|(group, fields)| {
+                let rendered = fields.iter().enumerate().filter_map(|(place, field)| {
+                    let at = format!("/fields/{}/{place}", group.name());
+                    self.field(&at, field)
+                });
+                (*group, rendered.collect())
+            })
             .collect();
         let barcode = template.barcode.as_ref().map(|barcode| RenderedBarcode {
             format: barcode.format,
-            value: self.text(&barcode.value, "the barcode"),
-            text: barcode.text.as_ref().map(|text| self.text(text, "the barcode's text")),
+            value: self.text(&barcode.value, &Place { at: "/barcode/value", words: "the barcode" }),
+            text: barcode
+                .text
+                .as_ref()
+                .map(|text| self.text(text, &Place { at: "/barcode/text", words: "the barcode's text" })),
         });
         RenderedCard {
             template,
-            organization: self.phrase(&template.organization, "the organization"),
-            description: self.phrase(&template.description, "the description"),
-            logo_text: template.logo_text.as_ref().map(|p| self.phrase(p, "the logo text")),
+            organization: self
+                .phrase(&template.organization, &Place { at: "/organization", words: "the organization" }),
+            description: self.phrase(&template.description, &Place { at: "/description", words: "the description" }),
+            logo_text: template
+                .logo_text
+                .as_ref()
+                .map(|p| self.phrase(p, &Place { at: "/logo_text", words: "the logo text" })),
             colours,
             tier,
             fields,
@@ -269,11 +334,15 @@ impl<'t> Renderer<'_, 't> {
             locations: template
                 .locations
                 .iter()
-                .map(|l| RenderedLocation {
+                .enumerate()
+                .map(|(place, l)| RenderedLocation {
                     latitude: l.latitude,
                     longitude: l.longitude,
                     altitude: l.altitude,
-                    text: l.text.as_ref().map(|p| self.phrase(p, "a location's text")),
+                    text: l.text.as_ref().map(|p| {
+                        let at = format!("/locations/{place}/text");
+                        self.phrase(p, &Place { at: &at, words: "a location's text" })
+                    }),
                 })
                 .collect(),
             state: card.content.state,
@@ -282,21 +351,23 @@ impl<'t> Renderer<'_, 't> {
         }
     }
 
-    fn field(&mut self, field: &'t Field) -> Option<RenderedField<'t>> {
+    fn field(&mut self, at: &str, field: &'t Field) -> Option<RenderedField<'t>> {
+        let words = format!("the field {}", field.key);
+        let (value_at, label_at, link_at) = (format!("{at}/value"), format!("{at}/label"), format!("{at}/link"));
+        let place = |at| Place { at, words: &words };
         let value = match field.value.texts.first().and_then(Text::single_attribute) {
             Some(name) if !field.value.varied => typed(self.scope.attribute(name)?),
             _ => match self.evaluate(&field.value) {
                 Ok(text) => FieldValue::Text(text),
                 Err(EvaluationError::Missing(_)) => return None,
                 Err(e) => {
-                    self.note(&e, &format!("the field {}", field.key));
+                    self.note(&e, &field.value.texts, &place(&value_at));
                     return None;
                 }
             },
         };
         let live = self.scope.card.live_message.as_ref() == Some(&field.key);
-        let place = format!("the field {}", field.key);
-        let label = field.label.as_ref().map(|p| self.phrase(p, &place));
+        let label = field.label.as_ref().map(|p| self.phrase(p, &place(&label_at)));
         // A message that lacks a value is not shown; it is never worth a card.
         let message = field.change_message.as_ref().filter(|_| live).and_then(|p| self.evaluate(p).ok());
         // a link is left out like a field when its value is missing
@@ -304,12 +375,12 @@ impl<'t> Renderer<'_, 't> {
             Ok(link) if ["https://", "http://", "mailto:", "tel:"].iter().any(|s| link.starts_with(s)) => Some(link),
             Ok(_) => {
                 let wrong = EvaluationError::Failed("its link is none of https, http, mailto and tel".to_owned());
-                self.note(&wrong, &place);
+                self.note(&wrong, std::slice::from_ref(link), &place(&link_at));
                 None
             }
             Err(EvaluationError::Missing(_)) => None,
             Err(e) => {
-                self.note(&e, &place);
+                self.note(&e, std::slice::from_ref(link), &place(&link_at));
                 None
             }
         });
@@ -331,31 +402,29 @@ impl<'t> Renderer<'_, 't> {
         phrase.texts.first().map_or(Ok(String::new()), |text| text.evaluate(self.scope)).map(Localised::Plain)
     }
 
-    fn phrase(&mut self, phrase: &'t Phrase, place: &str) -> Localised<'t> {
+    fn phrase(&mut self, phrase: &'t Phrase, place: &Place<'_>) -> Localised<'t> {
         self.evaluate(phrase).unwrap_or_else(|e| {
-            self.note(&e, place);
+            self.note(&e, &phrase.texts, place);
             Localised::Plain(String::new())
         })
     }
 
-    fn text(&mut self, text: &Text, place: &str) -> String {
+    fn text(&mut self, text: &Text, place: &Place<'_>) -> String {
         text.evaluate(self.scope).unwrap_or_else(|e| {
-            self.note(&e, place);
+            self.note(&e, std::slice::from_ref(text), place);
             String::new()
         })
     }
 
-    fn note(&mut self, error: &EvaluationError, place: &str) {
-        match error {
-            EvaluationError::Missing(name) => {
-                let pointer =
-                    AttributeName::parse(name).map_or_else(|_| "/attributes".to_owned(), |n| value_pointer(&n));
-                self.problems.add(pointer, format!("has no value, but {place} needs one"));
-            }
-            EvaluationError::Failed(why) => {
-                self.problems.add("/attributes", format!("{place} can't be computed: {why}"))
-            }
-        }
+    fn note(&mut self, error: &EvaluationError, texts: &[Text], place: &Place<'_>) {
+        let declared = &self.scope.template.attributes;
+        let uses = declared.iter().map(|a| &a.name).filter(|name| texts.iter().any(|text| text.uses(name)));
+        self.faults.push(Fault {
+            at: place.at.to_owned(),
+            place: place.words.to_owned(),
+            uses: uses.cloned().collect(),
+            error: error.clone(),
+        });
     }
 
     fn tree(&mut self, tree: &Tree) -> Value {
@@ -369,7 +438,7 @@ impl<'t> Renderer<'_, 't> {
             Tree::Text(at, text) => match text.single_attribute().and_then(|name| self.scope.attribute(name)) {
                 Some(AttributeValue::Money(amount, _)) => Value::from(amount.to_f64()),
                 Some(value) => value.to_json(),
-                None => Value::from(self.text(text, at)),
+                None => Value::from(self.text(text, &Place { at, words: at })),
             },
         }
     }

@@ -234,11 +234,28 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// The texts with expressions whose place in the document begins with `pointer`.
+    /// Whether what stands at that place of the merged whole came from here: the steps lead to a member, or into a list or
+    /// value that replaces what was there.
+    pub fn decides<'s>(&self, mut steps: impl Iterator<Item = &'s str>) -> bool {
+        match self {
+            Self::Leaf(_) | Self::Text(..) | Self::List(_) => true,
+            Self::Members(members) => match steps.next() {
+                None => true,
+                Some(step) => {
+                    members.iter().find(|(name, _)| name == step).is_some_and(|(_, tree)| tree.decides(steps))
+                }
+            },
+        }
+    }
+
+    /// The texts with expressions at the place `pointer` of the document and below it.
     pub fn texts_within(&self, pointer: &str) -> Vec<&Text> {
         match self {
             Self::Leaf(_) => Vec::new(),
-            Self::Text(at, text) => at.starts_with(pointer).then_some(text).into_iter().collect(),
+            Self::Text(at, text) => {
+                let rest = at.strip_prefix(pointer);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')).then_some(text).into_iter().collect()
+            }
             Self::List(items) => items.iter().flat_map(|item| item.texts_within(pointer)).collect(),
             Self::Members(members) => members.iter().flat_map(|(_, tree)| tree.texts_within(pointer)).collect(),
         }

@@ -40,6 +40,8 @@ kinds! {
     TOO_SLOW = 408 "too-slow" "The request took too long" "Send the body without long pauses.";
     EXISTS = 409 "already-exists" "It is there already" "Choose another id, or change what is there.";
     NOT_PUBLISHED = 409 "template-not-published" "The template was never published" "Publish the template first.";
+    TEMPLATE_EXISTS = 409 "template-exists" "There is a template of that id" "Replace it with PUT, or choose another id.";
+    TEMPLATE_IN_USE = 409 "template-in-use" "The template has cards" "Delete its cards or move them to another template first.";
     ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
     WALLET_OFF = 409 "wallet-off" "This wallet is off" "Give the workspace an issuer for this wallet.";
     IDEMPOTENCY_UNDER_WAY = 409 "request-under-way" "The same request is being answered" "Repeat it with the same Idempotency-Key in a moment.";
@@ -132,6 +134,8 @@ impl From<ActionError> for Problem {
             ActionError::NotPublished => {
                 Self::new(&NOT_PUBLISHED, "the template was never published, so it can't have cards")
             }
+            ActionError::TemplateExists => Self::new(&TEMPLATE_EXISTS, "there is a template of that id"),
+            ActionError::TemplateInUse => Self::new(&TEMPLATE_IN_USE, "the template has cards, which are shown by it"),
             ActionError::IssuerMissing => {
                 Self::new(&ISSUER_MISSING, "the workspace has no certificate to sign passes with")
             }

@@ -72,6 +72,15 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     put    "/api/v1/templates/{id}/images/{role}"   templates::images::put, templates::images::PUT_DOC;
     get    "/api/v1/templates/{id}/images/{role}"   templates::images::get, templates::images::GET_DOC;
     delete "/api/v1/templates/{id}/images/{role}"   templates::images::delete, templates::images::DELETE_DOC;
+    delete "/api/v1/templates/{id}"                 templates::document::delete, templates::document::DELETE_DOC;
+    get    "/api/v1/templates"                      templates::collection::list, templates::collection::LIST_DOC;
+    post   "/api/v1/templates"                      templates::collection::post, templates::collection::POST_DOC;
+    get    "/api/v1/templates/{id}/images"          templates::images::list, templates::images::LIST_DOC;
+    post   "/api/v1/templates/{id}/check"           templates::check::check, templates::check::CHECK_DOC;
+    post   "/api/v1/templates/{id}/preview"         templates::check::preview, templates::check::PREVIEW_DOC;
+    get    "/api/v1/templates/{id}/versions"        templates::versions::list, templates::versions::LIST_DOC;
+    post   "/api/v1/templates/{id}/versions/{version}/restore"
+        templates::versions::restore, templates::versions::RESTORE_DOC;
     post   "/api/v1/templates/{id}/publish"         templates::publish::publish, templates::publish::DOC;
     post   "/api/v1/workspaces"                     workspaces::create, workspaces::DOC;
     get    "/api/v1/keys"                           keys::list::list, keys::list::DOC;

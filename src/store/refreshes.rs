@@ -80,8 +80,16 @@ pub async fn advance(tx: &mut Tx, refresh: &Refresh, last: &CardId) -> Result<()
 /// # Errors
 /// When the database fails.
 pub async fn finish(tx: &mut Tx, refresh: &Refresh) -> Result<(), StoreError> {
+    cancel(tx, &refresh.workspace_id, &refresh.template_id).await
+}
+
+/// Ends the refresh of a template, if there is one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cancel(tx: &mut Tx, workspace: &WorkspaceId, template: &TemplateId) -> Result<(), StoreError> {
     on_db!(tx, FINISH, |sql, c| {
-        sqlx::query(sql).bind(&refresh.workspace_id).bind(&refresh.template_id).execute(c).await?;
+        sqlx::query(sql).bind(workspace).bind(template).execute(c).await?;
         Ok(())
     })
 }

@@ -1,5 +1,6 @@
 //! Templates: drafts, published versions, pictures and the ready files of passes.
 
+use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use super::types::{Json, one_row};
@@ -12,8 +13,30 @@ statements! {
     PUT_DRAFT = "INSERT INTO templates (workspace_id, id, draft, position, modified, created_at, updated_at)
         VALUES ($1, $2, $3, 0, 0, $4, $4)
         ON CONFLICT (workspace_id, id) DO UPDATE SET draft = excluded.draft, updated_at = excluded.updated_at";
+    INSERT_DRAFT = "INSERT INTO templates (workspace_id, id, draft, position, modified, created_at, updated_at)
+        VALUES ($1, $2, $3, 0, 0, $4, $4) ON CONFLICT (workspace_id, id) DO NOTHING";
+    LIST = "SELECT id, draft, version, created_at, updated_at FROM templates WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3";
     FIND = "SELECT draft, version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2";
     LOCK = "SELECT draft, version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2" + " FOR NO KEY UPDATE";
+    HOLD = { sqlite: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2",
+        postgres: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2 FOR UPDATE" };
+    HAS_CARDS = "SELECT EXISTS (SELECT 1 FROM cards WHERE workspace_id = $1 AND template_id = $2)";
+    DELETE_FILES = "DELETE FROM template_files WHERE workspace_id = $1 AND template_id = $2";
+    DELETE_IMAGES = "DELETE FROM template_images WHERE workspace_id = $1 AND template_id = $2";
+    DELETE_VERSIONS = "DELETE FROM template_versions WHERE workspace_id = $1 AND template_id = $2";
+    DELETE = "DELETE FROM templates WHERE workspace_id = $1 AND id = $2";
+    REMEMBER = "INSERT INTO deleted_templates (workspace_id, id, version) VALUES ($1, $2, $3)
+        ON CONFLICT (workspace_id, id) DO UPDATE SET version = excluded.version";
+    REMEMBERED = "SELECT version FROM deleted_templates WHERE workspace_id = $1 AND id = $2";
+    SWEEP = "DELETE FROM blobs WHERE workspace_id = $1
+        AND NOT EXISTS (SELECT 1 FROM template_images i WHERE i.workspace_id = blobs.workspace_id AND i.digest = blobs.digest)
+        AND NOT EXISTS (SELECT 1 FROM template_files f WHERE f.workspace_id = blobs.workspace_id AND f.digest = blobs.digest)";
+    VERSIONS = "SELECT version, published_at FROM template_versions
+        WHERE workspace_id = $1 AND template_id = $2 AND version < $3 ORDER BY version DESC LIMIT $4";
+    DROP_DRAFT_IMAGES = "DELETE FROM template_images WHERE workspace_id = $1 AND template_id = $2 AND version = 0";
+    RESTORE_IMAGES = "INSERT INTO template_images (workspace_id, template_id, version, role, locale, tier, digest)
+        SELECT workspace_id, template_id, 0, role, locale, tier, digest FROM template_images
+        WHERE workspace_id = $1 AND template_id = $2 AND version = $3";
     INSERT_VERSION = "INSERT INTO template_versions (workspace_id, template_id, version, document, published_at)
         VALUES ($1, $2, $3, $4, $5)";
     SET_PUBLISHED = "UPDATE templates SET version = $3, position = $4, modified = $5 WHERE workspace_id = $1 AND id = $2";
@@ -26,9 +49,10 @@ statements! {
         WHERE workspace_id = $1 AND template_id = $2 AND version = 0 AND role = $3 AND locale = $4 AND tier = $5";
     IMAGE = "SELECT b.content FROM template_images i JOIN blobs b ON b.workspace_id = i.workspace_id AND b.digest = i.digest
         WHERE i.workspace_id = $1 AND i.template_id = $2 AND i.version = $3 AND i.role = $4 AND i.locale = $5 AND i.tier = $6";
-    IMAGES = "SELECT i.role, i.locale, i.tier, b.content FROM template_images i
-        JOIN blobs b ON b.workspace_id = i.workspace_id AND b.digest = i.digest
+    IMAGES = "SELECT i.role, i.locale, i.tier, i.digest, length(b.content) AS bytes, substr(b.content, 1, 16) AS beginning
+        FROM template_images i JOIN blobs b ON b.workspace_id = i.workspace_id AND b.digest = i.digest
         WHERE i.workspace_id = $1 AND i.template_id = $2 AND i.version = 0 ORDER BY i.role, i.locale, i.tier";
+    BLOB = "SELECT content FROM blobs WHERE workspace_id = $1 AND digest = $2";
     KEEP_IMAGES = "INSERT INTO template_images (workspace_id, template_id, version, role, locale, tier, digest)
         SELECT workspace_id, template_id, $3, role, locale, tier, digest FROM template_images
         WHERE workspace_id = $1 AND template_id = $2 AND version = 0";
@@ -87,6 +111,146 @@ pub async fn put_draft(
 ) -> Result<(), StoreError> {
     on_db!(tx, PUT_DRAFT, |sql, c| {
         sqlx::query(sql).bind(workspace).bind(id).bind(Json(draft)).bind(now).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// Makes a new template with that draft; false when there is one of that id.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_draft(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    draft: &Value,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    on_db!(tx, INSERT_DRAFT, |sql, c| {
+        let done = sqlx::query(sql).bind(workspace).bind(id).bind(Json(draft)).bind(now).execute(c).await?;
+        Ok(done.rows_affected() == 1)
+    })
+}
+
+/// A template in a list.
+#[derive(Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct Listed {
+    pub id: TemplateId,
+    pub draft: Json<Value>,
+    pub version: Option<i64>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What `show` makes of each of the templates after `after`, by id. Drafts may be large: only one is held at a time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list<T: Send>(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    after: &str,
+    limit: i64,
+    show: impl Fn(Listed) -> T + Send,
+) -> Result<Vec<T>, StoreError> {
+    let mut shown = Vec::new();
+    on_db!(session, LIST, |sql, c| {
+        let mut rows = sqlx::query_as(sql).bind(workspace).bind(after).bind(limit).fetch(c);
+        while let Some(row) = rows.try_next().await? {
+            shown.push(show(row));
+        }
+    });
+    Ok(shown)
+}
+
+/// Takes everything of a template away, but for the number of its last version, and every content that nothing shows
+/// any more. `None` when there is no such template, `Some(false)` when it has cards, which keep it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(tx: &mut Tx, workspace: &WorkspaceId, id: &TemplateId) -> Result<Option<bool>, StoreError> {
+    // Held for deletion, so that a card being issued is either seen now or finds no template.
+    let version: Option<Option<i64>> =
+        on_db!(tx, HOLD, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_optional(c).await?);
+    let Some(version) = version else { return Ok(None) };
+    let has_cards: bool =
+        on_db!(tx, HAS_CARDS, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_one(c).await?);
+    if has_cards {
+        return Ok(Some(false));
+    }
+    super::refreshes::cancel(tx, workspace, id).await?;
+    for statement in [DELETE_FILES, DELETE_IMAGES, DELETE_VERSIONS, DELETE] {
+        on_db!(tx, statement, |sql, c| {
+            sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+        });
+    }
+    if let Some(version) = version {
+        on_db!(tx, REMEMBER, |sql, c| {
+            sqlx::query(sql).bind(workspace).bind(id).bind(version).execute(c).await?;
+        });
+    }
+    sweep(tx, workspace).await?;
+    Ok(Some(true))
+}
+
+/// Takes away the contents that neither a draft nor a version shows.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sweep(tx: &mut Tx, workspace: &WorkspaceId) -> Result<(), StoreError> {
+    on_db!(tx, SWEEP, |sql, c| {
+        sqlx::query(sql).bind(workspace).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// The number of the last version that a deleted template of that id had; 0 when there was none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn last_deleted_version(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+) -> Result<i64, StoreError> {
+    let version: Option<i64> = on_db!(session, REMEMBERED, |sql, c| {
+        sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_optional(c).await?
+    });
+    Ok(version.unwrap_or(0))
+}
+
+/// Numbers and times of the versions before `before`, the newest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn versions(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<(i64, Timestamp)>, StoreError> {
+    on_db!(session, VERSIONS, |sql, c| {
+        Ok(sqlx::query_as(sql).bind(workspace).bind(id).bind(before).bind(limit).fetch_all(c).await?)
+    })
+}
+
+/// Gives the draft the pictures of a version instead of its own.
+///
+/// # Errors
+/// When the database fails.
+pub async fn restore_images(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    version: i64,
+) -> Result<(), StoreError> {
+    on_db!(tx, DROP_DRAFT_IMAGES, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+    });
+    on_db!(tx, RESTORE_IMAGES, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(id).bind(version).execute(c).await?;
         Ok(())
     })
 }
@@ -248,7 +412,25 @@ pub async fn image(
     })
 }
 
-/// Role, locale, tier and content of each of the draft's pictures.
+/// A picture of a draft, without its content.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct ImageRow {
+    /// Its role.
+    pub role: String,
+    /// For which language; empty for all.
+    pub locale: String,
+    /// For which tier; empty for all.
+    pub tier: String,
+    /// The SHA-256 of the upload, by which [`blob`] finds it.
+    pub digest: Vec<u8>,
+    /// The upload's size.
+    #[sqlx(try_from = "i32")]
+    pub bytes: i64,
+    /// The upload's first bytes, which tell its format.
+    pub beginning: Vec<u8>,
+}
+
+/// The draft's pictures.
 ///
 /// # Errors
 /// When the database fails.
@@ -256,8 +438,22 @@ pub async fn images(
     session: &mut impl Session,
     workspace: &WorkspaceId,
     id: &TemplateId,
-) -> Result<Vec<(String, String, String, Vec<u8>)>, StoreError> {
+) -> Result<Vec<ImageRow>, StoreError> {
     on_db!(session, IMAGES, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(id).fetch_all(c).await?))
+}
+
+/// A kept content.
+///
+/// # Errors
+/// When the database fails.
+pub async fn blob(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    digest: &[u8],
+) -> Result<Option<Vec<u8>>, StoreError> {
+    on_db!(session, BLOB, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(workspace).bind(digest).fetch_optional(c).await?)
+    })
 }
 
 /// Adds a ready file to a version; its content must have been kept before. An empty tier means all.

@@ -271,6 +271,13 @@ pub mod parameters {
         meaning: "The template.",
         schema: || schemas::TEMPLATE_ID.reference(),
     };
+    /// Which published version.
+    pub const VERSION: Parameter = Parameter {
+        name: "version",
+        place: Place::Path,
+        meaning: "The number of a published version.",
+        schema: || json!({"type": "integer", "minimum": 1}),
+    };
     /// Which key.
     pub const KEY_ID: Parameter = Parameter {
         name: "id",

@@ -124,9 +124,7 @@ schemas! {
         id["examples"] = json!(["bakery-points"]);
         id
     };
-    /// A card design.
-    TEMPLATE "Template" => template(&[]);
-    /// A card design as it is answered.
+    /// A card design with what the service adds.
     STORED_TEMPLATE "StoredTemplate" => template(&[
         ("id", json!({"$ref": "#/components/schemas/TemplateId"})),
         ("published_version", nullable(json!({"type": "integer", "minimum": 1}))),
@@ -201,6 +199,55 @@ schemas! {
                 "set_at": nullable(time()),
             }),
         )},
+    }));
+    /// A card design with an id.
+    NEW_TEMPLATE "NewTemplate" => template(&[("id", nullable(json!({"$ref": "#/components/schemas/TemplateId"})))]);
+    /// The templates of a workspace.
+    TEMPLATES "Templates" => page_of(&closed(
+        &["id", "name", "organization", "kind", "style", "published_version", "created_at", "updated_at"],
+        json!({
+            "id": {"$ref": "#/components/schemas/TemplateId"},
+            "name": text(128),
+            "organization": text(128),
+            "kind": {"enum": crate::domain::template::Kind::names()},
+            "style": {"type": "string", "description": "Apple's style."},
+            "published_version": nullable(json!({"type": "integer", "minimum": 1})),
+            "created_at": time(),
+            "updated_at": time(),
+        }),
+    ));
+    /// The pictures of a draft.
+    IMAGES "Images" => page_of(&closed(&["role", "locale", "tier", "content_type", "bytes"], json!({
+        "role": {"type": "string"},
+        "locale": nullable(language()),
+        "tier": nullable(text(64)),
+        "content_type": nullable(json!({"type": "string"})),
+        "bytes": {"type": "integer", "minimum": 1},
+    })));
+    /// The published versions of a template.
+    VERSIONS "Versions" => page_of(&closed(&["version", "published_at"], json!({
+        "version": {"type": "integer", "minimum": 1},
+        "published_at": time(),
+    })));
+    /// A broken rule.
+    ISSUE "Issue" => closed(&["rule", "severity", "pointer", "detail"], json!({
+        "rule": {"type": "string", "description": "Its stable name."},
+        "severity": severity(),
+        "pointer": {"type": "string", "description": "Where, as a JSON pointer into the template document; `/images/{role}` for pictures; empty for the whole."},
+        "detail": {"type": "string", "description": "What was found and what is expected."},
+    }));
+    /// The broken rules of a draft.
+    CHECKED "Checked" => closed(&["issues"], json!({"issues": {"type": "array", "items": ISSUE.reference()}}));
+    /// What a preview takes.
+    PREVIEW_REQUEST "PreviewRequest" => closed(&[], json!({
+        "attributes": nullable(attribute_values()),
+        "locale": nullable(language()),
+    }));
+    /// A preview.
+    PREVIEW "Preview" => closed(&["apple", "google", "issues"], json!({
+        "apple": {"type": "object", "description": "The pass.json, texts written out in the wanted language, with placeholders for who it is."},
+        "google": {"type": "null", "description": "Google Wallet isn't there yet."},
+        "issues": {"type": "array", "items": ISSUE.reference()},
     }));
     /// The number of a version.
     PUBLISHED "Published" => closed(&["version"], json!({"version": {"type": "integer", "minimum": 1}}));

@@ -250,7 +250,7 @@ fn find_picture<'p>(published: &'p Published, tier: Option<&str>, language: &str
     let name = format!("{role}@3x.png");
     let paths = [name.clone(), format!("{language}.lproj/{name}")];
     let of = |tier: Option<&str>| published.files.iter().find(|f| f.tier.as_deref() == tier && paths.contains(&f.path));
-    tier.and_then(|tier| of(Some(tier))).or_else(|| of(None)).map(|file| file.bytes.as_slice())
+    tier.and_then(|tier| of(Some(tier))).or_else(|| of(None)).map(|file| &file.bytes[..])
 }
 
 /// `GET /c/{token}/{role}.png`: a picture of the card's look.

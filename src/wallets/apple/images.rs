@@ -18,7 +18,7 @@ pub const MAX_PIXELS: u64 = 40_000_000;
 const MAX_MEMORY: u64 = 192 * 1024 * 1024;
 
 /// How a picture is brought to its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fit {
     /// Exactly this many points: scaled to fill, then cropped around the middle.
     Fill(u32, u32),

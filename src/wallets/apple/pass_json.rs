@@ -38,11 +38,22 @@ pub struct PassJson {
 struct Writer {
     own_entries: Vec<String>,
     languages: usize,
+    /// The place of the one language in which texts are written out, instead of as keys of `pass.strings`.
+    written_out: Option<usize>,
 }
 
 /// Writes a card.
 pub fn pass_json(card: &RenderedCard<'_>, identity: &PassIdentity<'_>) -> PassJson {
-    let mut w = Writer { own_entries: Vec::new(), languages: card.template.languages.len() };
+    write(card, identity, None)
+}
+
+/// The same pass.json as a phone of the template's language at that place shows it: its texts looked up. For previews.
+pub fn pass_json_in_language(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, place: usize) -> Value {
+    write(card, identity, Some(place)).json
+}
+
+fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Option<usize>) -> PassJson {
+    let mut w = Writer { own_entries: Vec::new(), languages: card.template.languages.len(), written_out };
     let mut pass = Map::new();
     let mut put = |key: &str, value: Value| {
         pass.insert(key.to_owned(), value);
@@ -97,13 +108,7 @@ pub fn pass_json(card: &RenderedCard<'_>, identity: &PassIdentity<'_>) -> PassJs
     }
     let mut style = Map::new();
     for (group, fields) in &card.fields {
-        let key = match group {
-            Group::Header => "headerFields",
-            Group::Primary => "primaryFields",
-            Group::Secondary => "secondaryFields",
-            Group::Auxiliary => "auxiliaryFields",
-            Group::Back => "backFields",
-        };
+        let key = group_key(*group);
         let fields: Vec<Value> = fields.iter().map(|field| w.field(*group, field)).collect();
         style.insert(key.to_owned(), Value::Array(fields));
     }
@@ -117,9 +122,23 @@ pub fn pass_json(card: &RenderedCard<'_>, identity: &PassIdentity<'_>) -> PassJs
     PassJson { json, own_entries: w.own_entries }
 }
 
+/// The key of a group of fields in a style dictionary.
+pub fn group_key(group: Group) -> &'static str {
+    match group {
+        Group::Header => "headerFields",
+        Group::Primary => "primaryFields",
+        Group::Secondary => "secondaryFields",
+        Group::Auxiliary => "auxiliaryFields",
+        Group::Back => "backFields",
+    }
+}
+
 impl Writer {
     /// The text, or the key under which `pass.strings` has it.
     fn text(&mut self, text: &Localised<'_>) -> String {
+        if let Some(place) = self.written_out {
+            return text.in_language(place).to_owned();
+        }
         match text {
             // A value that looks like one of our keys must not be looked up: an invisible character parts it from them.
             Localised::Plain(text) if text.starts_with(PREFIX) => format!("\u{200B}{text}"),

@@ -2,13 +2,16 @@
 //! the laid-out archive for every look.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::archive::{SharedFiles, TooLarge};
-use super::images::{Fit, ImageError, at_scale, decode, file_name, fit};
+use super::images::{Fit, ImageError, at_scale, decode, file_name};
 use super::strings;
 use crate::domain::template::Template;
 
-/// A picture as it was uploaded.
+/// A picture of a design, brought to its sizes.
 #[derive(Debug, Clone)]
 pub struct Picture {
     /// Apple's name of the image, without scale.
@@ -17,8 +20,8 @@ pub struct Picture {
     pub locale: Option<String>,
     /// For which tier; all when absent.
     pub tier: Option<String>,
-    /// PNG, JPEG or WebP.
-    pub bytes: Vec<u8>,
+    /// At every scale: file names without folder, and PNGs.
+    pub scales: Arc<Vec<(String, Bytes)>>,
 }
 
 /// A ready file of a pass.
@@ -29,51 +32,49 @@ pub struct PassFile {
     /// Its path in the archive.
     pub path: String,
     /// Its content.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
-/// Makes the picture files of a version: every role that the style shows, at three scales. Slow (tenths of a
-/// second) and hungry (see [`decode`]): once per publishing, off the async threads.
-///
-/// # Errors
-/// When a stored picture can't be decoded.
-pub fn picture_files(template: &Template, pictures: &[Picture]) -> Result<Vec<PassFile>, ImageError> {
+/// The picture files of a version: what lies where in a pass.
+pub fn picture_files(template: &Template, pictures: &[Picture]) -> Vec<PassFile> {
     let mut files = Vec::new();
     for (place, picture) in pictures.iter().enumerate() {
-        let Some(fit) = fit(&picture.role, template.style) else { continue };
+        let same = |other: &&Picture| other.role == picture.role && other.tier == picture.tier;
         // A picture at the root hides those in the languages' folders, so a role that some language has a picture
         // for stands in every folder and not at the root; only the icon must stand at the root whatever happens.
-        let localised = pictures.iter().any(|p| p.role == picture.role && p.tier == picture.tier && p.locale.is_some());
-        let folders: Vec<String> = match &picture.locale {
+        let localised = pictures.iter().filter(same).any(|p| p.locale.is_some());
+        let icon = picture.role == "icon";
+        let mut folders: Vec<String> = match &picture.locale {
             Some(locale) => vec![format!("{locale}.lproj/")],
-            None if localised && picture.role != "icon" => strings::languages(template)
+            None if localised && !icon => strings::languages(template)
                 .iter()
                 .map(|(language, _)| language.as_str())
-                .filter(|language| {
-                    !pictures.iter().enumerate().any(|(other, p)| {
-                        other != place
-                            && p.role == picture.role
-                            && p.tier == picture.tier
-                            && p.locale.as_deref() == Some(*language)
-                    })
-                })
+                .filter(|language| !pictures.iter().filter(same).any(|p| p.locale.as_deref() == Some(*language)))
                 .map(|language| format!("{language}.lproj/"))
                 .collect(),
             None => vec![String::new()],
         };
-        for (name, bytes) in scales(&picture.role, fit, &picture.bytes)? {
+        let first = pictures.iter().position(|p| same(&p)) == Some(place);
+        if icon && first && pictures.iter().filter(same).all(|p| p.locale.is_some()) {
+            folders.push(String::new());
+        }
+        for (name, bytes) in picture.scales.iter() {
             for folder in &folders {
                 let path = format!("{folder}{name}");
                 files.push(PassFile { tier: picture.tier.clone(), path, bytes: bytes.clone() });
             }
         }
     }
-    Ok(files)
+    files
 }
 
-fn scales(role: &str, fit: Fit, upload: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ImageError> {
+/// An upload of that role at every scale. Slow (tenths of a second) and hungry (see [`decode`]): off the async threads.
+///
+/// # Errors
+/// When the picture can't be decoded.
+pub fn scales(role: &str, fit: Fit, upload: &[u8]) -> Result<Vec<(String, Bytes)>, ImageError> {
     let picture = decode(upload)?;
-    (1..=3).map(|scale| Ok((file_name(role, scale), at_scale(&picture, fit, scale)?))).collect()
+    (1..=3).map(|scale| Ok((file_name(role, scale), at_scale(&picture, fit, scale)?.into()))).collect()
 }
 
 /// The shared parts of every pass of a version.
@@ -106,7 +107,7 @@ impl PreparedPasses {
             let mut chosen: BTreeMap<&str, &[u8]> = BTreeMap::new();
             for wanted in [None, tier] {
                 let of_tier = files.iter().filter(|f| f.tier.as_deref() == wanted);
-                chosen.extend(of_tier.map(|f| (f.path.as_str(), f.bytes.as_slice())));
+                chosen.extend(of_tier.map(|f| (f.path.as_str(), &f.bytes[..])));
             }
             if !own_tables {
                 chosen.extend(tables.iter().map(|(path, _, table)| (path.as_str(), table.as_bytes())));

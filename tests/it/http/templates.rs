@@ -16,6 +16,16 @@ on_both_databases![
     a_published_attribute_keeps_its_type,
     a_card_that_the_newest_version_can_not_show_keeps_its_own,
     a_template_of_hostile_size_is_refused_cheaply,
+    templates_are_listed_page_by_page,
+    a_posted_template_gets_an_id_or_keeps_its_own,
+    a_template_without_cards_goes_with_everything_of_it,
+    versions_are_listed_and_come_back_to_the_draft,
+    a_check_lists_every_rule_with_pointers_into_the_document,
+    a_check_and_a_preview_need_no_issuer_and_store_nothing,
+    a_preview_is_the_pass_that_cards_get,
+    a_preview_refuses_what_a_card_could_not_have,
+    the_pictures_of_a_draft_are_listed,
+    what_a_get_answers_may_be_put_back,
 ];
 
 async fn a_draft_is_kept_as_it_was_written(database: TestDatabase) {
@@ -206,5 +216,296 @@ async fn a_template_of_hostile_size_is_refused_cheaply(database: TestDatabase) {
     assert_eq!(service.api(Method::PUT, "/api/v1/templates/bakery", &many).await.status, 422);
     let typo = service.api(Method::PUT, "/api/v1/templates/bakery/images/logo?teir=gold", &Value::Null).await;
     assert_eq!((typo.status, typo.pointers()), (422, vec!["/teir".to_owned()]));
+    service.stop().await;
+}
+
+async fn templates_are_listed_page_by_page(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let list = async |query: &str| {
+        let answer = service.api(Method::GET, &format!("/api/v1/templates{query}"), &Value::Null).await;
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        answer.json()
+    };
+    let starters = list("").await["data"].as_array().unwrap().len();
+    for id in ["z1", "z2", "z3", "z4", "z5"] {
+        service.api(Method::PUT, &format!("/api/v1/templates/{id}"), &bakery()).await;
+    }
+    let mut ids = Vec::new();
+    let mut query = "?limit=2".to_owned();
+    loop {
+        let page = list(&query).await;
+        assert!(page["data"].as_array().unwrap().len() <= 2);
+        ids.extend(page["data"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        query = format!("?limit=2&cursor={next}");
+    }
+    assert_eq!(ids.len(), starters + 5);
+    assert_eq!(ids[starters..], ["z1", "z2", "z3", "z4", "z5"]);
+    let all = list("?limit=1000").await;
+    let shown = all["data"].as_array().unwrap().iter().find(|t| t["id"] == "z1").unwrap().clone();
+    assert_eq!((&shown["name"], &shown["kind"]), (&json!("Bakery points"), &json!("points")));
+    assert_eq!((&shown["style"], &shown["published_version"]), (&json!("storeCard"), &Value::Null));
+    for (query, pointer) in
+        [("?limit=0", "/limit"), ("?limit=1001", "/limit"), ("?cursor=!", "/cursor"), ("?x=1", "/x")]
+    {
+        let answer = service.api(Method::GET, &format!("/api/v1/templates{query}"), &Value::Null).await;
+        assert_eq!((answer.status, answer.pointers()), (422, vec![pointer.to_owned()]), "{query}");
+    }
+    service.stop().await;
+}
+
+async fn a_posted_template_gets_an_id_or_keeps_its_own(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let post = async |document: &Value| service.api(Method::POST, "/api/v1/templates", document).await;
+    let made = post(&bakery()).await;
+    assert_eq!(made.status, 201, "{}", made.json());
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(made.header("location"), format!("/api/v1/templates/{id}"));
+    assert_eq!(service.api(Method::GET, &format!("/api/v1/templates/{id}"), &Value::Null).await.json(), made.json());
+    let mut named = bakery();
+    named["id"] = json!("bakery");
+    assert_eq!(post(&named).await.json()["id"], "bakery");
+    let twice = post(&named).await;
+    assert_eq!((twice.status, twice.json()["type"].as_str()), (409, Some("/problems/template-exists")));
+    named["id"] = json!("a b");
+    named["kind"] = json!("shop");
+    let wrong = post(&named).await;
+    assert_eq!((wrong.status, wrong.pointers()), (422, vec!["/id".to_owned(), "/kind".to_owned()]));
+    named["id"] = json!(7);
+    assert_eq!(post(&named).await.pointers(), ["/id", "/kind"]);
+    service.stop().await;
+}
+
+async fn a_template_without_cards_goes_with_everything_of_it(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let path = "/api/v1/templates/bakery";
+    assert_eq!(service.api(Method::DELETE, path, &Value::Null).await.status, 404);
+    service.publish("bakery", &bakery()).await;
+    service.put_image("bakery", "logo", &png(161, 51)).await;
+    service.refresh().await;
+    let card = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let refused = service.api(Method::DELETE, path, &Value::Null).await;
+    assert_eq!((refused.status, refused.json()["type"].as_str()), (409, Some("/problems/template-in-use")));
+    // Moved away, the card keeps it no longer.
+    service.publish("other", &bakery()).await;
+    service.patch_card("M-1", &json!({"template": "other"})).await;
+    assert_eq!(service.api(Method::DELETE, path, &Value::Null).await.status, 204);
+    assert_eq!(service.api(Method::GET, path, &Value::Null).await.status, 404);
+    assert_eq!(service.api(Method::GET, &format!("{path}/versions"), &Value::Null).await.status, 404);
+    assert_eq!(service.api(Method::GET, &format!("{path}/images/logo"), &Value::Null).await.status, 404);
+    assert_eq!(card["template"], "bakery");
+    // Made anew, its versions are not those that were deleted, which other nodes may still hold in memory.
+    let mut document = bakery();
+    document["fields"]["header"][0]["label"] = json!("Punkte");
+    assert_eq!(service.publish("bakery", &document).await, 2);
+    let card = service.put_card("M-2", &json!({"template": "bakery"})).await;
+    assert_eq!(card["template_version"], 2);
+    let pass = service.api(Method::GET, "/api/v1/cards/M-2/apple", &Value::Null).await;
+    let files = crate::passes::unzip(&pass.body);
+    assert!(String::from_utf8_lossy(&files["pass.json"]).contains("Punkte"));
+    let versions = service.api(Method::GET, &format!("{path}/versions"), &Value::Null).await.json();
+    assert_eq!(versions["data"].as_array().unwrap().len(), 1);
+    service.stop().await;
+}
+
+async fn versions_are_listed_and_come_back_to_the_draft(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let path = "/api/v1/templates/bakery";
+    service.api(Method::PUT, path, &bakery()).await;
+    let versions =
+        async |query: &str| service.api(Method::GET, &format!("{path}/versions{query}"), &Value::Null).await.json();
+    assert_eq!(versions("").await, json!({"data": [], "next_cursor": null}));
+    service.put_image("bakery", "logo", &png(160, 50)).await;
+    service.publish("bakery", &bakery()).await;
+    let mut document = bakery();
+    document["name"] = json!("Second");
+    assert_eq!(service.api(Method::DELETE, &format!("{path}/images/logo"), &Value::Null).await.status, 204);
+    service.put_image("bakery", "strip", &png(375, 144)).await;
+    service.publish("bakery", &document).await;
+
+    let all = versions("").await;
+    let numbers: Vec<_> = all["data"].as_array().unwrap().iter().map(|v| v["version"].as_i64().unwrap()).collect();
+    assert_eq!(numbers, [2, 1]);
+    assert!(all["data"][0]["published_at"].as_str().unwrap().ends_with('Z'));
+    let first = versions("?limit=1").await;
+    assert_eq!(first["data"][0]["version"], 2);
+    let rest = versions(&format!("?limit=1&cursor={}", first["next_cursor"].as_str().unwrap())).await;
+    assert_eq!((&rest["data"][0]["version"], &rest["next_cursor"]), (&json!(1), &Value::Null));
+
+    let restored = service.api(Method::POST, &format!("{path}/versions/1/restore"), &Value::Null).await;
+    assert_eq!((restored.status, restored.json()["name"].as_str()), (200, Some("Bakery points")));
+    assert_eq!(restored.json()["published_version"], 2, "cards show the second until the draft is published");
+    assert_eq!(service.api(Method::GET, &format!("{path}/images/logo"), &Value::Null).await.status, 200);
+    assert_eq!(service.api(Method::GET, &format!("{path}/images/strip"), &Value::Null).await.status, 404);
+    assert_eq!(service.publish("bakery", &bakery()).await, 3);
+    for (version, status) in [("7", 404), ("0", 404), ("one", 404)] {
+        let answer = service.api(Method::POST, &format!("{path}/versions/{version}/restore"), &Value::Null).await;
+        assert_eq!(answer.status, status, "{version}");
+    }
+    service.stop().await;
+}
+
+async fn a_check_lists_every_rule_with_pointers_into_the_document(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["fields"]["secondary"][0]["change_message"] = json!("%@ and %@");
+    document["fields"]["auxiliary"][0]["key"] = json!("points");
+    document["fields"]["primary"] = json!([
+        {"key": "p1", "label": "One", "value": "{{ 10 / (points - points) }}"}, {"key": "p2", "value": "2"}]);
+    document["apple"]["pass"] =
+        json!({"maxDistance": 0, "nfc": {"message": "x"}, "storeCard": {"transitType": "PKTransitTypeAir"}});
+    document["barcode"]["value"] = json!("{{ name }}");
+    document["attributes"][0] = json!({"name": "points", "type": "integer"});
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    let answer = service.api(Method::POST, "/api/v1/templates/bakery/check", &Value::Null).await;
+    assert_eq!(answer.status, 200);
+    let found = issues(&answer.json()["issues"]);
+    // What can't be computed is told first: there is no pass to look at then.
+    assert!(found.contains(&"error expression-failed /fields/primary/0/value".to_owned()), "{found:?}");
+    document["fields"]["primary"][0]["value"] = json!("{{ points }}");
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    let answer = service.api(Method::POST, "/api/v1/templates/bakery/check", &Value::Null).await;
+    let found = issues(&answer.json()["issues"]);
+    assert_eq!(
+        found,
+        [
+            "error pass-required-key /apple/pass/nfc/encryptionPublicKey",
+            "error transit-type-misplaced /apple/pass/storeCard/transitType",
+            "error field-key-duplicate /fields/auxiliary/0/key",
+            "error max-distance /apple/pass/maxDistance",
+            "error image-icon-missing /images/icon",
+            "error field-change-message /fields/secondary/0/change_message",
+            "warning field-count /fields/primary",
+            "warning web-service-https ",
+            "warning attribute-needed /attributes/3",
+        ]
+    );
+    let published = service.api(Method::POST, "/api/v1/templates/bakery/publish", &Value::Null).await;
+    assert_eq!(published.status, 422);
+    assert_eq!(published.json()["errors"].as_array().unwrap().len(), 6, "the errors of the check, not its warnings");
+    assert_eq!(service.api(Method::POST, "/api/v1/templates/nobody/check", &Value::Null).await.status, 404);
+    service.stop().await;
+}
+
+/// `severity rule pointer` of each.
+fn issues(issues: &Value) -> Vec<String> {
+    let text = |issue: &Value, name: &str| issue[name].as_str().unwrap().to_owned();
+    let issues = issues.as_array().unwrap().iter();
+    issues.map(|i| format!("{} {} {}", text(i, "severity"), text(i, "rule"), text(i, "pointer"))).collect()
+}
+
+async fn a_check_and_a_preview_need_no_issuer_and_store_nothing(database: TestDatabase) {
+    use passloom::actions::check_template::check_template;
+    use passloom::actions::preview_template::preview_template;
+    use passloom::actions::put_template::put_template;
+    use passloom::domain::ids::{TemplateId, WorkspaceId};
+    let service = Service::start(&database).await;
+    let workspace = WorkspaceId::parse("drafting").unwrap();
+    service.app.ensure_workspace(&workspace, "Drafting").await.unwrap();
+    let id = TemplateId::parse("bakery").unwrap();
+    put_template(&service.app, &workspace, &id, &bakery()).await.unwrap();
+    let issues = check_template(&service.app, &workspace, &id).await.unwrap();
+    assert!(issues.iter().any(|issue| issue.rule == "image-icon-missing"));
+    let preview = preview_template(&service.app, &workspace, &id, &json!({})).await.unwrap();
+    assert_eq!(preview["apple"]["passTypeIdentifier"], "pass.sample");
+    assert_eq!(preview["google"], Value::Null);
+    service.stop().await;
+}
+
+async fn a_preview_is_the_pass_that_cards_get(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let attributes = json!({"points": 150, "tier": "gold", "name": "Points"});
+    let body = json!({"attributes": attributes, "locale": "lv"});
+    let answer = service.api(Method::POST, "/api/v1/templates/bakery/preview", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    let preview = answer.json();
+    let shown = &preview["apple"];
+    assert_eq!(shown["storeCard"]["headerFields"][0]["label"], "Punkti");
+    assert_eq!(shown["storeCard"]["headerFields"][0]["value"], 150);
+    assert_eq!(shown["storeCard"]["auxiliaryFields"][0]["value"], "Points", "a value is never translated");
+    assert_eq!(shown["storeCard"]["backFields"][1]["value"], "Sveiki, Points, ņemiet bulciņu");
+    assert_eq!(shown["backgroundColor"], "rgb(138, 109, 29)");
+    assert_eq!(
+        (&preview["google"], issues(&preview["issues"])),
+        (&Value::Null, vec!["warning web-service-https ".to_owned()])
+    );
+
+    // The real pass is the same but for who it is and for the texts, which stand in its tables.
+    service.put_card("M-1001", &json!({"template": "bakery", "attributes": attributes})).await;
+    let pass = service.api(Method::GET, "/api/v1/cards/M-1001/apple", &Value::Null).await;
+    let real: Value = serde_json::from_slice(&crate::passes::unzip(&pass.body)["pass.json"]).unwrap();
+    assert_eq!(shown["passTypeIdentifier"], real["passTypeIdentifier"]);
+    for member in ["authenticationToken", "serialNumber"] {
+        assert_ne!(shown[member], real[member]);
+    }
+    let values = |pass: &Value| -> Vec<Value> {
+        let groups = pass["storeCard"].as_object().unwrap().values();
+        groups.flat_map(|fields| fields.as_array().unwrap().iter().map(|f| f["value"].clone())).collect()
+    };
+    let (mut shown_values, mut real_values) = (values(shown), values(&real));
+    assert_eq!(shown_values.pop(), Some(json!("Sveiki, Points, ņemiet bulciņu")));
+    assert_eq!(real_values.pop(), Some(json!("l10n:fields.hello.value")));
+    assert_eq!(shown_values, real_values);
+
+    // Without values, attributes have their default or a plausible value.
+    let plain = service.api(Method::POST, "/api/v1/templates/bakery/preview", &json!({})).await.json();
+    assert_eq!(plain["apple"]["storeCard"]["headerFields"][0]["value"], 0);
+    assert_eq!(plain["apple"]["storeCard"]["auxiliaryFields"][0]["value"], "Sample");
+    service.stop().await;
+}
+
+async fn a_preview_refuses_what_a_card_could_not_have(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["barcode"]["value"] = json!("{{ note }}");
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    for (body, pointers) in [
+        (
+            json!({"attributes": {"points": "many", "colour": "red"}, "locale": "x y", "extra": 1}),
+            &["/attributes/points", "/attributes/colour", "/locale", "/extra"][..],
+        ),
+        (json!({"attributes": {"points": 5}}), &["/attributes/note"]),
+        (json!([]), &[""]),
+    ] {
+        let answer = service.api(Method::POST, "/api/v1/templates/bakery/preview", &body).await;
+        assert_eq!(
+            (answer.status, answer.pointers()),
+            (422, pointers.iter().map(ToString::to_string).collect()),
+            "{body}"
+        );
+    }
+    assert_eq!(service.api(Method::POST, "/api/v1/templates/nobody/preview", &json!({})).await.status, 404);
+    service.stop().await;
+}
+
+async fn the_pictures_of_a_draft_are_listed(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.api(Method::PUT, "/api/v1/templates/bakery", &bakery()).await;
+    let icon = png(114, 114);
+    service.put_image("bakery", "icon", &icon).await;
+    service.put_image("bakery", "programLogo?locale=lv&tier=gold", &png(66, 66)).await;
+    let list = service.api(Method::GET, "/api/v1/templates/bakery/images", &Value::Null).await;
+    let expected =
+        json!({"role": "icon", "locale": null, "tier": null, "content_type": "image/png", "bytes": icon.len()});
+    assert_eq!(list.json()["data"][0], expected);
+    let second = &list.json()["data"][1];
+    assert_eq!(
+        (&second["role"], &second["locale"], &second["tier"]),
+        (&json!("programLogo"), &json!("lv"), &json!("gold"))
+    );
+    assert_eq!(list.json()["data"].as_array().unwrap().len(), 2);
+    assert_eq!(service.api(Method::GET, "/api/v1/templates/nobody/images", &Value::Null).await.status, 404);
+    service.stop().await;
+}
+
+async fn what_a_get_answers_may_be_put_back(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let got = service.api(Method::GET, "/api/v1/templates/bakery", &Value::Null).await.json();
+    let put = service.api(Method::PUT, "/api/v1/templates/bakery", &got).await;
+    assert_eq!((put.status, put.json()), (200, got.clone()));
+    let elsewhere = service.api(Method::PUT, "/api/v1/templates/other", &got).await;
+    assert_eq!((elsewhere.status, elsewhere.pointers()), (422, vec!["/id".to_owned()]));
     service.stop().await;
 }

@@ -1,17 +1,17 @@
-//! `PUT` and `GET /api/v1/templates/{id}`
+//! `PUT`, `GET` and `DELETE /api/v1/templates/{id}`
 
 use actix_web::{HttpResponse, web};
 
 use super::existing;
 use crate::actions::api_keys::Scope;
-use crate::actions::put_template::{Put, get_template, put_template};
+use crate::actions::put_template::{Put, delete_template, get_template, put_template};
 use crate::app::App;
 use crate::domain::ids::TemplateId;
 use crate::domain::input::Problems;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
-use crate::http::problem::{INVALID, NOT_FOUND, Problem};
+use crate::http::problem::{INVALID, NOT_FOUND, Problem, TEMPLATE_IN_USE};
 
 /// What [`put`] says of itself.
 pub const PUT_DOC: Operation = Operation {
@@ -21,7 +21,7 @@ pub const PUT_DOC: Operation = Operation {
     description: "Makes the template when it isn't there. Cards don't change until it is published.",
     needs: Needs::Scope(Scope::TemplatesWrite),
     parameters: &[&parameters::TEMPLATE_ID],
-    body: Content::Json(&schemas::TEMPLATE),
+    body: Content::Json(&schemas::STORED_TEMPLATE),
     answers: &[
         Answer { status: 200, meaning: "It was replaced", content: Content::Json(&schemas::STORED_TEMPLATE) },
         Answer { status: 201, meaning: "It was made", content: Content::Json(&schemas::STORED_TEMPLATE) },
@@ -40,6 +40,19 @@ pub const GET_DOC: Operation = Operation {
     body: Content::Nothing,
     answers: &[Answer { status: 200, meaning: "The draft", content: Content::Json(&schemas::STORED_TEMPLATE) }],
     problems: &[&NOT_FOUND],
+};
+
+/// What [`delete`] says of itself.
+pub const DELETE_DOC: Operation = Operation {
+    id: "deleteTemplate",
+    tag: "Templates",
+    summary: "Delete a template",
+    description: "Takes away its draft, its versions and its pictures. Refused while it has cards.",
+    needs: Needs::Scope(Scope::TemplatesWrite),
+    parameters: &[&parameters::TEMPLATE_ID],
+    body: Content::Nothing,
+    answers: &[Answer { status: 204, meaning: "It is gone", content: Content::Nothing }],
+    problems: &[&NOT_FOUND, &TEMPLATE_IN_USE],
 };
 
 /// Replaces the draft (200), or makes a new template (201).
@@ -67,4 +80,17 @@ pub async fn put(
 /// When there is no such template.
 pub async fn get(app: web::Data<App>, key: Key<TemplatesRead>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(get_template(&app, &key.workspace, &existing(&id)?).await?))
+}
+
+/// Takes the template away with everything of it (204).
+///
+/// # Errors
+/// When there is no such template, or it has cards.
+pub async fn delete(
+    app: web::Data<App>,
+    key: Key<TemplatesWrite>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    delete_template(&app, &key.workspace, &existing(&id)?).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

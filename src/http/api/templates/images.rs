@@ -1,15 +1,16 @@
 //! `/api/v1/templates/{id}/images/{role}?locale=&tier=`
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
 
 use super::existing;
 use crate::actions::api_keys::Scope;
-use crate::actions::images::{ImagePlace, delete_image, get_image, put_image};
+use crate::actions::images::{ImagePlace, delete_image, get_image, list_images, put_image};
 use crate::app::App;
 use crate::domain::input::Problems;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::{IMAGE, Limited};
-use crate::http::openapi::{Answer, Content, Needs, Operation, Parameter, parameters};
+use crate::http::openapi::{Answer, Content, Needs, Operation, Parameter, parameters, schemas};
 use crate::http::problem::{INVALID, NOT_FOUND, Problem};
 use crate::wallets::apple::images::media_type;
 
@@ -41,6 +42,19 @@ pub const GET_DOC: Operation = Operation {
     body: Content::Nothing,
     answers: &[Answer { status: 200, meaning: "The picture", content: Content::Bytes(MEDIA_TYPES) }],
     problems: &[&NOT_FOUND, &INVALID],
+};
+
+/// What [`list`] says of itself.
+pub const LIST_DOC: Operation = Operation {
+    id: "listImages",
+    tag: "Templates",
+    summary: "List the pictures of the draft",
+    description: "All of them, in one page.",
+    needs: Needs::Scope(Scope::TemplatesRead),
+    parameters: &[&parameters::TEMPLATE_ID],
+    body: Content::Nothing,
+    answers: &[Answer { status: 200, meaning: "The pictures", content: Content::Json(&schemas::IMAGES) }],
+    problems: &[&NOT_FOUND],
 };
 
 /// What [`delete`] says of itself.
@@ -99,6 +113,19 @@ pub async fn get(
     let bytes = get_image(&app, &key.workspace, &existing(&path.0)?, &place).await?;
     let kind = media_type(&bytes).unwrap_or("application/octet-stream");
     Ok(HttpResponse::Ok().content_type(kind).insert_header(("x-content-type-options", "nosniff")).body(bytes))
+}
+
+/// The draft's pictures: role, language, tier, media type and size of each.
+///
+/// # Errors
+/// When there is no such template.
+pub async fn list(
+    app: web::Data<App>,
+    key: Key<TemplatesRead>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let images = list_images(&app, &key.workspace, &existing(&id)?).await?;
+    Ok(HttpResponse::Ok().json(json!({"data": images, "next_cursor": null})))
 }
 
 /// Takes the picture from the draft (204).

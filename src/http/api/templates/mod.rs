@@ -1,8 +1,11 @@
 //! `/api/v1/templates`
 
+pub mod check;
+pub mod collection;
 pub mod document;
 pub mod images;
 pub mod publish;
+pub mod versions;
 
 use crate::domain::ids::TemplateId;
 use crate::http::problem::{NOT_FOUND, Problem};

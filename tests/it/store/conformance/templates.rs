@@ -11,6 +11,7 @@ on_both_databases![
     a_version_keeps_the_pictures_that_the_draft_had,
     a_ready_file_is_found_with_its_version_only,
     another_workspace_sees_no_template,
+    a_deleted_template_leaves_no_content_but_what_others_show,
 ];
 
 const ICON: ImageKey<'static> = ImageKey { role: "icon", locale: "", tier: "" };
@@ -77,7 +78,11 @@ async fn a_version_keeps_the_pictures_that_the_draft_had(database: TestDatabase)
     assert_eq!(image(&mut tx, 2, &gold).await.as_deref(), Some(b"old".as_slice()));
     assert_eq!(image(&mut tx, 1, &ICON).await, None);
     let all = templates::images(&mut tx, workspace, template).await.unwrap();
-    assert_eq!(all, [("icon".to_owned(), String::new(), String::new(), b"new".to_vec())]);
+    assert_eq!(all.len(), 1);
+    assert_eq!((all[0].role.as_str(), all[0].digest.as_slice(), all[0].bytes), ("icon", b"2".as_slice(), 3));
+    assert_eq!(all[0].beginning, b"new");
+    let blob = templates::blob(&mut tx, workspace, b"2").await.unwrap();
+    assert_eq!(blob.as_deref(), Some(b"new".as_slice()));
 }
 
 async fn a_ready_file_is_found_with_its_version_only(database: TestDatabase) {
@@ -110,4 +115,27 @@ async fn another_workspace_sees_no_template(database: TestDatabase) {
     assert!(templates::publication(&mut tx, &spa.workspace, &only_bakery).await.unwrap().is_none());
     let stray = templates::publish(&mut tx, &spa.workspace, &only_bakery, &document, &publication, at(0.0)).await;
     assert!(matches!(stray, Err(passloom::store::StoreError::RowGone("templates"))), "{stray:?}");
+}
+
+async fn a_deleted_template_leaves_no_content_but_what_others_show(database: TestDatabase) {
+    let store = database.store().await;
+    let shop = Shop::open(&store, "bakery").await;
+    let (workspace, template) = (&shop.workspace, &shop.template);
+    let other = passloom::domain::ids::TemplateId::parse("other").unwrap();
+    let mut tx = store.begin().await.unwrap();
+    templates::put_draft(&mut tx, workspace, &other, &json!({}), at(0.0)).await.unwrap();
+    for (digest, content) in [(b"1", b"own"), (b"2", b"all"), (b"3", b"the")] {
+        templates::put_blob(&mut tx, workspace, digest, content).await.unwrap();
+    }
+    templates::put_image(&mut tx, workspace, template, &ICON, b"1").await.unwrap();
+    templates::put_file(&mut tx, workspace, template, 1, ("", "icon.png"), b"2").await.unwrap();
+    templates::put_file(&mut tx, workspace, template, 1, ("", "logo.png"), b"3").await.unwrap();
+    templates::put_image(&mut tx, workspace, &other, &ICON, b"2").await.unwrap();
+    assert_eq!(templates::last_deleted_version(&mut tx, workspace, template).await.unwrap(), 0);
+    assert_eq!(templates::delete(&mut tx, workspace, template).await.unwrap(), Some(true));
+    assert_eq!(templates::delete(&mut tx, workspace, template).await.unwrap(), None);
+    assert_eq!(templates::last_deleted_version(&mut tx, workspace, template).await.unwrap(), 1);
+    for (digest, kept) in [(b"1", false), (b"2", true), (b"3", false)] {
+        assert_eq!(templates::blob(&mut tx, workspace, digest).await.unwrap().is_some(), kept, "{digest:?}");
+    }
 }

@@ -1,0 +1,120 @@
+//! A template's draft as it was read: what is checked, previewed and published.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::template::Template;
+use crate::store::Session;
+use crate::store::templates::{self, ImageRow, TemplateRow};
+use crate::wallets::apple::images::{Fit, fit};
+use crate::wallets::apple::prepare::{PassFile, Picture, picture_files, scales};
+
+/// A draft; its pictures are known by their digests, so that two reads of it are compared cheaply.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The document as it was put.
+    pub document: Value,
+    /// Its pictures.
+    pub pictures: Vec<ImageRow>,
+}
+
+/// A picture's upload (by its digest) and how it is brought to its sizes.
+pub type ScaledKey = (Vec<u8>, String, Fit);
+/// A picture at every scale: file names without folder, and PNGs.
+pub type Scaled = Arc<Vec<(String, Bytes)>>;
+
+impl Draft {
+    /// The draft of a template's row.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn of(
+        session: &mut impl Session,
+        workspace: &WorkspaceId,
+        id: &TemplateId,
+        row: TemplateRow,
+    ) -> Result<Self, ActionError> {
+        Ok(Self { document: row.draft.0, pictures: templates::images(session, workspace, id).await? })
+    }
+
+    /// The draft of a template.
+    ///
+    /// # Errors
+    /// When there is no such template.
+    pub async fn read(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Self, ActionError> {
+        let mut reader = app.store.read().await?;
+        let row = templates::find(&mut reader, workspace, id).await?.ok_or(ActionError::NotFound("template"))?;
+        Self::of(&mut reader, workspace, id, row).await
+    }
+
+    /// The document, parsed off the async threads: a large one has many expressions to compile.
+    ///
+    /// # Errors
+    /// Every problem of the document.
+    pub async fn template(&self, app: &App) -> Result<Arc<Template>, ActionError> {
+        parse(app, self.document.clone()).await
+    }
+
+    /// The picture files of a version made from this draft. Each scale of a picture is made once and remembered for a
+    /// while, since a draft is checked and previewed many times before it is published.
+    ///
+    /// # Errors
+    /// When the database fails, or the draft's picture was taken away meanwhile.
+    pub async fn files(
+        &self,
+        app: &App,
+        workspace: &WorkspaceId,
+        template: &Template,
+    ) -> Result<Vec<PassFile>, ActionError> {
+        let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+        let mut pictures = Vec::new();
+        for row in &self.pictures {
+            let Some(fit) = fit(&row.role, template.style) else { continue };
+            let key = (row.digest.clone(), row.role.clone(), fit);
+            let scaled = app.scaled.try_get_with(key, scale(app, workspace, row, fit)).await;
+            let scaled = scaled.map_err(|e: Arc<ActionError>| ActionError::Fault(e.to_string()))?;
+            pictures.push(Picture {
+                role: row.role.clone(),
+                locale: some(&row.locale),
+                tier: some(&row.tier),
+                scales: scaled,
+            });
+        }
+        Ok(picture_files(template, &pictures))
+    }
+}
+
+/// Parses a template document off the async threads, one at a time with the pictures.
+///
+/// # Errors
+/// Every problem of the document at once.
+pub async fn parse(app: &App, document: Value) -> Result<Arc<Template>, ActionError> {
+    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let parsed = tokio::task::spawn_blocking(move || {
+        let result = Template::parse(&document);
+        drop(permit);
+        result
+    });
+    let parsed = parsed.await.map_err(|_| ActionError::Fault("reading a template panicked".to_owned()))?;
+    Ok(Arc::new(parsed?))
+}
+
+/// Every scale of one picture. It was decoded once before, when it was put; one is decoded at a time.
+async fn scale(app: &App, workspace: &WorkspaceId, row: &ImageRow, fit: Fit) -> Result<Scaled, ActionError> {
+    let upload = templates::blob(&mut app.store.read().await?, workspace, &row.digest).await?;
+    let upload = upload.ok_or(ActionError::Busy)?;
+    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let role = row.role.clone();
+    let scaled = tokio::task::spawn_blocking(move || {
+        let result = scales(&role, fit, &upload);
+        drop(permit);
+        result
+    });
+    let scaled = scaled.await.map_err(|_| ActionError::Fault("scaling a picture panicked".to_owned()))?;
+    Ok(Arc::new(scaled.map_err(|e| ActionError::Fault(e.to_string()))?))
+}
