@@ -48,6 +48,7 @@ fn pictures() -> Vec<PassFile> {
         .flat_map(|(role, size)| {
             ["", "@2x", "@3x"].map(|scale| PassFile {
                 tier: None,
+                variant: None,
                 path: format!("{role}{scale}.png"),
                 bytes: (0..size).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect(),
             })
@@ -69,7 +70,7 @@ fn main() {
     let chain = DevelopmentChain::mint(&pass_type, "BENCH00000", now).expect("minted");
     let identity = SigningIdentity::new(&chain.leaf, chain.leaf_key.clone(), &chain.intermediate).expect("fits");
     let template = Template::parse(&template()).expect("valid");
-    let prepared = PreparedPasses::new(&template, &pictures()).expect("fits");
+    let prepared = PreparedPasses::new(&template, pictures()).expect("fits");
     let mut card = Card {
         workspace: WorkspaceId::parse("default").expect("valid"),
         id: CardId::parse("M-1001").expect("valid"),

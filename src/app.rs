@@ -109,7 +109,7 @@ impl App {
             published: Cache::builder()
                 .max_capacity(256 * 1024 * 1024)
                 .weigher(|_, published: &Arc<Published>| {
-                    let bytes: usize = published.files.iter().map(|file| 2 * file.bytes.len()).sum();
+                    let bytes = 2 * published.passes.picture_bytes();
                     u32::try_from(bytes + 64 * 1024).unwrap_or(u32::MAX)
                 })
                 .build(),

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::domain::card::{Card, Content, Publication, State};
 use crate::domain::change::live_message;
 use crate::domain::input::Problems;
+use crate::domain::picture::PictureName;
 use crate::domain::render::{RenderedCard, render};
 use crate::domain::template::Template;
 use crate::domain::time::Timestamp;
@@ -55,11 +56,12 @@ impl Desk {
     /// Problems at the attributes whose values break a rule.
     pub fn check(&self, app: &App, card: &Card) -> Result<(), ActionError> {
         let rendered = self.render(&self.published.template, card, &app.public_url)?;
-        self.check_pass(app, &self.pass_json(&rendered, card, app))
+        self.check_pass(app, &rendered, &self.pass_json(&rendered, card, app))
     }
 
-    fn check_pass(&self, app: &App, pass: &PassJson) -> Result<(), ActionError> {
-        let problems = problems_of_values(&self.published.template, &pass.json, app.now());
+    fn check_pass(&self, app: &App, rendered: &RenderedCard<'_>, pass: &PassJson) -> Result<(), ActionError> {
+        let has_picture = |name: &PictureName| self.published.passes.has_picture(name);
+        let problems = problems_of_values(rendered, &pass.json, &has_picture, app.now());
         if problems.is_empty() { Ok(()) } else { Err(ActionError::Invalid(problems)) }
     }
 }
@@ -113,15 +115,15 @@ pub fn judge(
         Ok(old) => {
             let old_pass = desk.pass_json(&old, before, app);
             let same_pass = old_pass.json == pass.json && old_pass.own_entries == pass.own_entries;
-            // The tier chooses pictures, which stand in no JSON.
-            if before.content.template == card.content.template && same_pass && old.tier == rendered.tier {
-                desk.check_pass(app, &pass)?;
+            // Pictures stand in no JSON.
+            if before.content.template == card.content.template && same_pass && old.look == rendered.look {
+                desk.check_pass(app, &rendered, &pass)?;
                 return Ok(Judged::SameFace(card));
             }
             live_message(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting))
         }
     };
-    if message == card.live_message && desk.check_pass(app, &pass).is_ok() {
+    if message == card.live_message && desk.check_pass(app, &rendered, &pass).is_ok() {
         return Ok(Judged::NewFace(card));
     }
     card.live_message = message;

@@ -17,12 +17,13 @@ use crate::domain::ids::{
 };
 use crate::domain::input::{Problems, pointer};
 use crate::domain::money::Decimal;
-use crate::domain::render::{Fault, render_or_faults};
+use crate::domain::picture::{Look, PictureName};
+use crate::domain::render::{Fault, RenderedCard, render_or_faults};
 use crate::domain::template::{Group, Phrase, Template};
 use crate::domain::time::Timestamp;
 use crate::wallets::apple::identity::SigningIdentity;
 use crate::wallets::apple::pass_json::{PassIdentity, group_key, pass_json};
-use crate::wallets::apple::prepare::PassFile;
+use crate::wallets::apple::prepare::{PassFile, folders, laid_out};
 use crate::wallets::apple::rules::{Context, Files, OwnAddresses, check_pass};
 use crate::wallets::apple::strings;
 
@@ -93,12 +94,14 @@ impl Sample<'_> {
     pub fn issues(&self, files: &[PassFile], values: &Map<String, Value>) -> Vec<Issue> {
         let Self { template, now, .. } = *self;
         let context = Context { now, own_addresses: OwnAddresses::of(self.public_url) };
-        let mut packed: Files = files
-            .iter()
-            // What a tier adds is looked at, too; but no tier's icon makes up for a missing one.
-            .filter(|f| f.tier.is_none() || !f.path.rsplit('/').next().unwrap_or_default().starts_with("icon"))
-            .map(|f| (f.path.clone(), f.bytes.to_vec()))
-            .collect();
+        let common = laid_out(&folders(template), files, &Look::default());
+        let mut packed: Files = common.into_iter().map(|(path, bytes)| (path, bytes.to_vec())).collect();
+        for file in files {
+            // What other looks add is looked at, too; but no tier's icon makes up for a missing one.
+            if !file.path.rsplit('/').next().unwrap_or_default().starts_with("icon") {
+                packed.entry(file.path.clone()).or_insert_with(|| file.bytes.to_vec());
+            }
+        }
         for (language, place) in strings::languages(template) {
             let path = format!("{}/pass.strings", strings::folder(&language));
             packed.insert(path, strings::fixed_entries(template, place).into_bytes());
@@ -154,9 +157,21 @@ fn needed_values(sample: &Sample<'_>) -> Vec<Issue> {
 }
 
 /// What a card's own values break: errors only, at the attributes. The design's faults were found when it was published.
-pub fn problems_of_values(template: &Template, pass: &Value, now: Timestamp) -> Problems {
+/// Pictures that values name must be among those that `has_picture` knows.
+pub fn problems_of_values(
+    rendered: &RenderedCard<'_>,
+    pass: &Value,
+    has_picture: &dyn Fn(&PictureName) -> bool,
+    now: Timestamp,
+) -> Problems {
+    let template = rendered.template;
     let context = Context { now, own_addresses: OwnAddresses::Loopback };
     let mut problems = Problems::new();
+    for (name, picture) in &rendered.named_pictures {
+        if !has_picture(picture) {
+            problems.add(value_pointer(name), format!("names the picture {picture}, which the template doesn't have"));
+        }
+    }
     for issue in check_pass(pass, &Files::new(), &context) {
         let about_files = ["image-", "strings-", "personalization-"].iter().any(|group| issue.rule.starts_with(group));
         if issue.severity != Severity::Error || about_files {
@@ -300,7 +315,11 @@ fn about_file(issue: Issue) -> Issue {
 /// A plausible value for every attribute.
 pub fn sample_values(template: &Template, now: Timestamp) -> Map<String, Value> {
     let value = |a: &crate::domain::attribute::Attribute| {
-        let value = a.default.clone().unwrap_or_else(|| sample_value(&a.kind, now));
+        // What leads somewhere must be an address.
+        let mut links = template.all_fields().filter_map(|(_, field)| field.link.as_ref()?.single_attribute());
+        let is_link = links.any(|name| name == a.name.as_str());
+        let sample = || if is_link { json!("https://example.com/") } else { sample_value(&a.kind, now) };
+        let value = a.default.clone().unwrap_or_else(sample);
         (a.name.as_str().to_owned(), value)
     };
     template.attributes.iter().map(value).collect()
@@ -346,8 +365,8 @@ fn sample_value(kind: &AttributeType, now: Timestamp) -> Value {
         AttributeType::Date => json!("2030-12-31"),
         AttributeType::DateTime => json!(now),
         AttributeType::Choice { choices } => json!(choices.first()),
-        AttributeType::Url => json!("https://example.com/"),
-        AttributeType::Phone => json!("+371 20000000"),
+        AttributeType::Url | AttributeType::Image => json!("https://example.com/"),
+        AttributeType::Phone => json!("+37120000000"),
         AttributeType::Email => json!("anna@example.com"),
     }
 }

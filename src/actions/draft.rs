@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::picture::PictureName;
 use crate::domain::template::Template;
 use crate::store::Session;
 use crate::store::templates::{self, ImageRow, TemplateRow};
@@ -74,18 +75,14 @@ impl Draft {
         let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
         let mut pictures = Vec::new();
         for row in &self.pictures {
-            let Some(fit) = fit(&row.role, template.style) else { continue };
-            let key = (row.digest.clone(), row.role.clone(), fit);
-            let scaled = app.scaled.try_get_with(key, scale(app, workspace, row, fit)).await;
+            let Ok(name) = PictureName::parse(&row.role) else { continue };
+            let Some(fit) = fit(name.role, template.style) else { continue };
+            let key = (row.digest.clone(), name.role.to_owned(), fit);
+            let scaled = app.scaled.try_get_with(key, scale(app, workspace, row, name.role, fit)).await;
             let scaled = scaled.map_err(|e: Arc<ActionError>| ActionError::Fault(e.to_string()))?;
-            pictures.push(Picture {
-                role: row.role.clone(),
-                locale: some(&row.locale),
-                tier: some(&row.tier),
-                scales: scaled,
-            });
+            pictures.push(Picture { name, locale: some(&row.locale), tier: some(&row.tier), scales: scaled });
         }
-        Ok(picture_files(template, &pictures))
+        Ok(picture_files(&pictures))
     }
 }
 
@@ -105,13 +102,18 @@ pub async fn parse(app: &App, document: Value) -> Result<Arc<Template>, ActionEr
 }
 
 /// Every scale of one picture. It was decoded once before, when it was put; one is decoded at a time.
-async fn scale(app: &App, workspace: &WorkspaceId, row: &ImageRow, fit: Fit) -> Result<Scaled, ActionError> {
+async fn scale(
+    app: &App,
+    workspace: &WorkspaceId,
+    row: &ImageRow,
+    role: &'static str,
+    fit: Fit,
+) -> Result<Scaled, ActionError> {
     let upload = templates::blob(&mut app.store.read().await?, workspace, &row.digest).await?;
     let upload = upload.ok_or(ActionError::Busy)?;
     let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-    let role = row.role.clone();
     let scaled = tokio::task::spawn_blocking(move || {
-        let result = scales(&role, fit, &upload);
+        let result = scales(role, fit, &upload);
         drop(permit);
         result
     });

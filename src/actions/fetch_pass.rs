@@ -11,7 +11,7 @@ use crate::domain::render::{render, render_erased};
 use crate::domain::time::Timestamp;
 use crate::outside::secrets::same;
 use crate::store::cards::{self, Issued};
-use crate::wallets::apple::pass::{self, SignedPass};
+use crate::wallets::apple::pass::{self, BuildError, SignedPass};
 use crate::wallets::apple::pass_json::PassIdentity;
 
 /// What a phone's request for its pass leads to.
@@ -99,22 +99,19 @@ pub async fn signed_pass(app: &App, issued: &Issued) -> Result<SignedPass, Actio
             auth_token: &auth_token,
             web_service_url: &web_service_url,
         };
-        Ok::<_, Problems>((pass::write(&rendered, &identity, &published.passes), rendered.tier))
+        Ok::<_, Problems>(pass::write(&rendered, &identity, &published.passes).map_err(BuildError::from))
     };
     let newest = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
-    let (published, (unsigned, tier)) = match write(&newest) {
-        Ok(written) => (newest, written),
-        Err(_) => {
-            let (published, _) = app.shown(issued, &page).await?;
-            let written = write(&published)?;
-            (published, written)
-        }
+    // An erased card breaks nothing; one that wasn't changed since the publishing may.
+    let newest_fits = card.id.is_erased() || issued.changed_since_publishing();
+    let written = if newest_fits { write(&newest).ok() } else { None };
+    let unsigned = match written {
+        Some(written) => written?,
+        None => write(&app.shown(issued, &page).await?.0)??,
     };
     let now = app.now();
-    let (published, issuer) = (Arc::clone(&published), Arc::clone(&issuer));
-    let pass = app
-        .sign(move || pass::sign(&unsigned, tier.as_deref(), &published.passes, &issuer.identity.signer, now))
-        .await?;
+    let issuer = Arc::clone(&issuer);
+    let pass = app.sign(move || pass::sign(&unsigned, &issuer.identity.signer, now)).await?;
     app.metrics.passes_served.inc();
     Ok(pass)
 }

@@ -8,9 +8,10 @@ use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::locale::Language;
+use crate::domain::picture::PictureName;
 use crate::outside::secrets::digest;
 use crate::store::templates::{self, ImageKey, ImageRow};
-use crate::wallets::apple::images::{ROLES, decode, media_type};
+use crate::wallets::apple::images::{decode, media_type};
 
 /// The most pictures that a template may have.
 const MAX_PICTURES: usize = 300;
@@ -31,9 +32,7 @@ impl ImagePlace {
     /// # Errors
     /// [`ActionError::NotFound`] for an unknown role, problems for the others.
     pub fn parse(role: &str, locale: Option<&str>, tier: Option<&str>) -> Result<Self, ActionError> {
-        if !ROLES.contains(&role) {
-            return Err(ActionError::NotFound("image role"));
-        }
+        let role = PictureName::parse(role).map_err(|_| ActionError::NotFound("image role"))?.to_string();
         let mut problems = Problems::new();
         let locale = locale.map(|tag| match Language::parse(tag) {
             Ok(language) => language.to_string(),
@@ -48,9 +47,7 @@ impl ImagePlace {
         if nameless || tier.chars().count() > 64 || tier.chars().any(char::is_control) {
             problems.add("/tier", "is not a tier: expected 1 to 64 printable characters");
         }
-        problems
-            .or(Some(Self { role: role.to_owned(), locale: locale.unwrap_or_default(), tier: tier.to_owned() }))
-            .map_err(Into::into)
+        problems.or(Some(Self { role, locale: locale.unwrap_or_default(), tier: tier.to_owned() })).map_err(Into::into)
     }
 
     fn key(&self) -> ImageKey<'_> {

@@ -1,8 +1,10 @@
 //! Shows what a template's draft makes of given values, before anything is published.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
-use super::check_template::{Sample, sample_card, sample_values};
+use super::check_template::{Sample, problems_of_values, sample_card, sample_values};
 use super::draft::Draft;
 use super::error::ActionError;
 use crate::app::App;
@@ -10,6 +12,7 @@ use crate::domain::attribute::check_values;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::{Node, Problems};
 use crate::domain::locale::Language;
+use crate::domain::picture::PictureName;
 use crate::domain::render::render;
 use crate::wallets::apple::pass_json::pass_json_in_language;
 
@@ -40,6 +43,8 @@ pub async fn preview_template(
         return Err(problems.into());
     }
     let files = draft.files(app, workspace, &template).await?;
+    let given = body.get("attributes").is_some_and(|given| !given.is_null());
+    let names: BTreeSet<String> = draft.pictures.iter().map(|row| row.role.clone()).collect();
     let (issuer, public_url) = (app.find_apple_issuer(workspace).await?, app.public_url.clone());
     let work = tokio::task::spawn_blocking(move || {
         let identity = issuer.as_deref().map(|i| &i.identity);
@@ -48,6 +53,11 @@ pub async fn preview_template(
         let rendered = render(&template, &card, &sample.page_url())?;
         let place = locale.and_then(|locale| locale.best_of(&template.languages)).unwrap_or(0);
         let pass = sample.with_identity(&card, |identity| pass_json_in_language(&rendered, identity, place));
+        let has_picture = |name: &PictureName| names.contains(&name.to_string());
+        let values_break = problems_of_values(&rendered, &pass, &has_picture, now);
+        if given && !values_break.is_empty() {
+            return Err(values_break);
+        }
         let mut issues = sample.issues(&files, &values);
         issues.sort_by_key(|issue| issue.severity);
         Ok::<_, Problems>(json!({"apple": pass, "google": null, "issues": issues}))

@@ -1,6 +1,7 @@
 //! Publishes a template's draft: a new numbered version that every card of the template shows from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -8,31 +9,107 @@ use super::check_template::check_draft;
 use super::draft::Draft;
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::attribute::AttributeType;
 use crate::domain::card::Publication;
 use crate::domain::checks::{Issue, Severity};
 use crate::domain::event::EventKind;
-use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
+use crate::domain::input::Problems;
 use crate::domain::template::Template;
 use crate::outside::secrets::digest;
+use crate::store::cards::Issued;
+use crate::store::templates::FileKey;
 use crate::store::{cards, events, refreshes, templates, workspaces};
 use crate::wallets::apple::prepare::PassFile;
 
-/// Publishes; the new version's number. Cards are not rewritten: what phones must reach follows from the template's
+/// How many cards of the template are looked at when it is published, to tell which keep their version.
+const CARDS_LOOKED_AT: usize = 10_000;
+/// How many cards that keep their version are named.
+const CARDS_NAMED: usize = 100;
+/// How many cards are held at a time.
+const PAGE: i64 = 200;
+
+/// What publishing made.
+#[derive(Debug)]
+pub struct Publishing {
+    /// The new version's number.
+    pub version: i64,
+    /// How many cards were looked at.
+    pub cards_checked: usize,
+    /// Whether those were all.
+    pub complete: bool,
+    /// Those whose values can't do with the new version, or break a rule under it.
+    pub keeping: Vec<Keeping>,
+}
+
+/// A card that keeps the version that it has.
+#[derive(Debug)]
+pub struct Keeping {
+    /// The card.
+    pub id: CardId,
+    /// The version that it is shown by.
+    pub version: i64,
+    /// What its values break in the new one.
+    pub problems: Problems,
+}
+
+/// Publishes a draft. Cards are not rewritten: what phones must reach follows from the template's
 /// position, and a job tells the devices at a paced rate.
 ///
 /// # Errors
 /// When the template is unknown, breaks rules, or the workspace has no issuer.
-pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<i64, ActionError> {
+pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Publishing, ActionError> {
     // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
     for _ in 0..5 {
         let draft = Draft::read(app, workspace, id).await?;
         let files = prepare(app, workspace, id, &draft).await?;
         if let Some(version) = store(app, workspace, id, &draft, &files).await? {
             app.wake.notify_one();
-            return Ok(version);
+            return cards_keeping(app, workspace, id, version).await;
         }
     }
     Err(ActionError::Fault("the draft kept changing while it was being published".to_owned()))
+}
+
+/// Looks which cards can't be shown by a new version. Bounded: at most so many are looked at, a page at a time.
+async fn cards_keeping(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    version: i64,
+) -> Result<Publishing, ActionError> {
+    let mut publishing = Publishing { version, cards_checked: 0, complete: false, keeping: Vec::new() };
+    let published = app.published(workspace, id, version).await?;
+    let secret = app.secret(workspace).await?;
+    let mut after = String::new();
+    while publishing.cards_checked < CARDS_LOOKED_AT && publishing.keeping.len() < CARDS_NAMED {
+        let page = cards::of_template(&mut app.store.read().await?, workspace, id, &after, PAGE).await?;
+        let Some(last) = page.last() else {
+            publishing.complete = true;
+            break;
+        };
+        after = last.card.id.as_str().to_owned();
+        publishing.cards_checked += page.len();
+        let (published, secret, now) = (Arc::clone(&published), secret.clone(), app.now());
+        let base = format!("{}/c", app.public_url);
+        let work = tokio::task::spawn_blocking(move || {
+            let judge = |issued: Issued| {
+                let token = secret.page_token(&issued.card.serial, issued.card.page_generation);
+                let url = format!("{base}/{}", token.as_str());
+                let problems = published.fits(&issued.card, &url, now).err()?;
+                Some((issued, url, problems))
+            };
+            page.into_iter().filter_map(judge).collect::<Vec<_>>()
+        });
+        let unfit = work.await.map_err(|_| ActionError::Fault("checking cards panicked".to_owned()))?;
+        for (issued, url, problems) in unfit {
+            if publishing.keeping.len() < CARDS_NAMED {
+                let (_, version) = app.shown(&issued, &url).await?;
+                publishing.keeping.push(Keeping { id: issued.card.id, version, problems });
+            }
+        }
+    }
+    Ok(publishing)
 }
 
 /// The picture files of the version to be, when nothing is wrong with the draft.
@@ -84,10 +161,22 @@ pub async fn changed_types(
             let name = attribute.name.as_str();
             let (Some(before), false) = (published.template.attribute(name), known.contains(name)) else { continue };
             known.insert(name);
-            let (before, now) = (before.kind.name(), attribute.kind.name());
-            if before != now {
-                let detail = format!("is {now}; cards hold values of the published type {before}, which can't change");
-                issues.push(Issue::error("attribute-type-changed", format!("/attributes/{place}/type"), detail));
+            let member = match (&before.kind, &attribute.kind) {
+                (AttributeType::Money { currency: before }, AttributeType::Money { currency })
+                    if before != currency =>
+                {
+                    Some(("currency", before.as_str().to_owned(), currency.as_str().to_owned()))
+                }
+                (before, now) if before.name() != now.name() => {
+                    Some(("type", before.name().to_owned(), now.name().to_owned()))
+                }
+                _ => None,
+            };
+            if let Some((member, before, now)) = member {
+                let detail =
+                    format!("is {now}; cards hold values of the published {member} {before}, which can't change");
+                let pointer = format!("/attributes/{place}/{member}");
+                issues.push(Issue::error("attribute-type-changed", pointer, detail));
             }
         }
         if known.len() == template.attributes.len() {
@@ -133,7 +222,8 @@ async fn store(
     templates::publish(&mut tx, workspace, id, &draft.document, &publication, now).await?;
     for (file, digest) in files.iter().zip(&digests) {
         let tier = file.tier.as_deref().unwrap_or_default();
-        templates::put_file(&mut tx, workspace, id, version, (tier, &file.path), digest).await?;
+        let key = FileKey { tier, variant: file.variant.as_deref().unwrap_or_default(), path: &file.path };
+        templates::put_file(&mut tx, workspace, id, version, &key, digest).await?;
     }
     let event = app.event(EventKind::TemplatePublished, None, json!({"template": id, "version": version}))?;
     events::record(&mut tx, workspace, position, now, &[event]).await?;

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use super::check_template::{Sample, problems_of_values};
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::card::Card;
 use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::input::Problems;
 use crate::domain::render::render;
 use crate::domain::template::Template;
+use crate::domain::time::Timestamp;
 use crate::store::cards::Issued;
 use crate::store::{StoreError, templates};
+use crate::wallets::apple::pass_json::pass_json;
 use crate::wallets::apple::prepare::{PassFile, PreparedPasses};
 
 /// A published version, ready to render and to build passes from.
@@ -18,10 +23,23 @@ pub struct Published {
     pub version: i64,
     /// The design.
     pub template: Template,
-    /// What all Apple passes of it share.
+    /// What all Apple passes of it share, its pictures among it.
     pub passes: PreparedPasses,
-    /// The ready files, for pages that show pictures.
-    pub files: Vec<PassFile>,
+}
+
+impl Published {
+    /// Whether the version can show the card: every text has a value, and no value breaks a rule.
+    ///
+    /// # Errors
+    /// Problems at the attributes.
+    pub fn fits(&self, card: &Card, page_url: &str, now: Timestamp) -> Result<(), Problems> {
+        let rendered = render(&self.template, card, page_url)?;
+        // Who the pass is makes no difference to its values.
+        let sample = Sample { template: &self.template, identity: None, public_url: "https://localhost", now };
+        let pass = sample.with_identity(card, |identity| pass_json(&rendered, identity)).json;
+        let problems = problems_of_values(&rendered, &pass, &|name| self.passes.has_picture(name), now);
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
 }
 
 impl App {
@@ -48,22 +66,36 @@ impl App {
     }
 
     /// The newest version that can show the card. That is the newest of all, but for a card whose values a later
-    /// publishing can't do without: it keeps the version that it has.
+    /// publishing can't do without, or break one of its rules: it keeps the version that it has.
     ///
     /// # Errors
     /// When no version can show it, or the database fails.
     pub async fn shown(&self, issued: &Issued, page_url: &str) -> Result<(Arc<Published>, i64), ActionError> {
         let card = &issued.card;
         let (workspace, template, newest) = (&card.workspace, &card.content.template, issued.publication.version);
+        let now = self.now();
         let published = self.published(workspace, template, newest).await?;
-        if render(&published.template, card, page_url).is_ok() {
+        // A change of the card was checked against the version that was the newest then.
+        let fits = match issued.changed_since_publishing() {
+            true => render(&published.template, card, page_url).is_ok(),
+            false => published.fits(card, page_url, now).is_ok(),
+        };
+        if fits {
             return Ok((published, newest));
         }
-        for version in self.versions(workspace, template, newest - 1).await? {
+        let mut second_best = None;
+        for version in self.versions(workspace, template, newest).await? {
             let published = self.published(workspace, template, version).await?;
-            if render(&published.template, card, page_url).is_ok() {
+            if published.fits(card, page_url, now).is_ok() {
                 return Ok((published, version));
             }
+            // Rather a pass that breaks a rule than none.
+            if second_best.is_none() && render(&published.template, card, page_url).is_ok() {
+                second_best = Some((published, version));
+            }
+        }
+        if let Some(second_best) = second_best {
+            return Ok(second_best);
         }
         Err(ActionError::Fault("no published version can show a stored card".to_owned()))
     }
@@ -98,16 +130,18 @@ impl App {
         let template = Template::parse(&document)
             .map_err(|problems| ActionError::Fault(format!("a published template can't be read: {problems:?}")))?;
         let prepare = move || {
+            let some = |text: String| Some(text).filter(|t| !t.is_empty());
             let files: Vec<PassFile> = files
                 .into_iter()
-                .map(|(tier, path, bytes)| PassFile {
-                    tier: Some(tier).filter(|t| !t.is_empty()),
-                    path,
-                    bytes: bytes.into(),
+                .map(|row| PassFile {
+                    tier: some(row.tier),
+                    variant: some(row.variant),
+                    path: row.path,
+                    bytes: row.content.into(),
                 })
                 .collect();
-            let passes = PreparedPasses::new(&template, &files).map_err(|e| ActionError::Fault(e.to_string()))?;
-            Ok::<_, ActionError>(Published { version, template, passes, files })
+            let passes = PreparedPasses::new(&template, files).map_err(|e| ActionError::Fault(e.to_string()))?;
+            Ok::<_, ActionError>(Published { version, template, passes })
         };
         let published = tokio::task::spawn_blocking(prepare)
             .await

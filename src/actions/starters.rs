@@ -44,7 +44,7 @@ pub async fn load_starters(app: &App, workspace: &WorkspaceId) -> Result<(), Act
             let place = ImagePlace::parse(&image.role, None, image.tier.as_deref())?;
             put_image(app, workspace, &id, &place, image.png).await?;
         }
-        let version = publish_template(app, workspace, &id).await?;
+        let version = publish_template(app, workspace, &id).await?.version;
         tracing::info!(template = %id, version, "loaded a starter template");
     }
     Ok(())

@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 use super::ids::AttributeName;
 use super::input::{Lines, Node, Object, Problems, pointer};
 use super::money::{Currency, Decimal};
+use super::phone::e164;
+use super::picture::PictureName;
 use super::time::Timestamp;
 
 /// A declared attribute.
@@ -42,7 +44,10 @@ pub enum AttributeType {
     Choice { choices: Vec<String> },
     /// An http or https address.
     Url,
-    /// A telephone number; stored as it was given.
+    /// A picture of the template by its name, `strip@6`: which of the pictures prepared for a role the card shows. Or an
+    /// https address, for wallets that fetch pictures themselves; an Apple pass doesn't show that.
+    Image,
+    /// A telephone number, stored in the form of E.164.
     Phone,
     /// An e-mail address.
     Email,
@@ -71,8 +76,8 @@ pub enum AttributeValue {
 pub const MAX_TEXT: usize = 4096;
 
 /// The words for the types in a template document.
-pub const TYPE_NAMES: [&str; 11] =
-    ["text", "integer", "decimal", "money", "boolean", "date", "datetime", "choice", "url", "phone", "email"];
+pub const TYPE_NAMES: [&str; 12] =
+    ["text", "integer", "decimal", "money", "boolean", "date", "datetime", "choice", "url", "image", "phone", "email"];
 
 impl AttributeType {
     /// The word for it in a template document.
@@ -87,6 +92,7 @@ impl AttributeType {
             Self::DateTime => "datetime",
             Self::Choice { .. } => "choice",
             Self::Url => "url",
+            Self::Image => "image",
             Self::Phone => "phone",
             Self::Email => "email",
         }
@@ -147,14 +153,17 @@ impl AttributeType {
                     }
                 }
             }
-            Self::Phone => {
-                let text = node.filled(problems, 32, Lines::One)?;
-                let digits = text.chars().filter(char::is_ascii_digit).count();
-                if !(4..=17).contains(&digits) || text.chars().any(|c| !c.is_ascii_digit() && !"+ ()-./".contains(c)) {
-                    problems.add(&node.pointer, "is not a telephone number");
-                    return None;
+            Self::Image => node.parsed(problems, |text| match PictureName::parse(text) {
+                Ok(PictureName { variant: None, .. }) => Err("names a role only; expected for example strip@6"),
+                Ok(name) => Ok(AttributeValue::Text(name.to_string())),
+                Err(_) if text.starts_with("https://") && text.len() <= 2048 && is_web_address(text) => {
+                    Ok(AttributeValue::Text(text.to_owned()))
                 }
-                Some(AttributeValue::Text(text.to_owned()))
+                Err(e) => Err(e),
+            }),
+            Self::Phone => {
+                let node = node.filled(problems, 32, Lines::One).map(|_| node)?;
+                node.parsed(problems, e164).map(AttributeValue::Text)
             }
             Self::Email => {
                 let text = node.filled(problems, 254, Lines::One)?;
@@ -175,7 +184,7 @@ impl AttributeType {
 
     /// A stored value as a typed one; `None` when it doesn't fit (the template changed since).
     pub fn stored(&self, value: &Value) -> Option<AttributeValue> {
-        if let (Self::Choice { .. } | Self::Text { .. }, Value::String(text)) = (self, value) {
+        if let (Self::Choice { .. } | Self::Text { .. } | Self::Phone, Value::String(text)) = (self, value) {
             return Some(AttributeValue::Text(text.clone())); // a vanished choice renders as stored
         }
         self.check(&Node::root(value), &mut Problems::new())
@@ -287,13 +296,11 @@ fn read_type(word: &str, at: &str, object: &mut Object<'_>, problems: &mut Probl
             AttributeType::Choice { choices: list }
         }
         "url" => AttributeType::Url,
+        "image" => AttributeType::Image,
         "phone" => AttributeType::Phone,
         "email" => AttributeType::Email,
         _ => {
-            problems.add(
-                at,
-                "is not an attribute type; expected text, integer, decimal, money, boolean, date, datetime, choice, url, phone or email",
-            );
+            problems.add(at, format!("is not an attribute type; expected one of {}", TYPE_NAMES.join(", ")));
             return None;
         }
     })
@@ -360,6 +367,56 @@ mod tests {
         assert_eq!(taken(text.clone(), json!("Анна")), Some(json!("Анна")));
         assert_eq!(taken(text.clone(), json!("Anna!")), None);
         assert_eq!(taken(text, json!("a\u{0}")), None);
+        let simple = |kind: &str| json!({"name": "x", "type": kind});
+        for (kind, value, stored) in [
+            ("decimal", json!("7.50"), json!(7.5)),
+            ("boolean", json!(false), json!(false)),
+            ("datetime", json!("2026-12-31T18:00:00+02:00"), json!("2026-12-31T16:00:00.000000Z")),
+            ("url", json!("https://kuzina.example/a?b=c"), json!("https://kuzina.example/a?b=c")),
+            ("image", json!("strip@6"), json!("strip@6")),
+            ("image", json!("https://kuzina.example/a.png"), json!("https://kuzina.example/a.png")),
+            ("phone", json!("0037120000000"), json!("+37120000000")),
+            ("email", json!("anna@kuzina.example"), json!("anna@kuzina.example")),
+        ] {
+            assert_eq!(taken(simple(kind), value), Some(stored), "{kind}");
+        }
+        for (kind, value) in [
+            ("decimal", json!("1,5")),
+            ("decimal", json!(true)),
+            ("boolean", json!("yes")),
+            ("datetime", json!("2026-12-31T18:00")),
+            ("url", json!("kuzina.example")),
+            ("url", json!("javascript:alert(1)")),
+            ("image", json!("strip")),
+            ("image", json!("banner@6")),
+            ("image", json!("http://kuzina.example/a.png")),
+            ("phone", json!("20000000")),
+            ("email", json!("anna@kuzina")),
+            ("text", json!(7)),
+        ] {
+            assert_eq!(taken(simple(kind), value.clone()), None, "{kind} {value}");
+        }
+    }
+
+    #[test]
+    fn a_default_is_checked_by_the_type() {
+        for (kind, default) in [
+            ("integer", json!("7")),
+            ("decimal", json!("x")),
+            ("boolean", json!(1)),
+            ("date", json!("tomorrow")),
+            ("datetime", json!("2026-12-31")),
+            ("url", json!("x")),
+            ("image", json!("x")),
+            ("phone", json!("1")),
+            ("email", json!("x")),
+            ("text", json!([])),
+        ] {
+            let declared = json!({"name": "x", "type": kind, "default": default});
+            assert_eq!(read(declared).unwrap_err(), ["/default"], "{kind}");
+        }
+        let phone = read(json!({"name": "x", "type": "phone", "default": "00371 20000000"})).expect("valid");
+        assert_eq!(phone.default, Some(json!("+37120000000")));
     }
 
     #[test]

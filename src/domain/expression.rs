@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::value::Value as Dynamic;
-use minijinja::{Environment, Expression, UndefinedBehavior};
+use minijinja::{Environment, Expression, State, UndefinedBehavior};
 
 use super::attribute::AttributeValue;
+use super::formats::{self, DateLength};
 use super::ids::AttributeName;
 use super::input::{Lines, forbidden_character};
+use super::locale::Language;
+use super::money::Currency;
 
 /// The longest expression in bytes.
 const MAX_EXPRESSION: usize = 500;
@@ -38,6 +41,9 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
         let mut letters = text.chars();
         letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect::<String>())
     });
+    env.add_filter("number", number_filter);
+    env.add_filter("money", money_filter);
+    env.add_filter("date", date_filter);
     env.add_filter("trim", |text: String| text.trim().to_owned());
     env.add_filter("abs", |n: f64| tidy(n.abs()));
     env.add_filter("round", |n: f64, places: Option<u32>| {
@@ -48,6 +54,50 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     env.add_test("none", |value: Dynamic| value.is_none());
     env
 });
+
+/// Filters whose result depends on the language of the text.
+const LOCALISED: [&str; 3] = ["number", "money", "date"];
+/// Names under which such filters find the text's language and the currency of the amounts in the expression. No
+/// expression can name them: what isn't an attribute or built in is refused.
+const LANGUAGE: &str = "_language";
+const CURRENCY: &str = "_currency";
+
+fn refused(why: impl Into<std::borrow::Cow<'static, str>>) -> minijinja::Error {
+    minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, why)
+}
+
+fn language(state: &State<'_, '_>) -> Language {
+    let tag = state.lookup(LANGUAGE).and_then(|tag| tag.as_str().map(str::to_owned));
+    tag.and_then(|tag| Language::parse(&tag).ok()).unwrap_or_else(Language::english)
+}
+
+/// `number` and `number(2)`.
+fn number_filter(state: &State<'_, '_>, n: f64, places: Option<usize>) -> Result<String, minijinja::Error> {
+    let written = match (written(n), places) {
+        (Some(_), Some(places)) => format!("{n:.*}", places.min(9)),
+        (Some(written), None) => written,
+        (None, _) => return Err(refused("it is no number that can be shown")),
+    };
+    formats::number(&written, &language(state)).ok_or_else(|| refused("it is no number that can be shown"))
+}
+
+/// `money`, in the currency of the amount in the expression, and `money('EUR')`.
+fn money_filter(state: &State<'_, '_>, n: f64, currency: Option<String>) -> Result<String, minijinja::Error> {
+    let currency = currency.or_else(|| state.lookup(CURRENCY).and_then(|code| code.as_str().map(str::to_owned)));
+    let currency = currency.ok_or_else(|| refused("money needs a currency, for example money('EUR')"))?;
+    let currency = Currency::parse(&currency).map_err(refused)?;
+    written(n).ok_or_else(|| refused("it is no number that can be shown"))?;
+    let written = format!("{n:.*}", usize::from(currency.decimals()));
+    formats::money(&written, currency, &language(state)).ok_or_else(|| refused("it is no amount that can be shown"))
+}
+
+/// `date`, `date('short')` and `date('long')`, of a date or of the day of a moment in UTC.
+fn date_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> Result<String, minijinja::Error> {
+    let length = length.as_deref().unwrap_or("medium");
+    let length = DateLength::parse(length).ok_or_else(|| refused("date takes 'short', 'medium' or 'long'"))?;
+    let day = text.get(..10).and_then(|day| day.parse().ok()).ok_or_else(|| refused("it is no date"))?;
+    formats::date(day, length, &language(state)).ok_or_else(|| refused("it is no date that can be shown"))
+}
 
 /// A number as a whole one when it is whole, so that it prints without `.0`.
 fn tidy(n: f64) -> Dynamic {
@@ -71,6 +121,8 @@ pub trait Scope {
     fn attribute(&self, name: &str) -> Option<&AttributeValue>;
     /// The value of a name of [`BUILT_IN`].
     fn built_in(&self, name: &str) -> Option<String>;
+    /// The currency that an attribute is declared with.
+    fn currency(&self, name: &str) -> Option<Currency>;
     /// The names of all attributes.
     fn attribute_names(&self) -> Vec<&str>;
 }
@@ -94,6 +146,7 @@ struct Compiled {
     expression: Expression<'static, 'static>,
     names: Vec<String>,
     numbers_only: bool,
+    localised: bool,
 }
 
 /// The most expressions in one text.
@@ -156,8 +209,10 @@ impl Text {
         }
         // Constants are folded while an expression is compiled, where fuel doesn't count: `*` and texts never meet.
         let numbers_only = inner.contains('*');
-        if numbers_only && inner.contains(['"', '\'', '[', '{']) {
-            return Err(format!("has the expression {{{{ {quoted} }}}}; * works on numbers only"));
+        if numbers_only && !multiplies_numbers(inner) {
+            return Err(format!(
+                "has the expression {{{{ {quoted} }}}}; * works on numbers only, for example {{{{ (points * 2) | number }}}}"
+            ));
         }
         let expression = ENVIRONMENT.compile_expression_owned(inner.to_owned()).map_err(|e| {
             format!(
@@ -182,7 +237,13 @@ impl Text {
         {
             return Err(format!("has the expression {{{{ {quoted} }}}}: {}", e.detail().unwrap_or("unknown filter")));
         }
-        Ok(Segment::Expression(Arc::new(Compiled { expression, names, numbers_only })))
+        // Taken by its looks: a text that only mentions such a filter is evaluated per language for nothing.
+        let mut filters = inner.split('|').skip(1).map(str::trim_start);
+        let localised = filters.any(|filter| {
+            let name: &str = filter.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+            LOCALISED.contains(&name)
+        });
+        Ok(Segment::Expression(Arc::new(Compiled { expression, names, numbers_only, localised })))
     }
 
     /// Whether no expression stands in it, so that it is the same for every card.
@@ -203,6 +264,11 @@ impl Text {
         }
     }
 
+    /// Whether it differs between languages even without a translation.
+    pub fn is_localised(&self) -> bool {
+        self.segments.iter().any(|s| matches!(s, Segment::Expression(compiled) if compiled.localised))
+    }
+
     /// Everything that it refers to.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.segments
@@ -220,11 +286,11 @@ impl Text {
         self.names().any(|name| name == attribute.as_str())
     }
 
-    /// The text for one card.
+    /// The text for one card in a language.
     ///
     /// # Errors
     /// [`EvaluationError`] when a value is missing or can't be computed with.
-    pub fn evaluate(&self, scope: &dyn Scope) -> Result<String, EvaluationError> {
+    pub fn evaluate(&self, scope: &dyn Scope, language: &Language) -> Result<String, EvaluationError> {
         let mut out = String::new();
         for segment in self.segments.iter() {
             match segment {
@@ -235,7 +301,11 @@ impl Text {
                         out.push_str(&scope.built_in(name).ok_or_else(|| EvaluationError::Missing(name.clone()))?);
                     }
                 },
-                Segment::Expression(compiled) => out.push_str(&compiled.evaluate(scope)?),
+                Segment::Expression(compiled) => out.push_str(&compiled.evaluate(scope, language)?),
+            }
+            // Before the next expression is computed: a character has at most four bytes.
+            if out.len() > 4 * MAX_OUTPUT {
+                break;
             }
         }
         if forbidden_character(&out, Lines::Many).is_some() {
@@ -246,6 +316,30 @@ impl Text {
         }
         Ok(out)
     }
+}
+
+/// Whether an expression with `*` can't give it a text, which it would repeat: no text is written or made in it, but by
+/// filters on the whole of it in brackets.
+fn multiplies_numbers(inner: &str) -> bool {
+    let mut depth = 0usize;
+    let end = inner.char_indices().find(|(_, c)| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    let parts = end.and_then(|(end, c)| Some((inner.get(1..end)?, inner.get(end + c.len_utf8()..)?)));
+    let head = match parts {
+        Some((head, tail)) if tail.trim_start().starts_with('|') && !tail.contains('*') => head,
+        _ => inner,
+    };
+    let harmless = |filter: &str| {
+        let name = filter.trim_start().split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+        ["abs", "round", "default"].contains(&name.unwrap_or_default())
+    };
+    !head.contains(['"', '\'', '[', '{', '~']) && head.split('|').skip(1).all(harmless)
 }
 
 /// A number with at most nine decimals and without the dust of binary fractions; `None` for what is no number.
@@ -259,7 +353,7 @@ fn written(n: f64) -> Option<String> {
 }
 
 impl Compiled {
-    fn evaluate(&self, scope: &dyn Scope) -> Result<String, EvaluationError> {
+    fn evaluate(&self, scope: &dyn Scope, language: &Language) -> Result<String, EvaluationError> {
         let mut context: BTreeMap<String, Dynamic> = BTreeMap::new();
         for name in scope.attribute_names() {
             if let Some(value) = scope.attribute(name)
@@ -267,6 +361,16 @@ impl Compiled {
                 && let Some(value) = dynamic(value, self.numbers_only)
             {
                 context.insert(name.to_owned(), value);
+            }
+        }
+        if self.localised {
+            context.insert(LANGUAGE.to_owned(), Dynamic::from(language.as_str()));
+            let mut currencies = self.names.iter().filter_map(|name| scope.currency(name));
+            // Amounts of two currencies have none in common.
+            if let Some(currency) = currencies.next()
+                && currencies.all(|other| other == currency)
+            {
+                context.insert(CURRENCY.to_owned(), Dynamic::from(currency.as_str()));
             }
         }
         for owner in ["card", "template"] {
@@ -304,7 +408,7 @@ impl Compiled {
             },
             Err(e) => {
                 // A missing value makes almost any operation fail: that is the reason to name.
-                let failed = || EvaluationError::Failed(e.kind().to_string());
+                let failed = || EvaluationError::Failed(e.detail().map_or_else(|| e.kind().to_string(), str::to_owned));
                 Err(missing().unwrap_or_else(failed))
             }
         }
@@ -347,24 +451,94 @@ mod tests {
         fn built_in(&self, name: &str) -> Option<String> {
             (name == "card.id").then(|| "M-1".to_owned())
         }
+        fn currency(&self, name: &str) -> Option<Currency> {
+            (name == "balance").then(|| Currency::parse("EUR").expect("a currency"))
+        }
         fn attribute_names(&self) -> Vec<&str> {
             self.0.keys().copied().collect()
         }
     }
 
-    const KNOWN: [&str; 4] = ["points", "name", "tier", "empty"];
+    const KNOWN: [&str; 6] = ["points", "name", "tier", "empty", "balance", "until"];
 
     fn parse(source: &str) -> Result<Text, String> {
         Text::parse(source, &|name| KNOWN.contains(&name))
     }
 
     fn evaluate(source: &str) -> Result<String, EvaluationError> {
+        evaluate_in(source, "en")
+    }
+
+    fn evaluate_in(source: &str, language: &str) -> Result<String, EvaluationError> {
         let scope = Values(BTreeMap::from([
             ("points", AttributeValue::Integer(120)),
             ("name", AttributeValue::Text("Anna".to_owned())),
             ("tier", AttributeValue::Text("gold".to_owned())),
+            (
+                "balance",
+                AttributeValue::Money(
+                    crate::domain::money::Decimal::parse("12345.5").expect("a number"),
+                    Currency::parse("EUR").expect("a currency"),
+                ),
+            ),
+            ("until", AttributeValue::Date(jiff::civil::date(2026, 12, 31))),
         ]));
-        parse(source).expect("a valid text").evaluate(&scope)
+        let language = Language::parse(language).expect("a language");
+        parse(source).expect("a valid text").evaluate(&scope, &language)
+    }
+
+    #[test]
+    fn numbers_amounts_and_dates_are_written_as_the_language_does() {
+        for (source, english, latvian) in [
+            ("{{ balance | money }}", "€12,345.50", "12\u{a0}345,50\u{a0}€"),
+            ("{{ (points * 100) | number }}", "12,000", "12\u{a0}000"),
+            ("{{ points | number(2) }}", "120.00", "120,00"),
+            ("{{ (balance / 2) | money }}", "€6,172.75", "6172,75\u{a0}€"),
+            ("{{ points | money('USD') }}", "$120.00", "120,00\u{a0}$"),
+            ("{{ until | date }}", "Dec 31, 2026", "2026. g. 31. dec."),
+            ("{{ until | date('long') }}", "December 31, 2026", "2026. gada 31. decembris"),
+            ("{{ empty | default(0) | number }}", "0", "0"),
+        ] {
+            assert_eq!(evaluate_in(source, "en").as_deref(), Ok(english), "{source}");
+            assert_eq!(evaluate_in(source, "lv").as_deref(), Ok(latvian), "{source}");
+            assert!(parse(source).expect("valid").is_localised(), "{source}");
+        }
+        assert!(!parse("{{ points | round }}").expect("valid").is_localised());
+        for missing in ["{{ empty | number }}", "{{ empty | money }}", "{{ empty | date }}"] {
+            assert_eq!(evaluate(missing), Err(EvaluationError::Missing("empty".to_owned())), "{missing}");
+        }
+        for wrong in [
+            "{{ name | number }}",
+            "{{ name | date }}",
+            "{{ until | date('tiny') }}",
+            "{{ points | money }}",
+            "{{ points | money('euro') }}",
+            "{{ 1e300 | number(9) }}",
+            "{{ name | money('EUR') }}",
+        ] {
+            assert!(matches!(evaluate(wrong), Err(EvaluationError::Failed(_))), "{wrong}");
+        }
+        assert!(parse("{{ _language }}").is_err() && parse("{{ _currency | upper }}").is_err());
+    }
+
+    #[test]
+    fn a_hostile_text_stays_small_and_fast() {
+        let started = std::time::Instant::now();
+        let long = AttributeValue::Text("x".repeat(4096));
+        let scope = Values(BTreeMap::from([("name", long)]));
+        let english = Language::english();
+        // The longest expressions that there may be, as many as a text may have.
+        let doubled = format!("{{{{ {} }}}}", ["name"; 60].join("~")).repeat(20);
+        let text = parse(&doubled).expect("valid");
+        assert!(
+            matches!(text.evaluate(&scope, &english), Err(EvaluationError::Failed(_))),
+            "16,384 characters at most"
+        );
+        for deep in ["(".repeat(200) + "1" + &")".repeat(200), "not ".repeat(100) + "1", "-".repeat(400) + "1"] {
+            let _ = parse(&format!("{{{{ {deep} }}}}"));
+        }
+        assert!(parse(&format!("{{{{ {} }}}}", "1+".repeat(400))).is_err(), "longer than 500 bytes");
+        assert!(started.elapsed() < std::time::Duration::from_secs(5));
     }
 
     #[test]
@@ -396,6 +570,12 @@ mod tests {
             "{{ points | shout }}",
             "{{ 'x' * 900000000 }}",
             "{{ '\\'' * 100000000 ~ '\\'' }}",
+            "{{ (1 ~ 1) * 900000000 }}",
+            "{{ (5 | upper) * 900000000 }}",
+            "{{ 5 | number * 900000000 }}",
+            "{{ points * 100 | number }}",
+            "{{ (points) | number * 900000000 }}",
+            "{{ ((5) | upper) * 900000000 | default(1) }}",
             &"{{ 1 }}".repeat(21),
             "{{ [1] * 9 }}",
             "{{ range(9) }}",

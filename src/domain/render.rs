@@ -1,16 +1,18 @@
 //! From a template and a card to what is shown, the same for every wallet, page and preview.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::attribute::{AttributeValue, value_pointer};
+use super::attribute::{AttributeType, AttributeValue, value_pointer};
 use super::card::{Card, State};
 use super::expression::{EvaluationError, Scope, Text};
 use super::ids::{AttributeName, FieldKey};
 use super::input::Problems;
 use super::locale::Language;
 use super::money::{Currency, Decimal};
+use super::picture::{Look, PictureName, is_variant};
 use super::template::{BarcodeFormat, Colours, Field, Group, Phrase, Template, Tree};
 use super::time::Timestamp;
 
@@ -27,8 +29,10 @@ pub struct RenderedCard<'t> {
     pub logo_text: Option<Localised<'t>>,
     /// The colours of the card's tier.
     pub colours: Colours,
-    /// The card's tier, when the template has tiers; chooses pictures.
-    pub tier: Option<String>,
+    /// What decides which pictures it shows.
+    pub look: Look,
+    /// Pictures that the card's own values name: they must be there.
+    pub named_pictures: Vec<(AttributeName, PictureName)>,
     /// The fields that have a value.
     pub fields: Vec<(Group, Vec<RenderedField<'t>>)>,
     /// What is scanned.
@@ -159,6 +163,13 @@ impl Scope for CardScope<'_, '_> {
         })
     }
 
+    fn currency(&self, name: &str) -> Option<Currency> {
+        match self.template.attribute(name)?.kind {
+            AttributeType::Money { currency } => Some(currency),
+            _ => None,
+        }
+    }
+
     fn attribute_names(&self) -> Vec<&str> {
         self.values.keys().copied().collect()
     }
@@ -245,7 +256,7 @@ struct Place<'a> {
 /// nothing is left that could be mended; what needs a value is left out.
 pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t> {
     let scope = CardScope { card, template, page_url: "", values: BTreeMap::new() };
-    let renderer = Renderer { scope: &scope, problems: Problems::new() };
+    let renderer = Renderer { scope: &scope, faults: Vec::new() };
     let name = || Localised::Plain(template.name.clone());
     RenderedCard {
         template,
@@ -253,7 +264,8 @@ pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t
         description: renderer.evaluate(&template.description).unwrap_or_else(|_| name()),
         logo_text: template.logo_text.as_ref().and_then(|text| renderer.evaluate(text).ok()),
         colours: template.colours,
-        tier: None,
+        look: Look::default(),
+        named_pictures: Vec::new(),
         fields: Vec::new(),
         barcode: None,
         locations: Vec::new(),
@@ -318,6 +330,7 @@ impl<'t> Renderer<'_, 't> {
                 .as_ref()
                 .map(|text| self.text(text, &Place { at: "/barcode/text", words: "the barcode's text" })),
         });
+        let named_pictures = self.named_pictures();
         RenderedCard {
             template,
             organization: self
@@ -328,7 +341,8 @@ impl<'t> Renderer<'_, 't> {
                 .as_ref()
                 .map(|p| self.phrase(p, &Place { at: "/logo_text", words: "the logo text" })),
             colours,
-            tier,
+            look: Look { tier, chosen: self.chosen_pictures(&named_pictures) },
+            named_pictures,
             fields,
             barcode,
             locations: template
@@ -351,6 +365,51 @@ impl<'t> Renderer<'_, 't> {
         }
     }
 
+    /// The pictures of the template that the card's values of type image name.
+    fn named_pictures(&self) -> Vec<(AttributeName, PictureName)> {
+        let images = self.scope.template.attributes.iter().filter(|a| a.kind == AttributeType::Image);
+        let named = images.filter_map(|attribute| {
+            let Some(AttributeValue::Text(text)) = self.scope.attribute(attribute.name.as_str()) else { return None };
+            // Anything else is an address, which an Apple pass doesn't show.
+            Some((attribute.name.clone(), PictureName::parse(text).ok()?))
+        });
+        named.collect()
+    }
+
+    /// One picture for each role: the first that a value names, else what the template's own text gives.
+    fn chosen_pictures(&mut self, named: &[(AttributeName, PictureName)]) -> Vec<PictureName> {
+        let mut chosen: Vec<PictureName> = Vec::new();
+        for (_, name) in named {
+            if chosen.iter().all(|other| other.role != name.role) {
+                chosen.push(name.clone());
+            }
+        }
+        for (role, text) in &self.scope.template.images {
+            if chosen.iter().any(|name| name.role == *role) {
+                continue;
+            }
+            match text.evaluate(self.scope, self.first_language()) {
+                // What can't be a picture's name is none: the role's common picture is shown.
+                Ok(variant) if is_variant(&variant) => {
+                    chosen.push(PictureName { role, variant: Some(variant) });
+                }
+                Ok(_) | Err(EvaluationError::Missing(_)) => {}
+                Err(e) => {
+                    let at = format!("/images/{role}");
+                    self.note(&e, std::slice::from_ref(text), &Place { at: &at, words: "the picture" });
+                }
+            }
+        }
+        chosen.sort();
+        chosen
+    }
+
+    /// The language of texts that are the same for every reader.
+    fn first_language(&self) -> &'t Language {
+        static ENGLISH: LazyLock<Language> = LazyLock::new(Language::english);
+        self.scope.template.languages.first().unwrap_or(&ENGLISH)
+    }
+
     fn field(&mut self, at: &str, field: &'t Field) -> Option<RenderedField<'t>> {
         let words = format!("the field {}", field.key);
         let (value_at, label_at, link_at) = (format!("{at}/value"), format!("{at}/label"), format!("{at}/link"));
@@ -371,7 +430,7 @@ impl<'t> Renderer<'_, 't> {
         // A message that lacks a value is not shown; it is never worth a card.
         let message = field.change_message.as_ref().filter(|_| live).and_then(|p| self.evaluate(p).ok());
         // a link is left out like a field when its value is missing
-        let link = field.link.as_ref().and_then(|link| match link.evaluate(self.scope) {
+        let link = field.link.as_ref().and_then(|link| match link.evaluate(self.scope, self.first_language()) {
             Ok(link) if ["https://", "http://", "mailto:", "tel:"].iter().any(|s| link.starts_with(s)) => Some(link),
             Ok(_) => {
                 let wrong = EvaluationError::Failed("its link is none of https, http, mailto and tel".to_owned());
@@ -396,10 +455,12 @@ impl<'t> Renderer<'_, 't> {
             });
         }
         if phrase.varied {
-            let texts = phrase.texts.iter().map(|text| text.evaluate(self.scope)).collect::<Result<_, _>>()?;
+            let texts = phrase.texts.iter().zip(&self.scope.template.languages);
+            let texts = texts.map(|(text, language)| text.evaluate(self.scope, language)).collect::<Result<_, _>>()?;
             return Ok(Localised::PerCard { key: &phrase.key, texts });
         }
-        phrase.texts.first().map_or(Ok(String::new()), |text| text.evaluate(self.scope)).map(Localised::Plain)
+        let text = phrase.texts.first();
+        text.map_or(Ok(String::new()), |t| t.evaluate(self.scope, self.first_language())).map(Localised::Plain)
     }
 
     fn phrase(&mut self, phrase: &'t Phrase, place: &Place<'_>) -> Localised<'t> {
@@ -410,7 +471,7 @@ impl<'t> Renderer<'_, 't> {
     }
 
     fn text(&mut self, text: &Text, place: &Place<'_>) -> String {
-        text.evaluate(self.scope).unwrap_or_else(|e| {
+        text.evaluate(self.scope, self.first_language()).unwrap_or_else(|e| {
             self.note(&e, std::slice::from_ref(text), place);
             String::new()
         })

@@ -10,6 +10,7 @@ use super::expression::Text;
 use super::ids::{AttributeName, FieldKey};
 use super::input::{Lines, Node, Object, Problems, pointer};
 use super::locale::Language;
+use super::picture::ROLES;
 use super::styles::{self, Style};
 
 /// Members of pass.json that are the service's: who the pass is, and how a phone proves that it holds it.
@@ -22,6 +23,10 @@ const PROTECTED: [&str; 7] = [
     "webServiceURL",
     "voided",
 ];
+
+/// Identity and security members of Google's class and object.
+const GOOGLE_CLASS: &[&str] = &["id"];
+const GOOGLE_OBJECT: &[&str] = &["id", "classId", "classReference"];
 
 /// A design, ready to render cards.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub struct Template {
     pub barcode: Option<Barcode>,
     /// How tiers look.
     pub tiers: Option<Tiers>,
+    /// Which of the pictures prepared for a role a card shows: the role, and a text that gives the picture's name.
+    pub images: Vec<(&'static str, Text)>,
     /// Where the card shows itself.
     pub locations: Vec<Location>,
     /// Apple's layout.
@@ -346,6 +353,7 @@ impl Reader {
         let fields = self.read_fields(&mut o, problems);
         let barcode = o.get("barcode").map(|n| self.barcode(&n, problems));
         let tiers = o.get("tiers").map(|n| self.tiers(&n, problems));
+        let images = o.get("images").map(|n| self.images(&n, problems)).unwrap_or_default();
         let mut locations = Vec::new();
         for (i, node) in o.get("locations").and_then(|n| n.array(problems, 10)).unwrap_or_default().iter().enumerate() {
             locations.extend(self.location(i, node, problems));
@@ -353,8 +361,14 @@ impl Reader {
         let apple = o.required("apple", problems).and_then(|n| self.apple(&n, problems));
         if let Some(mut google) = o.get("google").and_then(|n| n.object(problems)) {
             google.get("type").and_then(|n| n.text(problems, 32, Lines::One));
-            for member in ["class", "object"] {
-                google.get(member).and_then(|n| n.members(problems, 200));
+            for (member, protected) in [("class", GOOGLE_CLASS), ("object", GOOGLE_OBJECT)] {
+                let Some(node) = google.get(member) else { continue };
+                for (name, member) in node.members(problems, 200).unwrap_or_default() {
+                    if protected.contains(&name) {
+                        problems.add(member.pointer, "can't be overridden: it belongs to the pass's identity");
+                    }
+                }
+                self.tree(&node, 0, problems);
             }
             google.finish(problems);
         }
@@ -378,6 +392,7 @@ impl Reader {
                 Some(t) => Some(t?),
                 None => None,
             },
+            images,
             locations,
             style,
             apple_pass,
@@ -466,7 +481,8 @@ impl Reader {
         if texts.len() != written.len() {
             return None;
         }
-        let varied = written.windows(2).any(|pair| pair.first() != pair.last());
+        let varied = written.windows(2).any(|pair| pair.first() != pair.last())
+            || (texts.len() > 1 && texts.iter().any(Text::is_localised));
         let fixed = texts.iter().all(Text::is_fixed).then_some(written);
         Some(Phrase { key: key.to_owned(), texts, fixed, varied })
     }
@@ -544,6 +560,19 @@ impl Reader {
         }
         o.finish(problems);
         Some(Tiers { attribute: attribute?.name.clone(), looks })
+    }
+
+    fn images(&self, node: &Node<'_>, problems: &mut Problems) -> Vec<(&'static str, Text)> {
+        let mut images = Vec::new();
+        for (role, node) in node.members(problems, ROLES.len()).unwrap_or_default() {
+            let Some(role) = ROLES.into_iter().find(|known| *known == role) else {
+                problems.add(node.pointer, format!("is not a role of pictures; expected one of {}", ROLES.join(", ")));
+                continue;
+            };
+            let text = self.expression(&node, 512, Lines::One, problems);
+            images.extend(text.map(|text| (role, text)));
+        }
+        images
     }
 
     fn location(&self, i: usize, node: &Node<'_>, problems: &mut Problems) -> Option<Location> {
@@ -702,6 +731,41 @@ mod tests {
         );
         assert_eq!(pointers(&json!({})), ["/name", "/organization", "/fields", "/apple"]);
         assert_eq!(pointers(&json!([])), [""]);
+    }
+
+    #[test]
+    fn identity_can_not_be_overridden_nor_taken_away() {
+        let mut wrong = document();
+        wrong["apple"]["pass"] = json!({
+            "formatVersion": 2, "serialNumber": null, "passTypeIdentifier": {"a": 1}, "teamIdentifier": "{{ points }}",
+            "authenticationToken": [], "webServiceURL": "https://x.example", "voided": false, "userInfo": {"serialNumber": "fine"}});
+        wrong["google"] =
+            json!({"class": {"id": null}, "object": {"id": "x", "classId": "y", "barcode": {"value": "{{ nope }}"}}});
+        assert_eq!(
+            pointers(&wrong),
+            [
+                "/apple/pass/formatVersion",
+                "/apple/pass/serialNumber",
+                "/apple/pass/passTypeIdentifier",
+                "/apple/pass/teamIdentifier",
+                "/apple/pass/authenticationToken",
+                "/apple/pass/webServiceURL",
+                "/apple/pass/voided",
+                "/google/class/id",
+                "/google/object/id",
+                "/google/object/classId",
+                "/google/object/barcode/value"
+            ]
+        );
+    }
+
+    #[test]
+    fn pictures_are_chosen_by_texts_for_known_roles() {
+        let mut document = document();
+        document["images"] = json!({"strip": "stamps-{{ points }}"});
+        assert_eq!(Template::parse(&document).expect("valid").images.len(), 1);
+        document["images"] = json!({"banner": "x", "logo": "{{ nope }}"});
+        assert_eq!(pointers(&document), ["/images/banner", "/images/logo"]);
     }
 
     #[test]

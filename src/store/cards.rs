@@ -60,6 +60,10 @@ statements! {
         sqlite: find_card!("c.page_token_hash = $1"),
         postgres: find_card!("c.page_token_hash = $1"),
     };
+    OF_TEMPLATE = {
+        sqlite: find_card!("c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL ORDER BY c.id LIMIT $4"),
+        postgres: find_card!("c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL ORDER BY c.id LIMIT $4"),
+    };
     INSERT_MANY = {
         sqlite: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
                 expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
@@ -147,6 +151,12 @@ impl Issued {
     /// See [`Card::face`].
     pub fn face(&self) -> i64 {
         self.card.face(&self.publication)
+    }
+
+    /// Whether the backend changed the card after its template was last published, so that it was checked against that
+    /// version.
+    pub fn changed_since_publishing(&self) -> bool {
+        self.card.position > self.publication.position
     }
 
     /// See [`Card::face_modified`].
@@ -238,6 +248,23 @@ finder!(
     /// The card whose page has the token with that hash.
     by_page, BY_PAGE, impl Session, page_token_hash: &[u8]
 );
+
+/// A template's cards after that id, by id.
+///
+/// # Errors
+/// When the database fails or holds something unreadable.
+pub async fn of_template(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    template: &TemplateId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Issued>, StoreError> {
+    let rows: Vec<Row> = on_db!(session, OF_TEMPLATE, |sql, c| {
+        sqlx::query_as(sql).bind(workspace).bind(template).bind(after).bind(limit).fetch_all(c).await?
+    });
+    rows.into_iter().map(Row::issued).collect()
+}
 
 /// The card of that id, held until the transaction ends. It is held alone and read afterwards: a statement that joins
 /// and waits would join the new card with the template that the old one had, and find nothing.

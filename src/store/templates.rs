@@ -56,10 +56,11 @@ statements! {
     KEEP_IMAGES = "INSERT INTO template_images (workspace_id, template_id, version, role, locale, tier, digest)
         SELECT workspace_id, template_id, $3, role, locale, tier, digest FROM template_images
         WHERE workspace_id = $1 AND template_id = $2 AND version = 0";
-    PUT_FILE = "INSERT INTO template_files (workspace_id, template_id, version, tier, path, digest) VALUES ($1, $2, $3, $4, $5, $6)";
-    FILES = "SELECT f.tier, f.path, b.content FROM template_files f
+    PUT_FILE = "INSERT INTO template_files (workspace_id, template_id, version, tier, variant, path, digest)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    FILES = "SELECT f.tier, f.variant, f.path, b.content FROM template_files f
         JOIN blobs b ON b.workspace_id = f.workspace_id AND b.digest = f.digest
-        WHERE f.workspace_id = $1 AND f.template_id = $2 AND f.version = $3 ORDER BY f.path, f.tier";
+        WHERE f.workspace_id = $1 AND f.template_id = $2 AND f.version = $3 ORDER BY f.path, f.tier, f.variant";
     PUBLICATION = "SELECT version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2 AND version IS NOT NULL";
     PUBLICATIONS = {
         sqlite: "SELECT id, version, position, modified FROM templates
@@ -456,7 +457,26 @@ pub async fn blob(
     })
 }
 
-/// Adds a ready file to a version; its content must have been kept before. An empty tier means all.
+/// Which ready file of a version. An empty tier means all, an empty variant the common picture of its role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct FileKey<'a> {
+    pub tier: &'a str,
+    pub variant: &'a str,
+    pub path: &'a str,
+}
+
+/// A ready file of a version.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct FileRow {
+    pub tier: String,
+    pub variant: String,
+    pub path: String,
+    pub content: Vec<u8>,
+}
+
+/// Adds a ready file to a version; its content must have been kept before.
 ///
 /// # Errors
 /// When the database fails.
@@ -465,17 +485,17 @@ pub async fn put_file(
     workspace: &WorkspaceId,
     id: &TemplateId,
     version: i64,
-    (tier, path): (&str, &str),
+    key: &FileKey<'_>,
     digest: &[u8],
 ) -> Result<(), StoreError> {
     on_db!(tx, PUT_FILE, |sql, c| {
-        let query = sqlx::query(sql).bind(workspace).bind(id).bind(version).bind(tier).bind(path);
-        query.bind(digest).execute(c).await?;
+        let query = sqlx::query(sql).bind(workspace).bind(id).bind(version).bind(key.tier);
+        query.bind(key.variant).bind(key.path).bind(digest).execute(c).await?;
         Ok(())
     })
 }
 
-/// Tier, path and content of each ready file of a version.
+/// The ready files of a version.
 ///
 /// # Errors
 /// When the database fails.
@@ -484,7 +504,7 @@ pub async fn files(
     workspace: &WorkspaceId,
     id: &TemplateId,
     version: i64,
-) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+) -> Result<Vec<FileRow>, StoreError> {
     on_db!(session, FILES, |sql, c| {
         Ok(sqlx::query_as(sql).bind(workspace).bind(id).bind(version).fetch_all(c).await?)
     })

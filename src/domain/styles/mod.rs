@@ -1,5 +1,6 @@
 //! The styles of cards: one file each, one line here.
 
+mod boarding_pass;
 mod coupon;
 mod event_ticket;
 mod generic;
@@ -15,7 +16,8 @@ pub struct Style {
 }
 
 /// Every style.
-pub const STYLES: [&Style; 4] = [&store_card::STYLE, &coupon::STYLE, &generic::STYLE, &event_ticket::STYLE];
+pub const STYLES: [&Style; 5] =
+    [&store_card::STYLE, &coupon::STYLE, &generic::STYLE, &event_ticket::STYLE, &boarding_pass::STYLE];
 
 /// The style of that name.
 pub fn style(name: &str) -> Option<&'static Style> {

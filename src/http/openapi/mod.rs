@@ -289,8 +289,12 @@ pub mod parameters {
     pub const ROLE: Parameter = Parameter {
         name: "role",
         place: Place::Path,
-        meaning: "What the picture is for: the wallet's name of the image, without scale.",
-        schema: || json!({"type": "string", "enum": crate::wallets::apple::images::ROLES, "examples": ["icon"]}),
+        meaning: "What the picture is for: the wallet's name of the image, without scale. With @ and a name, one of several \
+            prepared for the role, of which a card's values choose: strip@6.",
+        schema: || {
+            let roles = crate::domain::picture::ROLES.join("|");
+            json!({"type": "string", "pattern": format!("^({roles})(@[A-Za-z0-9_-]{{1,64}})?$"), "examples": ["icon", "strip@6"]})
+        },
     };
     /// A picture's language.
     pub const IMAGE_LOCALE: Parameter = Parameter {

@@ -249,8 +249,26 @@ schemas! {
         "google": {"type": "null", "description": "Google Wallet isn't there yet."},
         "issues": {"type": "array", "items": ISSUE.reference()},
     }));
-    /// The number of a version.
-    PUBLISHED "Published" => closed(&["version"], json!({"version": {"type": "integer", "minimum": 1}}));
+    /// A new version.
+    PUBLISHED "Published" => closed(&["version"], json!({
+        "version": {"type": "integer", "minimum": 1},
+        "cards": closed(&["checked", "complete", "keeping"], json!({
+            "checked": {"type": "integer", "minimum": 0, "description": "How many cards were looked at."},
+            "complete": {"type": "boolean", "description": "Whether those were all of the template's."},
+            "keeping": {
+                "type": "array",
+                "description": "Cards whose values would break a rule under the new version; they keep theirs.",
+                "items": closed(&["id", "version", "errors"], json!({
+                    "id": card_id(),
+                    "version": {"type": "integer", "minimum": 1, "description": "The version that the card is shown by."},
+                    "errors": {"type": "array", "items": closed(&["pointer", "detail"], json!({
+                        "pointer": {"type": "string", "description": "Into the card's document."},
+                        "detail": {"type": "string"},
+                    }))},
+                })),
+            },
+        })),
+    }));
 }
 
 /// An object with these members and no others.
@@ -378,6 +396,12 @@ fn template(more: &[(&str, Value)]) -> Value {
                 "value": text(1024),
                 "text": nullable(text(256)),
             }))),
+            "images": nullable(json!({
+                "type": "object",
+                "description": "By role: text with {{ expressions }} that gives the name of one of the pictures prepared for it.",
+                "propertyNames": {"enum": crate::domain::picture::ROLES},
+                "additionalProperties": text(512),
+            })),
             "tiers": nullable(closed(&["attribute"], json!({
                 "attribute": {"type": "string", "description": "The attribute that holds a card's tier."},
                 "looks": nullable(json!({

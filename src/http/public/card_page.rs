@@ -107,9 +107,8 @@ pub async fn page(
     let language = PageLanguage::of_tag(&tag);
     let device = Device::of_user_agent(header(&request, &USER_AGENT));
     let here = format!("/c/{}", token.as_str());
-    let picture = |role: &str| {
-        find_picture(&published, card.tier.as_deref(), &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"))
-    };
+    let picture =
+        |role: &str| published.passes.picture(&card.look, &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"));
     let fields = |groups: &[Group]| -> Vec<PageField> {
         let chosen = card.fields.iter().filter(|(group, _)| groups.contains(group));
         chosen.flat_map(|(_, fields)| fields.iter().map(|field| page_field(field, place, language))).collect()
@@ -246,13 +245,6 @@ pub async fn style_sheet(
         .body(card_css(&colours)))
 }
 
-fn find_picture<'p>(published: &'p Published, tier: Option<&str>, language: &str, role: &str) -> Option<&'p [u8]> {
-    let name = format!("{role}@3x.png");
-    let paths = [name.clone(), format!("{language}.lproj/{name}")];
-    let of = |tier: Option<&str>| published.files.iter().find(|f| f.tier.as_deref() == tier && paths.contains(&f.path));
-    tier.and_then(|tier| of(Some(tier))).or_else(|| of(None)).map(|file| &file.bytes[..])
-}
-
 /// `GET /c/{token}/{role}.png`: a picture of the card's look.
 ///
 /// # Errors
@@ -271,13 +263,13 @@ pub async fn picture(
     let published = published(&app, &issued).await?;
     let card = rendered(&published, &issued, &app.public_url)?;
     let language = query.get("lang").map(String::as_str).unwrap_or_default();
-    let picture = find_picture(&published, card.tier.as_deref(), language, &path.1).ok_or_else(missing)?;
+    let picture = published.passes.picture(&card.look, language, &path.1).ok_or_else(missing)?;
     Ok(HttpResponse::Ok()
         .content_type("image/png")
         .insert_header(("cache-control", "private, max-age=60"))
         .insert_header(("x-content-type-options", "nosniff"))
         .insert_header(("x-robots-tag", "noindex"))
-        .body(picture.to_vec()))
+        .body(picture))
 }
 
 /// `GET /c/{token}/google`: where a card's address for Google Wallet leads. There is no Google issuer yet, so it says so.

@@ -8,6 +8,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::imageops::FilterType as Resample;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 
+pub use crate::domain::picture::ROLES;
 use crate::domain::styles::Style;
 
 /// The largest side of an upload in pixels.
@@ -26,22 +27,6 @@ pub enum Fit {
     Within(u32, u32),
 }
 
-/// The roles that a template may have pictures for: Apple's, and those that other wallets show.
-pub const ROLES: [&str; 12] = [
-    "icon",
-    "logo",
-    "strip",
-    "thumbnail",
-    "background",
-    "footer",
-    "primaryLogo",
-    "secondaryLogo",
-    "artwork",
-    "programLogo",
-    "heroImage",
-    "wideLogo",
-];
-
 /// How a role's picture is packed into a pass of that style; `None` when Apple's passes don't hold it.
 pub fn fit(role: &str, style: &Style) -> Option<Fit> {
     Some(match role {
@@ -52,11 +37,13 @@ pub fn fit(role: &str, style: &Style) -> Option<Fit> {
             Fit::Fill(width, height)
         }
         "thumbnail" => Fit::Within(90, 90),
-        "background" => Fit::Fill(180, 220),
+        "background" => Fit::Fill(345, 505),
         "footer" => Fit::Within(286, 15),
         "primaryLogo" => Fit::Within(126, 30),
         "secondaryLogo" => Fit::Within(135, 12),
         "artwork" => Fit::Fill(358, 448),
+        "venueMap" => Fit::Within(358, 448),
+        "personalizationLogo" => Fit::Within(150, 40),
         _ => return None,
     })
 }

@@ -1,8 +1,10 @@
 //! A signed pass: the only way to one is [`build`], so an unsigned pass can't be served.
 
+use std::sync::Arc;
+
 use openssl::error::ErrorStack;
 
-use super::archive::{Archive, TooLarge};
+use super::archive::{Archive, SharedFiles, TooLarge};
 use super::pass_json::{PassIdentity, pass_json};
 use super::prepare::PreparedPasses;
 use super::signature::PassSigner;
@@ -35,40 +37,43 @@ pub enum BuildError {
 /// Everything of a pass before it is signed.
 #[derive(Debug)]
 pub struct UnsignedPass {
+    shared: Arc<SharedFiles>,
     pass_json: Vec<u8>,
     tables: Vec<(String, String)>,
     manifest: Vec<u8>,
 }
 
 /// Writes a card's own files and the manifest over all files.
-pub fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, prepared: &PreparedPasses) -> UnsignedPass {
+///
+/// # Errors
+/// When the files are too large for an archive.
+pub fn write(
+    card: &RenderedCard<'_>,
+    identity: &PassIdentity<'_>,
+    prepared: &PreparedPasses,
+) -> Result<UnsignedPass, TooLarge> {
     let written = pass_json(card, identity);
     let pass_json = written.json.to_string().into_bytes();
     let tables: Vec<(String, String)> =
         prepared.own_tables(&written.own_entries).into_iter().map(|(path, table)| (path.to_owned(), table)).collect();
     let mut own: Vec<(&str, &[u8])> = vec![("pass.json", &pass_json)];
     own.extend(tables.iter().map(|(path, table)| (path.as_str(), table.as_bytes())));
-    let manifest = prepared.files(card.tier.as_deref()).manifest(&own);
-    UnsignedPass { pass_json, tables, manifest }
+    let shared = prepared.files(&card.look)?;
+    let manifest = shared.manifest(&own);
+    Ok(UnsignedPass { shared, pass_json, tables, manifest })
 }
 
 /// Signs and packs. This costs an RSA operation: keep it off the async threads.
 ///
 /// # Errors
 /// When OpenSSL fails or the files are too large.
-pub fn sign(
-    unsigned: &UnsignedPass,
-    tier: Option<&str>,
-    prepared: &PreparedPasses,
-    signer: &PassSigner,
-    now: Timestamp,
-) -> Result<SignedPass, BuildError> {
+pub fn sign(unsigned: &UnsignedPass, signer: &PassSigner, now: Timestamp) -> Result<SignedPass, BuildError> {
     let signature = signer.sign(&unsigned.manifest, now)?;
     let mut own: Vec<(&str, &[u8])> = vec![("pass.json", &unsigned.pass_json)];
     own.extend(unsigned.tables.iter().map(|(path, table)| (path.as_str(), table.as_bytes())));
     own.push(("manifest.json", &unsigned.manifest));
     own.push(("signature", &signature));
-    Ok(SignedPass { archive: prepared.files(tier).with(&own)? })
+    Ok(SignedPass { archive: unsigned.shared.with(&own)? })
 }
 
 /// [`write`] and [`sign`] in one.
@@ -82,5 +87,5 @@ pub fn build(
     signer: &PassSigner,
     now: Timestamp,
 ) -> Result<SignedPass, BuildError> {
-    sign(&write(card, identity, prepared), card.tier.as_deref(), prepared, signer, now)
+    sign(&write(card, identity, prepared)?, signer, now)
 }

@@ -1,21 +1,26 @@
 //! What all passes of one published version share, made once: pictures at every scale, string tables, hashes, and
-//! the laid-out archive for every look.
+//! the laid-out archive for every look. A look is what a card shows, not whose card it is: a thousand cards with six
+//! stamps share one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::archive::{SharedFiles, TooLarge};
 use super::images::{Fit, ImageError, at_scale, decode, file_name};
 use super::strings;
+use crate::domain::picture::{Look, PictureName};
 use crate::domain::template::Template;
+
+/// More looks than this are not kept laid out at once.
+const MAX_LOOKS: usize = 200;
 
 /// A picture of a design, brought to its sizes.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// Apple's name of the image, without scale.
-    pub role: String,
+    /// Its role, and which of the role's pictures.
+    pub name: PictureName,
     /// For which language; all when absent.
     pub locale: Option<String>,
     /// For which tier; all when absent.
@@ -24,46 +29,44 @@ pub struct Picture {
     pub scales: Arc<Vec<(String, Bytes)>>,
 }
 
-/// A ready file of a pass.
+/// A ready picture file of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassFile {
-    /// The tier whose cards have it instead of the common file of that path; all cards when absent.
+    /// The tier whose cards have it instead of the common one; all cards when absent.
     pub tier: Option<String>,
-    /// Its path in the archive.
+    /// Which of its role's pictures it belongs to; the one that is shown when no other was chosen, when absent.
+    pub variant: Option<String>,
+    /// Its path in an archive: in a language's folder, or at the root for every language.
     pub path: String,
     /// Its content.
     pub bytes: Bytes,
 }
 
-/// The picture files of a version: what lies where in a pass.
-pub fn picture_files(template: &Template, pictures: &[Picture]) -> Vec<PassFile> {
+impl PassFile {
+    fn folder(&self) -> &str {
+        self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    fn name(&self) -> &str {
+        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+    }
+
+    fn role(&self) -> &str {
+        self.name().split(['@', '.']).next().unwrap_or_default()
+    }
+}
+
+/// The picture files of a version.
+pub fn picture_files(pictures: &[Picture]) -> Vec<PassFile> {
     let mut files = Vec::new();
-    for (place, picture) in pictures.iter().enumerate() {
-        let same = |other: &&Picture| other.role == picture.role && other.tier == picture.tier;
-        // A picture at the root hides those in the languages' folders, so a role that some language has a picture
-        // for stands in every folder and not at the root; only the icon must stand at the root whatever happens.
-        let localised = pictures.iter().filter(same).any(|p| p.locale.is_some());
-        let icon = picture.role == "icon";
-        let mut folders: Vec<String> = match &picture.locale {
-            Some(locale) => vec![format!("{locale}.lproj/")],
-            None if localised && !icon => strings::languages(template)
-                .iter()
-                .map(|(language, _)| language.as_str())
-                .filter(|language| !pictures.iter().filter(same).any(|p| p.locale.as_deref() == Some(*language)))
-                .map(|language| format!("{language}.lproj/"))
-                .collect(),
-            None => vec![String::new()],
-        };
-        let first = pictures.iter().position(|p| same(&p)) == Some(place);
-        if icon && first && pictures.iter().filter(same).all(|p| p.locale.is_some()) {
-            folders.push(String::new());
-        }
-        for (name, bytes) in picture.scales.iter() {
-            for folder in &folders {
-                let path = format!("{folder}{name}");
-                files.push(PassFile { tier: picture.tier.clone(), path, bytes: bytes.clone() });
-            }
-        }
+    for picture in pictures {
+        let folder = picture.locale.as_ref().map_or_else(String::new, |locale| format!("{locale}.lproj/"));
+        files.extend(picture.scales.iter().map(|(name, bytes)| PassFile {
+            tier: picture.tier.clone(),
+            variant: picture.name.variant.clone(),
+            path: format!("{folder}{name}"),
+            bytes: bytes.clone(),
+        }));
     }
     files
 }
@@ -77,13 +80,72 @@ pub fn scales(role: &str, fit: Fit, upload: &[u8]) -> Result<Vec<(String, Bytes)
     (1..=3).map(|scale| Ok((file_name(role, scale), at_scale(&picture, fit, scale)?.into()))).collect()
 }
 
+/// The folders of a pass's languages.
+pub fn folders(template: &Template) -> BTreeSet<String> {
+    strings::languages(template).iter().map(|(language, _)| strings::folder(language)).collect()
+}
+
+/// The picture files in a pass of that look, by their paths.
+///
+/// For each role and language the most special picture is taken: of the chosen variant and the tier, of the variant, of
+/// the tier, else the common one. A picture at the root hides those in the languages' folders, so a role whose pictures
+/// differ between languages stands in every folder and not at the root; but the icon must stand at the root whatever
+/// happens.
+pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Look) -> BTreeMap<String, &'f Bytes> {
+    let mut folders = folders.clone();
+    folders.extend(files.iter().map(|f| f.folder().to_owned()).filter(|folder| !folder.is_empty()));
+    let mut by_role: BTreeMap<&str, Vec<&PassFile>> = BTreeMap::new();
+    for file in files {
+        by_role.entry(file.role()).or_default().push(file);
+    }
+    let mut out = BTreeMap::new();
+    for (role, files) in by_role {
+        let (tier, variant) = (look.tier.as_deref(), look.variant(role));
+        let ranks = [(tier, variant), (None, variant), (tier, None), (None, None)];
+        // The most special files in one of these folders.
+        let pick = |wanted: &[&str]| {
+            ranks.iter().find_map(|(tier, variant)| {
+                let found = files.iter().filter(|f| f.tier.as_deref() == *tier && f.variant.as_deref() == *variant);
+                let found: Vec<&&PassFile> = found.collect();
+                let folder = wanted.iter().find(|folder| found.iter().any(|f| f.folder() == **folder))?;
+                Some(found.into_iter().filter(|f| f.folder() == *folder).copied().collect::<Vec<&PassFile>>())
+            })
+        };
+        let root = pick(&[""]);
+        let picks: Vec<(&String, Option<Vec<&PassFile>>)> =
+            folders.iter().map(|folder| (folder, pick(&[folder.as_str(), ""]))).collect();
+        let mut put = |folder: &str, files: &[&'f PassFile]| {
+            let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+            out.extend(files.iter().map(|f| (format!("{prefix}{}", f.name()), &f.bytes)));
+        };
+        let first = |files: &Option<Vec<&PassFile>>| files.as_ref().and_then(|f| Some(f.first()?.path.clone()));
+        let same = picks.iter().all(|(_, pick)| first(pick) == first(&root));
+        if !same {
+            for (folder, pick) in &picks {
+                put(folder, pick.as_deref().unwrap_or_default());
+            }
+        }
+        if same || role == "icon" {
+            let any = || picks.iter().find_map(|(_, pick)| pick.clone());
+            put("", &root.clone().or_else(any).unwrap_or_default());
+        }
+    }
+    out
+}
+
 /// The shared parts of every pass of a version.
 #[derive(Debug)]
 pub struct PreparedPasses {
-    common: SharedFiles,
-    by_tier: BTreeMap<String, SharedFiles>,
+    folders: BTreeSet<String>,
+    pictures: Vec<PassFile>,
+    /// The looks that were asked for so far.
+    looks: Mutex<BTreeMap<Look, Arc<SharedFiles>>>,
+    tiers: BTreeSet<String>,
+    variants: BTreeSet<(String, String)>,
     /// Folder and fixed entries of each language, when cards have entries of their own, so that the tables are written per card.
     tables: Option<Vec<(String, usize, String)>>,
+    /// The same as ready files, when they don't.
+    fixed_tables: Vec<(String, String)>,
     files_hashed: u64,
 }
 
@@ -92,7 +154,7 @@ impl PreparedPasses {
     ///
     /// # Errors
     /// When they don't fit into a ZIP archive.
-    pub fn new(template: &Template, files: &[PassFile]) -> Result<Self, TooLarge> {
+    pub fn new(template: &Template, pictures: Vec<PassFile>) -> Result<Self, TooLarge> {
         let tables: Vec<(String, usize, String)> = strings::languages(template)
             .into_iter()
             .map(|(language, place)| {
@@ -101,29 +163,83 @@ impl PreparedPasses {
             })
             .collect();
         let own_tables = template.phrases().iter().any(|p| p.varied && p.fixed.is_none());
-        let tiers: BTreeSet<&str> = files.iter().filter_map(|f| f.tier.as_deref()).collect();
-        let mut files_hashed = 0;
-        let mut lay_out = |tier: Option<&str>| {
-            let mut chosen: BTreeMap<&str, &[u8]> = BTreeMap::new();
-            for wanted in [None, tier] {
-                let of_tier = files.iter().filter(|f| f.tier.as_deref() == wanted);
-                chosen.extend(of_tier.map(|f| (f.path.as_str(), &f.bytes[..])));
-            }
-            if !own_tables {
-                chosen.extend(tables.iter().map(|(path, _, table)| (path.as_str(), table.as_bytes())));
-            }
-            files_hashed += chosen.len() as u64;
-            SharedFiles::new(chosen)
+        let (tables, fixed_tables) = match own_tables {
+            true => (Some(tables), Vec::new()),
+            false => (None, tables.into_iter().map(|(path, _, table)| (path, table)).collect()),
         };
-        let common = lay_out(None)?;
-        let by_tier =
-            tiers.into_iter().map(|tier| Ok((tier.to_owned(), lay_out(Some(tier))?))).collect::<Result<_, _>>()?;
-        Ok(Self { common, by_tier, tables: own_tables.then_some(tables), files_hashed })
+        let tiers: BTreeSet<String> = pictures.iter().filter_map(|f| f.tier.clone()).collect();
+        let variants = pictures.iter().filter_map(|f| Some((f.role().to_owned(), f.variant.clone()?))).collect();
+        let mut prepared = Self {
+            folders: folders(template),
+            pictures,
+            looks: Mutex::default(),
+            tiers,
+            variants,
+            tables,
+            fixed_tables,
+            files_hashed: 0,
+        };
+        // Made ready at once: the looks of the tiers. Those of chosen pictures are made when the first card shows them.
+        let looks = std::iter::once(None).chain(prepared.tiers.iter().cloned().map(Some));
+        for tier in looks.collect::<Vec<_>>() {
+            let look = Look { tier, chosen: Vec::new() };
+            prepared.files_hashed += prepared.lay_out(&look)?.1;
+        }
+        Ok(prepared)
     }
 
-    /// The shared files for a card of that tier.
-    pub fn files(&self, tier: Option<&str>) -> &SharedFiles {
-        tier.and_then(|tier| self.by_tier.get(tier)).unwrap_or(&self.common)
+    fn lay_out(&self, look: &Look) -> Result<(Arc<SharedFiles>, u64), TooLarge> {
+        let pictures = laid_out(&self.folders, &self.pictures, look);
+        let mut chosen: BTreeMap<&str, &[u8]> =
+            pictures.iter().map(|(path, bytes)| (path.as_str(), &bytes[..])).collect();
+        chosen.extend(self.fixed_tables.iter().map(|(path, table)| (path.as_str(), table.as_bytes())));
+        let count = chosen.len() as u64;
+        let shared = Arc::new(SharedFiles::new(chosen)?);
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.len() >= MAX_LOOKS {
+            looks.retain(|look, _| look.chosen.is_empty());
+        }
+        looks.insert(look.clone(), Arc::clone(&shared));
+        Ok((shared, count))
+    }
+
+    /// The shared files for a card of that look.
+    ///
+    /// # Errors
+    /// When they don't fit into a ZIP archive.
+    pub fn files(&self, look: &Look) -> Result<Arc<SharedFiles>, TooLarge> {
+        let look = self.known(look);
+        let ready = self.looks.lock().unwrap_or_else(PoisonError::into_inner).get(&look).cloned();
+        match ready {
+            Some(shared) => Ok(shared),
+            None => Ok(self.lay_out(&look)?.0),
+        }
+    }
+
+    /// A role's largest picture in that look and language, for pages.
+    pub fn picture(&self, look: &Look, language: &str, role: &str) -> Option<Bytes> {
+        let files = laid_out(&self.folders, &self.pictures, &self.known(look));
+        let name = format!("{role}@3x.png");
+        files.get(&format!("{language}.lproj/{name}")).or_else(|| files.get(&name)).map(|bytes| (*bytes).clone())
+    }
+
+    /// How many bytes the pictures have.
+    pub fn picture_bytes(&self) -> usize {
+        self.pictures.iter().map(|file| file.bytes.len()).sum()
+    }
+
+    /// The look without what makes no difference here, so that as many cards as possible share one.
+    fn known(&self, look: &Look) -> Look {
+        Look {
+            tier: look.tier.clone().filter(|tier| self.tiers.contains(tier)),
+            chosen: look.chosen.iter().filter(|name| self.has_picture(name)).cloned().collect(),
+        }
+    }
+
+    /// Whether the version has that picture among those prepared for its role.
+    pub fn has_picture(&self, name: &PictureName) -> bool {
+        let variant = name.variant.clone();
+        variant.is_some_and(|variant| self.variants.contains(&(name.role.to_owned(), variant)))
     }
 
     /// How many files were hashed to prepare this; for the counter that shows it happens once.
@@ -139,5 +255,73 @@ impl PreparedPasses {
                 (path.as_str(), format!("{fixed}{}", own_entries.get(*place).map_or("", String::as_str)))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn template() -> Template {
+        let document = json!({"name": "n", "organization": "o", "languages": ["lv", "ru"], "fields": {}, "apple": {"style": "storeCard"}});
+        Template::parse(&document).expect("valid")
+    }
+
+    fn file(tier: &str, variant: &str, path: &str) -> PassFile {
+        let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+        let bytes = Bytes::from(format!("{tier}/{variant}/{path}"));
+        PassFile { tier: some(tier), variant: some(variant), path: path.to_owned(), bytes }
+    }
+
+    fn shown(files: &[PassFile], tier: &str, chosen: &[&str]) -> Vec<(String, String)> {
+        let chosen = chosen.iter().map(|name| PictureName::parse(name).expect("a name")).collect();
+        let look = Look { tier: Some(tier.to_owned()), chosen };
+        let laid = laid_out(&folders(&template()), files, &look);
+        laid.into_iter().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes).into_owned())).collect()
+    }
+
+    fn expect(files: &[PassFile], tier: &str, chosen: &[&str], expected: &[(&str, &str)]) {
+        let expected: Vec<(String, String)> =
+            expected.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect();
+        assert_eq!(shown(files, tier, chosen), expected);
+    }
+
+    #[test]
+    fn the_most_special_picture_is_shown() {
+        let files = [
+            file("", "", "strip.png"),
+            file("gold", "", "strip.png"),
+            file("", "6", "strip.png"),
+            file("gold", "7", "strip.png"),
+        ];
+        expect(&files, "basic", &[], &[("strip.png", "//strip.png")]);
+        expect(&files, "gold", &[], &[("strip.png", "gold//strip.png")]);
+        expect(&files, "gold", &["strip@6"], &[("strip.png", "/6/strip.png")]);
+        expect(&files, "gold", &["strip@7"], &[("strip.png", "gold/7/strip.png")]);
+        expect(&files, "basic", &["strip@7"], &[("strip.png", "//strip.png")]);
+    }
+
+    #[test]
+    fn a_picture_that_differs_between_languages_never_stands_at_the_root() {
+        let files = [file("", "", "logo.png"), file("gold", "", "lv.lproj/logo.png")];
+        expect(&files, "basic", &[], &[("logo.png", "//logo.png")]);
+        expect(
+            &files,
+            "gold",
+            &[],
+            &[
+                ("en.lproj/logo.png", "//logo.png"),
+                ("lv.lproj/logo.png", "gold//lv.lproj/logo.png"),
+                ("ru.lproj/logo.png", "//logo.png"),
+            ],
+        );
+        expect(&[file("", "", "ru.lproj/logo.png")], "x", &[], &[("ru.lproj/logo.png", "//ru.lproj/logo.png")]);
+    }
+
+    #[test]
+    fn the_icon_always_stands_at_the_root() {
+        let only = [file("", "", "ru.lproj/icon.png")];
+        expect(&only, "x", &[], &[("icon.png", "//ru.lproj/icon.png"), ("ru.lproj/icon.png", "//ru.lproj/icon.png")]);
     }
 }

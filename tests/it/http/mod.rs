@@ -9,5 +9,6 @@ mod issuers;
 mod keys;
 mod openapi;
 mod pages;
+mod template_rules;
 mod templates;
 mod walls;

@@ -26,6 +26,16 @@ on_both_databases![
     a_preview_refuses_what_a_card_could_not_have,
     the_pictures_of_a_draft_are_listed,
     what_a_get_answers_may_be_put_back,
+    cards_that_keep_their_version_are_named_when_it_is_published,
+    a_card_that_would_break_a_rule_keeps_its_version,
+    a_removed_attribute_keeps_its_values_and_its_type,
+    a_vanished_choice_renders_as_stored,
+    prepared_pictures_are_chosen_by_values,
+    a_boarding_pass_is_made_through_its_own_members,
+    numbers_amounts_and_dates_are_written_in_each_language,
+    every_language_has_its_folder_and_values_are_never_translated,
+    a_wrong_value_is_told_at_its_attribute_for_every_type,
+    a_value_that_can_not_be_computed_with_is_told_at_its_attribute,
 ];
 
 async fn a_draft_is_kept_as_it_was_written(database: TestDatabase) {
@@ -507,5 +517,276 @@ async fn what_a_get_answers_may_be_put_back(database: TestDatabase) {
     assert_eq!((put.status, put.json()), (200, got.clone()));
     let elsewhere = service.api(Method::PUT, "/api/v1/templates/other", &got).await;
     assert_eq!((elsewhere.status, elsewhere.pointers()), (422, vec!["/id".to_owned()]));
+    service.stop().await;
+}
+
+async fn cards_that_keep_their_version_are_named_when_it_is_published(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &json!({"template": "bakery"})).await;
+    service.put_card("M-2", &json!({"template": "bakery", "attributes": {"name": "Anna"}})).await;
+    let mut document = bakery();
+    document["barcode"]["value"] = json!("{{ name }}");
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    let published = service.api(Method::POST, "/api/v1/templates/bakery/publish", &Value::Null).await.json();
+    assert_eq!(published["version"], 2);
+    let cards = &published["cards"];
+    assert_eq!((&cards["checked"], &cards["complete"]), (&json!(2), &json!(true)));
+    assert_eq!(cards["keeping"].as_array().unwrap().len(), 1, "{cards}");
+    let kept = &cards["keeping"][0];
+    assert_eq!((&kept["id"], &kept["version"]), (&json!("M-1"), &json!(1)));
+    assert_eq!(kept["errors"][0]["pointer"], "/attributes/name");
+    assert_eq!(service.card("M-1").await["template_version"], 1);
+    assert_eq!(service.card("M-2").await["template_version"], 2);
+    service.stop().await;
+}
+
+async fn a_card_that_would_break_a_rule_keeps_its_version(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &json!({"template": "bakery", "attributes": {"name": "Āboliņš"}})).await;
+    let mut document = bakery();
+    document["barcode"] = json!({"format": "code128", "value": "{{ name }}"});
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    let published = service.api(Method::POST, "/api/v1/templates/bakery/publish", &Value::Null).await.json();
+    let errors = &published["cards"]["keeping"][0]["errors"];
+    assert!(errors[0]["detail"].as_str().unwrap().contains("barcode-content"), "{published}");
+    let barcode = async || {
+        let pass = service.api(Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await;
+        let pass: Value = serde_json::from_slice(&crate::passes::unzip(&pass.body)["pass.json"]).unwrap();
+        pass["barcodes"][0]["format"].clone()
+    };
+    assert_eq!(
+        (service.card("M-1").await["template_version"].clone(), barcode().await),
+        (json!(1), json!("PKBarcodeFormatQR"))
+    );
+    // A change is judged by the newest version.
+    let still = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"attributes": {"points": 1}})).await;
+    assert_eq!((still.status, still.pointers()), (422, vec!["/attributes/name".to_owned()]));
+    let card = service.patch_card("M-1", &json!({"attributes": {"name": "Abolins"}})).await;
+    assert_eq!((card["template_version"].clone(), barcode().await), (json!(2), json!("PKBarcodeFormatCode128")));
+    service.stop().await;
+}
+
+async fn a_removed_attribute_keeps_its_values_and_its_type(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &json!({"template": "bakery", "attributes": {"note": "likes rye"}})).await;
+    let mut without = bakery();
+    without["attributes"].as_array_mut().unwrap().retain(|a| a["name"] != "note");
+    service.publish("bakery", &without).await;
+    assert!(service.card("M-1").await["attributes"].get("note").is_none());
+    let refused = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"attributes": {"note": "x"}})).await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec!["/attributes/note".to_owned()]));
+    service.patch_card("M-1", &json!({"attributes": {"points": 3}})).await;
+    // Under another type it can't come back, since cards still hold texts.
+    let mut other = without.clone();
+    other["attributes"].as_array_mut().unwrap().push(json!({"name": "note", "type": "integer"}));
+    service.api(Method::PUT, "/api/v1/templates/bakery", &other).await;
+    let answer = service.api(Method::POST, "/api/v1/templates/bakery/publish", &Value::Null).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/attributes/5/type".to_owned()]));
+    // An amount of one currency doesn't become one of another.
+    let mut dollars = bakery();
+    dollars["attributes"][1]["currency"] = json!("USD");
+    service.api(Method::PUT, "/api/v1/templates/bakery", &dollars).await;
+    let answer = service.api(Method::POST, "/api/v1/templates/bakery/publish", &Value::Null).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/attributes/1/currency".to_owned()]));
+    service.publish("bakery", &bakery()).await;
+    assert_eq!(service.card("M-1").await["attributes"]["note"], "likes rye");
+    service.stop().await;
+}
+
+async fn a_vanished_choice_renders_as_stored(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &json!({"template": "bakery", "attributes": {"tier": "gold"}})).await;
+    let mut document = bakery();
+    document["attributes"][2]["choices"] = json!(["basic", "silver"]);
+    document["tiers"] = json!({"attribute": "tier"});
+    service.publish("bakery", &document).await;
+    let card = service.card("M-1").await;
+    assert_eq!((&card["template_version"], &card["attributes"]["tier"]), (&json!(2), &json!("gold")));
+    let pass = service.api(Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await;
+    let pass: Value = serde_json::from_slice(&crate::passes::unzip(&pass.body)["pass.json"]).unwrap();
+    assert_eq!(pass["storeCard"]["secondaryFields"][0]["value"], "gold");
+    let refused = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"attributes": {"tier": "gold"}})).await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec!["/attributes/tier".to_owned()]));
+    service.stop().await;
+}
+
+async fn prepared_pictures_are_chosen_by_values(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["attributes"].as_array_mut().unwrap().push(json!({"name": "picture", "type": "image"}));
+    document["images"] = json!({"strip": "{{ points }}"});
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    service.put_image("bakery", "strip", &png(375, 144)).await;
+    service.put_image("bakery", "strip@6", &png(450, 144)).await;
+    service.put_image("bakery", "strip@winter", &png(600, 144)).await;
+    service.publish("bakery", &document).await;
+    let strip = async |attributes: Value| {
+        service.put_card("M-1", &json!({"template": "bakery", "attributes": attributes})).await;
+        let pass = service.api(Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await;
+        let mut files = crate::passes::unzip(&pass.body);
+        assert!(!files.keys().any(|name| name.contains("winter") || name.contains("@6")), "{:?}", files.keys());
+        files.remove("strip@3x.png").unwrap()
+    };
+    let common = strip(json!({"points": 5})).await;
+    let six = strip(json!({"points": 6})).await;
+    let winter = strip(json!({"points": 6, "picture": "strip@winter"})).await;
+    assert!(common != six && six != winter && common != winter);
+    assert_eq!(strip(json!({"points": 7})).await, common, "what has no picture shows the common one");
+    // A hundred cards of one look share what is prepared: it isn't their number that costs.
+    let hashed = service.app.metrics.files_hashed.get();
+    for n in 0..10 {
+        service.put_card(&format!("C-{n}"), &json!({"template": "bakery", "attributes": {"points": 6}})).await;
+        service.api(Method::GET, &format!("/api/v1/cards/C-{n}/apple"), &Value::Null).await;
+    }
+    assert_eq!(service.app.metrics.files_hashed.get(), hashed);
+    // The page shows the same picture.
+    let page =
+        service.card("C-1").await["urls"]["page"].as_str().unwrap().strip_prefix(&service.base).unwrap().to_owned();
+    assert_eq!(service.send(Method::GET, &format!("{page}/strip.png?lang=en"), &[], Vec::new()).await.body, six);
+    let unknown = json!({"template": "bakery", "attributes": {"picture": "strip@summer"}});
+    let refused = service.api(Method::PUT, "/api/v1/cards/M-1", &unknown).await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec!["/attributes/picture".to_owned()]));
+    let preview = service
+        .api(Method::POST, "/api/v1/templates/bakery/preview", &json!({"attributes": {"picture": "strip@summer"}}))
+        .await;
+    assert_eq!((preview.status, preview.pointers()), (422, vec!["/attributes/picture".to_owned()]));
+    service.stop().await;
+}
+
+async fn a_boarding_pass_is_made_through_its_own_members(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = json!({
+        "name": "Boarding", "organization": "Air Kuzina",
+        "attributes": [{"name": "gate", "type": "text"}, {"name": "leaves", "type": "datetime"}],
+        "fields": {"header": [{"key": "gate", "label": "Gate", "value": "{{ gate }}", "change_message": "Gate %@"}],
+            "primary": [{"key": "from", "label": "Riga", "value": "RIX"}, {"key": "to", "label": "Oslo", "value": "OSL"}]},
+        "barcode": {"format": "aztec", "value": "{{ card.id }}"},
+        "apple": {"style": "boardingPass", "pass": {"boardingPass": {"transitType": "PKTransitTypeAir"}, "relevantDates": [{"date": "{{ leaves }}"}],
+            "groupingIdentifier": "trip-{{ card.id }}"}}
+    });
+    service.publish("boarding", &document).await;
+    service.put_image("boarding", "footer", &png(286, 15)).await;
+    service.publish("boarding", &document).await;
+    let card = json!({"template": "boarding", "attributes": {"gate": "12", "leaves": "2030-01-01T10:00:00Z"}});
+    service.put_card("B-1", &card).await;
+    let pass = service.api(Method::GET, "/api/v1/cards/B-1/apple", &Value::Null).await;
+    let files = crate::passes::unzip(&pass.body);
+    let pass: Value = serde_json::from_slice(&files["pass.json"]).unwrap();
+    assert_eq!(pass["boardingPass"]["transitType"], "PKTransitTypeAir");
+    assert_eq!(pass["boardingPass"]["primaryFields"][1]["value"], "OSL");
+    assert_eq!(pass["groupingIdentifier"], "trip-B-1");
+    assert!(pass["relevantDates"][0]["date"].as_str().unwrap().starts_with("2030-01-01T10:00:00"), "{pass}");
+    assert!(files.contains_key("footer@2x.png"));
+    // What a merged member breaks by a card's value is told at the attribute.
+    document["apple"]["pass"]["relevantDates"] = json!([{"date": "{{ gate }}"}]);
+    document["attributes"][0]["default"] = json!("2030-01-01T10:00:00Z");
+    service.publish("boarding", &document).await;
+    let wrong = service.api(Method::PUT, "/api/v1/cards/B-2", &card).await;
+    assert_eq!((wrong.status, wrong.pointers()), (422, vec!["/attributes/gate".to_owned()]));
+    service.stop().await;
+}
+
+async fn numbers_amounts_and_dates_are_written_in_each_language(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["fields"]["back"] = json!([{"key": "sum", "label": "Sum",
+        "value": "{{ points | number }} / {{ balance | money }} / {{ expires_on | date }}"}]);
+    service.publish("bakery", &document).await;
+    let attributes = json!({"points": 12000, "balance": "12345.50", "expires_on": "2026-12-31"});
+    let card = service.put_card("M-1", &json!({"template": "bakery", "attributes": attributes})).await;
+    let pass = service.api(Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await;
+    let files = crate::passes::unzip(&pass.body);
+    let table =
+        |language: &str| String::from_utf8_lossy(&files[&format!("{language}.lproj/pass.strings")]).into_owned();
+    assert!(table("en").contains("12,000 / €12,345.50 / Dec 31, 2026"), "{}", table("en"));
+    assert!(table("lv").contains("12\u{a0}000 / 12\u{a0}345,50\u{a0}€ / 2026. g. 31. dec."), "{}", table("lv"));
+    assert!(table("ru").contains("31 дек. 2026"), "{}", table("ru"));
+    // The page speaks the visitor's language.
+    let page = card["urls"]["page"].as_str().unwrap().strip_prefix(&service.base).unwrap().to_owned();
+    let page = service.send(Method::GET, &page, &[("accept-language", "lv")], Vec::new()).await;
+    assert!(String::from_utf8_lossy(&page.body).contains("2026. g. 31. dec."));
+    service.stop().await;
+}
+
+async fn every_language_has_its_folder_and_values_are_never_translated(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["languages"] = json!(["lv", "ru", "pt-BR"]);
+    document["strings"] = json!({"ru": {"Points": "Баллы"}});
+    service.publish("bakery", &document).await;
+    service
+        .put_card(
+            "M-1",
+            &json!({"template": "bakery", "attributes": {"name": "Points", "note": "l10n:fields.points.label"}}),
+        )
+        .await;
+    let pass = service.api(Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await;
+    let files = crate::passes::unzip(&pass.body);
+    for folder in ["en", "lv", "ru", "pt-BR"] {
+        assert!(files.contains_key(&format!("{folder}.lproj/pass.strings")), "{folder}");
+    }
+    let table = String::from_utf8_lossy(&files["ru.lproj/pass.strings"]).into_owned();
+    assert!(table.contains("\"l10n:fields.points.label\" = \"Баллы\";"), "{table}");
+    let pass: Value = serde_json::from_slice(&files["pass.json"]).unwrap();
+    assert_eq!(pass["storeCard"]["headerFields"][0]["label"], "l10n:fields.points.label");
+    assert_eq!(pass["storeCard"]["auxiliaryFields"][0]["value"], "Points");
+    for line in table.lines() {
+        assert!(line.starts_with("\"l10n:"), "{line}");
+    }
+    service.stop().await;
+}
+
+async fn a_wrong_value_is_told_at_its_attribute_for_every_type(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let types = ["text", "integer", "decimal", "boolean", "date", "datetime", "url", "image", "phone", "email"];
+    let mut attributes: Vec<Value> = types.iter().map(|t| json!({"name": format!("a_{t}"), "type": t})).collect();
+    attributes.push(json!({"name": "a_money", "type": "money", "currency": "EUR"}));
+    attributes.push(json!({"name": "a_choice", "type": "choice", "choices": ["x", "y"]}));
+    let names: Vec<String> = attributes.iter().map(|a| a["name"].as_str().unwrap().to_owned()).collect();
+    let fields: Vec<Value> = names.iter().map(|n| json!({"key": n, "value": format!("{{{{ {n} }}}}")})).collect();
+    let document = json!({"name": "All", "organization": "Kuzina", "attributes": attributes, "fields": {"back": fields},
+        "apple": {"style": "generic"}});
+    service.publish("all", &document).await;
+    let right = json!({"a_text": "x", "a_integer": 7, "a_decimal": "1.5", "a_boolean": true, "a_date": "2026-12-31",
+        "a_datetime": "2026-12-31T18:00:00Z", "a_url": "https://kuzina.example", "a_image": "https://kuzina.example/a.png",
+        "a_phone": "00371 20 000 000", "a_email": "anna@kuzina.example", "a_money": 7, "a_choice": "y"});
+    let card = service.put_card("M-1", &json!({"template": "all", "attributes": right})).await;
+    assert_eq!(card["attributes"]["a_phone"], "+37120000000");
+    let pass = service.api(Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await;
+    let pass: Value = serde_json::from_slice(&crate::passes::unzip(&pass.body)["pass.json"]).unwrap();
+    assert_eq!(pass["generic"]["backFields"].as_array().unwrap().len(), 12);
+    let wrong = json!({"a_text": 7, "a_integer": "7", "a_decimal": "x", "a_boolean": "true", "a_date": "31.12.2026",
+        "a_datetime": "2026-12-31", "a_url": "kuzina", "a_image": "x", "a_phone": "20000000", "a_email": "anna",
+        "a_money": "1.005", "a_choice": "z"});
+    let refused = service.api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "all", "attributes": wrong})).await;
+    let mut pointers = refused.pointers();
+    let mut expected: Vec<String> = names.iter().map(|n| format!("/attributes/{n}")).collect();
+    pointers.sort();
+    expected.sort();
+    assert_eq!((refused.status, pointers), (422, expected));
+    assert_eq!(service.card("M-1").await["revision"], 1);
+    service.stop().await;
+}
+
+async fn a_value_that_can_not_be_computed_with_is_told_at_its_attribute(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["attributes"][0]["default"] = json!(1);
+    document["fields"]["primary"] = json!([{"key": "half", "value": "{{ 100 / points }}"}]);
+    document["fields"]["back"] = json!([{"key": "link", "label": "Link", "value": "Open", "link": "{{ note }}"}]);
+    service.publish("bakery", &document).await;
+    let put = async |attributes: Value| {
+        let answer = service
+            .api(Method::PUT, "/api/v1/cards/M-1", &json!({"template": "bakery", "attributes": attributes}))
+            .await;
+        (answer.status, if answer.status == 422 { answer.pointers() } else { Vec::new() })
+    };
+    assert_eq!(put(json!({"points": 0})).await, (422, vec!["/attributes/points".to_owned()]));
+    assert_eq!(put(json!({"note": "javascript:alert(1)"})).await, (422, vec!["/attributes/note".to_owned()]));
+    assert_eq!(put(json!({"points": 4})).await.0, 201);
     service.stop().await;
 }

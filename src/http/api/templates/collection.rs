@@ -33,7 +33,7 @@ pub const POST_DOC: Operation = Operation {
     summary: "Make a new template",
     description: "Under the `id` in the document, or one made here.",
     needs: Needs::Scope(Scope::TemplatesWrite),
-    parameters: &[],
+    parameters: &[&parameters::IDEMPOTENCY_KEY],
     body: Content::Json(&schemas::NEW_TEMPLATE),
     answers: &[Answer { status: 201, meaning: "Its draft", content: Content::Json(&schemas::STORED_TEMPLATE) }],
     problems: &[&INVALID, &TEMPLATE_EXISTS],

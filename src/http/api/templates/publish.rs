@@ -1,7 +1,7 @@
 //! `POST /api/v1/templates/{id}/publish`
 
 use actix_web::{HttpResponse, web};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::existing;
 use crate::actions::api_keys::Scope;
@@ -17,7 +17,8 @@ pub const DOC: Operation = Operation {
     tag: "Templates",
     summary: "Publish the draft",
     description: "Every card of the template shows the new version, and phones refresh at a paced rate. Refused while a phone \
-        would refuse its passes.",
+        would refuse its passes. Cards whose values would break a rule keep their version: up to 100 of them are named, of \
+        the first 10,000 cards.",
     needs: Needs::Scope(Scope::TemplatesWrite),
     parameters: &[&parameters::TEMPLATE_ID, &parameters::IDEMPOTENCY_KEY],
     body: Content::Nothing,
@@ -34,6 +35,15 @@ pub async fn publish(
     key: Key<TemplatesWrite>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let version = publish_template(&app, &key.workspace, &existing(&id)?).await?;
-    Ok(HttpResponse::Ok().json(json!({"version": version})))
+    let published = publish_template(&app, &key.workspace, &existing(&id)?).await?;
+    let keeping: Vec<Value> = published
+        .keeping
+        .into_iter()
+        .map(|card| json!({"id": card.id, "version": card.version, "errors": card.problems.into_vec()}))
+        .collect();
+    if keeping.is_empty() && published.complete {
+        return Ok(HttpResponse::Ok().json(json!({"version": published.version})));
+    }
+    let cards = json!({"checked": published.cards_checked, "complete": published.complete, "keeping": keeping});
+    Ok(HttpResponse::Ok().json(json!({"version": published.version, "cards": cards})))
 }

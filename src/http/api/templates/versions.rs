@@ -33,7 +33,7 @@ pub const RESTORE_DOC: Operation = Operation {
     summary: "Make a published version the draft again",
     description: "Its document and its pictures. Cards don't change until the draft is published.",
     needs: Needs::Scope(Scope::TemplatesWrite),
-    parameters: &[&parameters::TEMPLATE_ID, &parameters::VERSION],
+    parameters: &[&parameters::TEMPLATE_ID, &parameters::VERSION, &parameters::IDEMPOTENCY_KEY],
     body: Content::Nothing,
     answers: &[Answer { status: 200, meaning: "The draft", content: Content::Json(&schemas::STORED_TEMPLATE) }],
     problems: &[&NOT_FOUND],

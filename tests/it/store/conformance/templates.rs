@@ -1,5 +1,5 @@
 use passloom::domain::card::Publication;
-use passloom::store::templates::{self, ImageKey};
+use passloom::store::templates::{self, FileKey, ImageKey};
 use serde_json::json;
 
 use super::shop::{Shop, at};
@@ -13,6 +13,10 @@ on_both_databases![
     another_workspace_sees_no_template,
     a_deleted_template_leaves_no_content_but_what_others_show,
 ];
+
+fn file<'a>(tier: &'a str, path: &'a str) -> FileKey<'a> {
+    FileKey { tier, variant: "", path }
+}
 
 const ICON: ImageKey<'static> = ImageKey { role: "icon", locale: "", tier: "" };
 
@@ -91,12 +95,12 @@ async fn a_ready_file_is_found_with_its_version_only(database: TestDatabase) {
     let (workspace, template) = (&shop.workspace, &shop.template);
     let mut tx = store.begin().await.unwrap();
     templates::put_blob(&mut tx, workspace, b"1", b"content").await.unwrap();
-    templates::put_file(&mut tx, workspace, template, 1, ("", "icon.png"), b"1").await.unwrap();
-    templates::put_file(&mut tx, workspace, template, 1, ("gold", "icon.png"), b"1").await.unwrap();
+    templates::put_file(&mut tx, workspace, template, 1, &file("", "icon.png"), b"1").await.unwrap();
+    templates::put_file(&mut tx, workspace, template, 1, &file("gold", "icon.png"), b"1").await.unwrap();
     let files = templates::files(&mut tx, workspace, template, 1).await.unwrap();
-    let names: Vec<_> = files.iter().map(|(tier, path, _)| (tier.as_str(), path.as_str())).collect();
+    let names: Vec<_> = files.iter().map(|f| (f.tier.as_str(), f.path.as_str())).collect();
     assert_eq!(names, [("", "icon.png"), ("gold", "icon.png")]);
-    assert_eq!(files[0].2, b"content");
+    assert_eq!(files[0].content, b"content");
     assert!(templates::files(&mut tx, workspace, template, 2).await.unwrap().is_empty());
 }
 
@@ -128,8 +132,8 @@ async fn a_deleted_template_leaves_no_content_but_what_others_show(database: Tes
         templates::put_blob(&mut tx, workspace, digest, content).await.unwrap();
     }
     templates::put_image(&mut tx, workspace, template, &ICON, b"1").await.unwrap();
-    templates::put_file(&mut tx, workspace, template, 1, ("", "icon.png"), b"2").await.unwrap();
-    templates::put_file(&mut tx, workspace, template, 1, ("", "logo.png"), b"3").await.unwrap();
+    templates::put_file(&mut tx, workspace, template, 1, &file("", "icon.png"), b"2").await.unwrap();
+    templates::put_file(&mut tx, workspace, template, 1, &file("", "logo.png"), b"3").await.unwrap();
     templates::put_image(&mut tx, workspace, &other, &ICON, b"2").await.unwrap();
     assert_eq!(templates::last_deleted_version(&mut tx, workspace, template).await.unwrap(), 0);
     assert_eq!(templates::delete(&mut tx, workspace, template).await.unwrap(), Some(true));

@@ -1,0 +1,5 @@
+//! Journeys. What they need beyond fields, above all `transitType`, comes through a template's `apple.pass`.
+
+use super::Style;
+
+pub(super) const STYLE: Style = Style { name: "boardingPass", strip: None };
