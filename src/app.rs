@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use moka::future::Cache;
 use openssl::x509::X509;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
 use crate::actions::published::Published;
+use crate::actions::push_lines::PushLines;
+use crate::actions::wake::Wake;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::issuers::{AppleIssuer, AppleIssuers};
@@ -35,8 +37,12 @@ pub struct App {
     pub admin_key: Option<Vec<u8>>,
     /// Counters.
     pub metrics: Metrics,
-    /// Wakes the delivery worker when a change was committed.
-    pub wake: Notify,
+    /// Wakes the delivery workers, here and on other nodes, when a change was committed.
+    pub wake: Wake,
+    /// What this node knows of its lines to APNs.
+    pub lines: PushLines,
+    /// How many pushes may be under way on one connection to APNs.
+    pub in_flight: usize,
     /// Tells streams without an end that the node stops.
     pub stopping: watch::Sender<bool>,
     /// One picture is decoded at a time: each may take 192 MiB.
@@ -73,6 +79,7 @@ pub struct AppParts {
     pub sandbox: Option<SimulatedApns>,
     pub apns_endpoint: ApnsEndpoint,
     pub known_intermediates: Vec<X509>,
+    pub in_flight: usize,
 }
 
 impl App {
@@ -80,13 +87,15 @@ impl App {
     pub fn new(parts: AppParts) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            wake: Wake::new(parts.store.clone()),
+            lines: PushLines::default(),
+            in_flight: parts.in_flight.max(1),
             store: parts.store,
             clock: parts.clock,
             random: parts.random,
             public_url: parts.public_url.trim_end_matches('/').to_owned(),
             admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
             metrics: Metrics::new(),
-            wake: Notify::new(),
             stopping: watch::Sender::new(false),
             decoding: Arc::new(Semaphore::new(1)),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),

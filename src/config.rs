@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::outside::secrets::MasterKey;
 use crate::telemetry::LogFormat;
@@ -44,6 +45,8 @@ settings! {
     APPLE_WWDR "apple_wwdr" "a PEM or DER file with the intermediate that issued the certificate";
     APNS_URL "apns_url" "an https address such as https://api.push.apple.com";
     APNS_CA "apns_ca" "a PEM file";
+    APNS_IN_FLIGHT "apns_in_flight" "how many pushes may be under way on one connection, 1 to 10000";
+    APNS_TIMEOUT "apns_timeout" "how many seconds APNs may take to answer, 1 to 40";
     SANDBOX "sandbox" "on or off";
     LOG "log" "a filter such as info or passloom=debug";
     LOG_FORMAT "log_format" "text or json";
@@ -102,6 +105,8 @@ pub struct Config {
     pub apple: Option<AppleFiles>,
     pub apns_url: Option<String>,
     pub apns_ca: Option<PathBuf>,
+    pub apns_in_flight: usize,
+    pub apns_timeout: Duration,
     /// What was said about the sandbox.
     pub sandbox: Option<bool>,
     pub log: String,
@@ -204,6 +209,12 @@ impl Config {
             apns_url: values
                 .read(&APNS_URL, |t| t.starts_with("https://").then(|| t.trim_end_matches('/').to_owned()))?,
             apns_ca: path(&APNS_CA)?,
+            apns_in_flight: values
+                .read(&APNS_IN_FLIGHT, |t| t.parse().ok().filter(|n| (1..=10_000).contains(n)))?
+                .unwrap_or(1000),
+            apns_timeout: values
+                .read(&APNS_TIMEOUT, |t| t.parse().ok().filter(|n| (1..=40).contains(n)))?
+                .map_or(Duration::from_secs(30), Duration::from_secs),
             sandbox: values.read(&SANDBOX, on_off)?,
             log: values
                 .read(&LOG, |t| tracing_subscriber::EnvFilter::try_new(t).is_ok().then(|| t.to_owned()))?
@@ -299,6 +310,8 @@ mod tests {
             ("PASSLOOM_PUBLIC_URL", "cards.example.com"),
             ("PASSLOOM_DATABASE_URL", "mysql://x"),
             ("PASSLOOM_SANDBOX", "yes"),
+            ("PASSLOOM_APNS_IN_FLIGHT", "0"),
+            ("PASSLOOM_APNS_TIMEOUT", "41"),
             ("PASSLOOM_LOG_FORMAT", "xml"),
             ("PASSLOOM_ADMIN_KEY", "short"),
             ("PASSLOOM_APPLE_KEY", "/nope"),

@@ -224,7 +224,10 @@ async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Fi
         PushOutcome::IssuerRefused { reason } => {
             finding(CHECK, State::Error, format!("{url} refuses the certificate: {reason}"))
         }
-        PushOutcome::TryLater { reason, .. } => {
+        PushOutcome::TryLater { reason, .. }
+        | PushOutcome::ServiceUnwell { reason, .. }
+        | PushOutcome::NoAnswer { reason }
+        | PushOutcome::Unreachable { reason } => {
             // A server that doesn't want the certificate says so in TLS, and its word often gets lost with the connection.
             let hint = "is the port open to the outside, and the certificate neither expired nor revoked?";
             finding(CHECK, State::Error, format!("{url} can't be used: {reason}; {hint}"))

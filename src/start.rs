@@ -122,6 +122,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
             .map(|chain| chain.intermediate.clone())
             .chain(trust::intermediates())
             .collect(),
+        in_flight: config.apns_in_flight,
     }));
     let workspace = default_workspace();
     app.ensure_workspace(&workspace, "Default")
@@ -335,7 +336,7 @@ pub(crate) fn apns_endpoint(
     simulated: Option<&SimulatedApns>,
     chain: Option<&DevelopmentChain>,
 ) -> anyhow::Result<ApnsEndpoint> {
-    let mut endpoint = ApnsEndpoint::apple();
+    let mut endpoint = ApnsEndpoint { timeout: config.apns_timeout, ..ApnsEndpoint::apple() };
     if let (Some(simulated), Some(chain)) = (simulated, chain) {
         endpoint.url = simulated.url();
         endpoint.ca_pem = Some(chain.root.to_pem()?);

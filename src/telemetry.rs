@@ -6,6 +6,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
@@ -35,6 +36,14 @@ pub struct PushLabels {
     pub outcome: &'static str,
 }
 
+/// The labels of a pause.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct PauseLabels {
+    pub pass_type: String,
+    pub cause: &'static str,
+}
+
 /// What the service counts about itself; one set per [`App`](crate::app::App).
 #[derive(Debug)]
 pub struct Metrics {
@@ -53,6 +62,8 @@ pub struct Metrics {
     pub passes_served: Counter,
     /// Pushes by what came of them.
     pub pushes: Family<PushLabels, Counter>,
+    /// 1 for each pass type whose pushes pause.
+    pub pushes_paused: Family<PauseLabels, Gauge>,
     /// From a change's being due to its push's being taken.
     pub push_delay_seconds: Histogram,
 }
@@ -75,6 +86,7 @@ impl Metrics {
             files_hashed: Counter::default(),
             passes_served: Counter::default(),
             pushes: Family::default(),
+            pushes_paused: Family::default(),
             push_delay_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 16)),
             registry: Registry::default(),
         };
@@ -95,6 +107,11 @@ impl Metrics {
         registry.register("files_hashed", "Files hashed to prepare published versions", metrics.files_hashed.clone());
         registry.register("passes_served", "Passes served to phones and pages", metrics.passes_served.clone());
         registry.register("pushes", "Pushes by outcome", metrics.pushes.clone());
+        registry.register(
+            "pushes_paused",
+            "1 for each pass type whose pushes pause: its certificate is refused, or this node can't reach APNs",
+            metrics.pushes_paused.clone(),
+        );
         registry.register_with_unit(
             "push_delay",
             "From a change's being due to its push's being taken",
@@ -107,6 +124,11 @@ impl Metrics {
     /// Counts a push.
     pub fn push(&self, outcome: &'static str) {
         self.pushes.get_or_create(&PushLabels { outcome }).inc();
+    }
+
+    /// Notes that a pass type's pushes pause.
+    pub fn push_paused(&self, pass_type: &str, cause: &'static str) {
+        self.pushes_paused.get_or_create(&PauseLabels { pass_type: pass_type.to_owned(), cause }).set(1);
     }
 
     /// All of it in the text format that Prometheus reads.

@@ -1,74 +1,251 @@
 //! Tells devices that something changed: claims what is due, pushes, and records what came of it.
 //!
-//! A claim commits before the first push leaves, and every outcome is recorded in a transaction of its own: no
-//! transaction is open while the network is asked. A node that dies in between leaves a lease that ends by itself,
-//! and another node pushes again, which does no harm: a push says "ask me", never what changed.
+//! A claim commits before the first push leaves, and outcomes are recorded in short transactions of their own, many in
+//! each: no transaction is open while the network is asked. A node that dies in between leaves a lease that ends by
+//! itself, and another node pushes again, which does no harm: a push says "ask me", never what changed.
+//!
+//! Who is at fault decides what a failed push leads to. A dead or busy **device** waits alone. A refused **certificate**
+//! pauses its pass type on every node, in the database, until a probe succeeds or the certificate is another one. A
+//! **service** that is away opens the breaker of this node's line: nothing is sent but probes, no device's attempts are
+//! counted, and when it is back everything leaves, as fast as the in-flight limit lets it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::ActionError;
+use super::push_lines::certificate_of;
 use crate::app::App;
-use crate::domain::retry::{WINDOW, delay};
+use crate::domain::breaker::{Blame, Failure, Gate};
+use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::retry::{REMIND_AFTER, WINDOW, delay};
 use crate::domain::time::Timestamp;
+use crate::issuers::AppleIssuer;
 use crate::outside::crash;
 use crate::outside::random::{fraction, token};
-use crate::store::devices::{self, Claimed, Outcome};
+use crate::outside::secrets::short_form;
+use crate::store::devices::{self, Claimed, Fault, Outcome, Settled};
+use crate::store::push_pauses::{self, Pause};
 use crate::store::workspaces;
 use crate::wallets::PushOutcome;
 
-/// How long a claim may take before another worker repeats it. Longer than a push can take, shorter than the minute
-/// within which a dead node's work goes on.
-const LEASE: Duration = Duration::from_secs(45);
-/// How many pushes are under way at once; APNs allows about a thousand on a connection.
-pub const AT_ONCE: usize = 500;
+/// How long a claim may take before another worker repeats it. Longer than a push can take and wait for its turn,
+/// shorter than the minute within which a dead node's work goes on.
+const LEASE: Duration = Duration::from_secs(50);
+/// How long a claimed device may wait for its turn; then it is handed back, so that its push ends within the lease.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long APNs keeps a push for a phone that is off.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How soon an issuer that was refused is tried again.
+/// How soon a refused certificate is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// How many devices are reminded in one step.
+const REMINDERS: i64 = 500;
 
 /// A device to push to, and the lease under which.
 #[derive(Debug)]
 pub struct Delivery {
-    device: Claimed,
+    claimed: Claimed,
     lease: String,
+    issuer: Arc<AppleIssuer>,
+    position: i64,
+    since: Instant,
+    probe: bool,
+    /// The refused certificate that this push tries anew.
+    refused: Option<String>,
 }
 
-/// Claims up to `limit` devices that are due now.
+/// What a look at the queue found.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Claimed now.
+    pub deliveries: Vec<Delivery>,
+    /// When the next device is due that could be claimed then.
+    pub next: Option<Timestamp>,
+    /// Pass types of which more is due than there was room for.
+    pub crowded: HashSet<PassTypeId>,
+}
+
+/// The outcome of one delivery.
+#[derive(Debug)]
+pub struct Done {
+    settled: Settled,
+    issuer: Issuer,
+}
+
+/// What a push said of its certificate.
+#[derive(Debug)]
+enum Issuer {
+    /// Nothing new.
+    Known,
+    Refused {
+        certificate: String,
+        reason: String,
+    },
+    TakenAgain {
+        certificate: String,
+    },
+}
+
+/// Claims devices that are due now: as many of each pass type as `room` says.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn claim_due(app: &App, limit: usize) -> Result<Vec<Delivery>, ActionError> {
+pub async fn claim_due(app: &App, room: impl Fn(&PassTypeId) -> usize) -> Result<Round, ActionError> {
     let now = app.now();
-    let lease = token(&*app.random)?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut tx = app.store.begin().await?;
-    let claimed = devices::claim(&mut tx, &lease, now, now.plus(LEASE), limit).await?;
-    tx.commit().await?;
-    if !claimed.is_empty() {
-        crash::point("after-claim");
+    let mut reader = app.store.read().await?;
+    let pauses: HashMap<_, _> =
+        push_pauses::all(&mut reader).await?.into_iter().map(|pause| (pause.pass_type_id.clone(), pause)).collect();
+    let waiting = devices::due_pass_types(&mut reader).await?;
+    drop(reader);
+    let mut round = Round::default();
+    for (workspace, pass_type) in waiting {
+        // Without a certificate on this node nothing can be pushed here.
+        let issuer = match app.find_apple_issuer_of(&workspace, &pass_type).await {
+            Ok(Some(issuer)) => issuer,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::debug!(%pass_type, %error, "a certificate can't be had");
+                continue;
+            }
+        };
+        let certificate = certificate_of(&issuer);
+        let pause = match pauses.get(&pass_type) {
+            Some(pause) if pause.certificate != certificate => {
+                end_pause(app, &pass_type, &pause.certificate, "there is another certificate").await?;
+                None
+            }
+            other => other,
+        };
+        let gate = app.lines.gate(&pass_type, &certificate, now);
+        match (pause, gate) {
+            (None, Gate::Open) => {
+                claim_some(app, &workspace, &pass_type, &issuer, room(&pass_type), &mut round).await?;
+            }
+            (Some(pause), _) if !pause.is_due(now) => round.until(pause.probe_at),
+            (_, Gate::Closed(until)) => round.until(until),
+            (pause, gate) => {
+                if let Some(delivery) = claim_probe(app, &workspace, &pass_type, &issuer, pause).await? {
+                    if gate == Gate::Probe {
+                        app.lines.probing(&pass_type, now);
+                    }
+                    round.deliveries.push(delivery);
+                }
+            }
+        }
     }
-    Ok(claimed.into_iter().map(|device| Delivery { device, lease: lease.clone() }).collect())
+    app.metrics.pushes_paused.clear();
+    for pass_type in pauses.into_keys() {
+        app.metrics.push_paused(pass_type.as_str(), "refused");
+    }
+    for pass_type in app.lines.troubled() {
+        app.metrics.push_paused(pass_type.as_str(), "unreachable");
+    }
+    Ok(round)
 }
 
-/// Pushes to every device that is due now and waits for the outcomes; how many there were. For tests, which drive
+impl Round {
+    fn until(&mut self, moment: Timestamp) {
+        self.next = Some(self.next.map_or(moment, |next| next.min(moment)));
+    }
+}
+
+async fn claim_some(
+    app: &App,
+    workspace: &WorkspaceId,
+    pass_type: &PassTypeId,
+    issuer: &Arc<AppleIssuer>,
+    room: usize,
+    round: &mut Round,
+) -> Result<(), ActionError> {
+    let now = app.now();
+    // Looked at without a transaction first: writers on SQLite wait for each other.
+    let (ready, next) = devices::outlook(&mut app.store.read().await?, pass_type, now).await?;
+    if let Some(next) = next {
+        round.until(next);
+    }
+    if !ready {
+        return Ok(());
+    }
+    if room == 0 {
+        round.crowded.insert(pass_type.clone());
+        return Ok(());
+    }
+    let lease = token(&*app.random)?;
+    let limit = i64::try_from(room).unwrap_or(i64::MAX);
+    let mut tx = app.store.begin().await?;
+    let claimed = devices::claim(&mut tx, pass_type, &lease, now, now.plus(LEASE), limit).await?;
+    tx.commit().await?;
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    crash::point("after-claim");
+    if claimed.len() >= room {
+        round.crowded.insert(pass_type.clone());
+    }
+    let position = position(app, workspace).await?;
+    let since = Instant::now();
+    round.deliveries.extend(claimed.into_iter().map(|claimed| Delivery {
+        claimed,
+        lease: lease.clone(),
+        issuer: Arc::clone(issuer),
+        position,
+        since,
+        probe: false,
+        refused: None,
+    }));
+    Ok(())
+}
+
+/// One device, to find out whether pushes are taken again; under a pause only by one node at a time.
+async fn claim_probe(
+    app: &App,
+    workspace: &WorkspaceId,
+    pass_type: &PassTypeId,
+    issuer: &Arc<AppleIssuer>,
+    pause: Option<&Pause>,
+) -> Result<Option<Delivery>, ActionError> {
+    let now = app.now();
+    let lease = token(&*app.random)?;
+    let mut tx = app.store.begin().await?;
+    let Some(claimed) = devices::claim_probe(&mut tx, pass_type, &lease, now, now.plus(LEASE)).await? else {
+        return Ok(None);
+    };
+    if let Some(pause) = pause
+        && !push_pauses::take_probe(&mut tx, pass_type, &pause.certificate, now, now.plus(REFUSED_PAUSE)).await?
+    {
+        return Ok(None);
+    }
+    tx.commit().await?;
+    crash::point("after-claim");
+    let position = position(app, workspace).await?;
+    let refused = pause.map(|pause| pause.certificate.clone());
+    let issuer = Arc::clone(issuer);
+    Ok(Some(Delivery { claimed, lease, issuer, position, since: Instant::now(), probe: true, refused }))
+}
+
+/// Whatever was committed before this moment is told by the pushes that leave after it.
+async fn position(app: &App, workspace: &WorkspaceId) -> Result<i64, ActionError> {
+    Ok(workspaces::position(&mut app.store.read().await?, workspace).await?)
+}
+
+/// Pushes to every device that is due now and records the outcomes; how many there were. For tests, which drive
 /// deliveries by hand.
 ///
 /// # Errors
 /// When the database fails. What was claimed and not recorded is repeated when its lease ends.
 pub async fn deliver_due(app: &Arc<App>) -> Result<usize, ActionError> {
-    let due = claim_due(app, AT_ONCE).await?;
-    let count = due.len();
-    let pushes = futures_util::future::join_all(due.into_iter().map(|delivery| deliver(app, delivery)));
-    pushes.await.into_iter().collect::<Result<Vec<()>, _>>()?;
+    let round = claim_due(app, |_| app.in_flight).await?;
+    let count = round.deliveries.len();
+    let done = futures_util::future::join_all(round.deliveries.into_iter().map(|delivery| push(app, delivery))).await;
+    record(app, &done).await?;
     Ok(count)
 }
 
-/// Hands back a delivery that will not be made any more: the device is due as before.
+/// Hands back deliveries that will not be made any more: the devices are due as before.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn hand_back(app: &App, leases: &[String]) -> Result<(), ActionError> {
+pub async fn hand_back(app: &App, leases: &HashSet<String>) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
     for lease in leases {
         devices::release(&mut tx, lease).await?;
@@ -81,73 +258,202 @@ impl Delivery {
     pub fn lease(&self) -> &str {
         &self.lease
     }
+
+    /// The push's topic.
+    pub fn pass_type(&self) -> &PassTypeId {
+        self.claimed.pass_type()
+    }
 }
 
-/// Makes one delivery and records what came of it.
-///
-/// # Errors
-/// When the database fails; the delivery is then repeated when its lease ends.
-pub async fn deliver(app: &Arc<App>, Delivery { device, lease }: Delivery) -> Result<(), ActionError> {
-    // Whatever was committed before this moment is told by the push that leaves after it.
-    let position = workspaces::position(&mut app.store.read().await?, device.workspace()).await?;
-    let outcome = ask(app, &device).await;
+/// Makes one delivery. Touches no database: [`record`] does.
+pub async fn push(app: &App, delivery: Delivery) -> Done {
+    let Delivery { claimed, lease, issuer, position, since, probe, refused } = delivery;
+    let pass_type = claimed.pass_type().clone();
+    // The line may have broken, or the lease grown old, while this one waited for its turn.
+    if (!probe && !app.lines.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
+        let settled = Settled { claimed, lease, outcome: Outcome::Released { problem: None }, at: app.now() };
+        return Done { settled, issuer: Issuer::Known };
+    }
+    let before = app.lines.answers(&pass_type);
+    let answer = issuer.apns.push(&pass_type, &claimed.push_token, app.now().plus(KEEP)).await;
     crash::point("after-push");
     let now = app.now();
-    let recorded = match outcome {
+    let mut said = match (&answer, &refused) {
+        (PushOutcome::NoAnswer { .. } | PushOutcome::Unreachable { .. } | PushOutcome::ServiceUnwell { .. }, _) => {
+            Issuer::Known
+        }
+        (PushOutcome::IssuerRefused { reason }, _) => {
+            Issuer::Refused { certificate: certificate_of(&issuer), reason: reason.clone() }
+        }
+        (_, Some(certificate)) => Issuer::TakenAgain { certificate: certificate.clone() },
+        (_, None) => Issuer::Known,
+    };
+    let device = short_form(claimed.key().id.as_str());
+    let outcome = match answer {
         PushOutcome::Delivered => {
+            answered(app, &pass_type).await;
             app.metrics.push("delivered");
-            app.metrics.push_delay_seconds.observe(now.since(device.due_at).as_secs_f64());
-            Outcome::Pushed { position, window: WINDOW }
+            app.metrics.push_delay_seconds.observe(now.since(claimed.due_at).as_secs_f64());
+            Outcome::Pushed { position, window: WINDOW, remind_after: REMIND_AFTER }
         }
         // A token that was registered again after it died lives; the record checks that nobody registered meanwhile.
-        PushOutcome::TargetGone { since, reason } if since.is_none_or(|since| since >= device.registered_at) => {
+        PushOutcome::TargetGone { since, reason } if since.is_none_or(|since| since > claimed.registered_at) => {
+            answered(app, &pass_type).await;
             app.metrics.push("gone");
-            tracing::info!(device = %short(device.key().id.as_str()), reason, "a push token is dead");
+            tracing::info!(device, reason, "a push token is dead");
             Outcome::Gone { problem: format!("the push token is dead: {reason}") }
         }
-        PushOutcome::TargetGone { reason, .. } => later(app, &device, now, None, reason),
+        PushOutcome::TargetGone { reason, .. } => {
+            answered(app, &pass_type).await;
+            let reason = format!("APNs says that the token died before it was registered: {reason}");
+            later(app, &claimed, now, None, reason, Fault::Device)
+        }
         PushOutcome::Refused { reason } => {
+            answered(app, &pass_type).await;
             app.metrics.push("refused");
-            tracing::warn!(device = %short(device.key().id.as_str()), reason, "a push was refused");
+            tracing::warn!(device, reason, "a push was refused");
             Outcome::GaveUp { problem: format!("APNs refused the push: {reason}") }
         }
-        PushOutcome::IssuerRefused { reason } => {
+        PushOutcome::IssuerRefused { .. } => {
+            answered(app, &pass_type).await;
             app.metrics.push("issuer_refused");
-            tracing::error!(pass_type = %device.pass_type(), reason, "APNs refuses the certificate");
-            let problem = format!("APNs refuses the certificate: {reason}");
-            Outcome::Retry { attempts: device.attempts, due_at: now.plus(REFUSED_PAUSE), problem }
+            Outcome::Released { problem: None }
         }
-        PushOutcome::TryLater { after, reason } => later(app, &device, now, after, reason),
+        PushOutcome::TryLater { after, reason } => {
+            answered(app, &pass_type).await;
+            later(app, &claimed, now, after, reason, Fault::Device)
+        }
+        PushOutcome::ServiceUnwell { after, reason } => failed(app, &claimed, Failure::Unwell, reason, after, now),
+        PushOutcome::NoAnswer { reason } => failed(app, &claimed, Failure::NoAnswer { before }, reason, None, now),
+        PushOutcome::Unreachable { reason } => failed(app, &claimed, Failure::Connect, reason, None, now),
     };
+    // A token that died says nothing of its certificate's being well with others; any answer but a 403 does.
+    if matches!(outcome, Outcome::Released { .. }) && matches!(said, Issuer::TakenAgain { .. }) {
+        said = Issuer::Known;
+    }
+    Done { settled: Settled { claimed, lease, outcome, at: now }, issuer: said }
+}
+
+/// The service answers. When it had been away, what waited for it is due now.
+async fn answered(app: &App, pass_type: &PassTypeId) {
+    let Some(since) = app.lines.answered(pass_type) else { return };
+    let away_s = app.now().since(since).as_secs();
+    tracing::info!(%pass_type, away_s, "APNs answers again: everything that waited for it leaves");
+    if let Err(error) = release_waiting(app, pass_type).await {
+        tracing::warn!(%error, "devices that wait for APNs could not be made due; their own times stand");
+    }
+}
+
+async fn release_waiting(app: &App, pass_type: &PassTypeId) -> Result<(), ActionError> {
+    loop {
+        let mut tx = app.store.begin().await?;
+        let released = devices::service_is_back(&mut tx, pass_type, app.now()).await?;
+        tx.commit().await?;
+        app.wake.notify_one();
+        if released == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn failed(
+    app: &App,
+    claimed: &Claimed,
+    failure: Failure,
+    reason: String,
+    after: Option<Duration>,
+    now: Timestamp,
+) -> Outcome {
+    match app.lines.failed(claimed.pass_type(), failure, &reason, now) {
+        Blame::Push => later(app, claimed, now, after, reason, Fault::Service),
+        Blame::Service { opened } => {
+            app.metrics.push("unreachable");
+            if opened {
+                tracing::error!(pass_type = %claimed.pass_type(), reason, "APNs is away: only probes are sent");
+            }
+            Outcome::Released { problem: Some(reason) }
+        }
+    }
+}
+
+fn later(
+    app: &App,
+    claimed: &Claimed,
+    now: Timestamp,
+    after: Option<Duration>,
+    problem: String,
+    fault: Fault,
+) -> Outcome {
+    app.metrics.push("later");
+    let attempts = claimed.attempts + 1;
+    let wait = delay(attempts, after, fraction(&*app.random));
+    let device = short_form(claimed.key().id.as_str());
+    tracing::info!(device, problem, attempts, wait_s = wait.as_secs(), "a push failed");
+    Outcome::Retry { attempts, due_at: now.plus(wait), fault, problem }
+}
+
+/// Records what came of pushes, in one transaction.
+///
+/// # Errors
+/// When the database fails; the deliveries are then repeated when their leases end.
+pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    let now = app.now();
+    let batch: Vec<Settled> = done.iter().map(|done| done.settled.clone()).collect();
     let mut tx = app.store.begin().await?;
-    let mine = devices::record(&mut tx, &device, &lease, &recorded, now).await?;
+    let recorded = devices::settle(&mut tx, &batch).await?;
+    let mut refused = HashSet::new();
+    for Done { settled, issuer } in done {
+        let (workspace, pass_type) = (settled.claimed.workspace(), settled.claimed.pass_type());
+        if let Issuer::Refused { certificate, reason } = issuer
+            && refused.insert(pass_type)
+        {
+            let probe_at = now.plus(REFUSED_PAUSE);
+            if push_pauses::begin(&mut tx, workspace, pass_type, certificate, reason, now, probe_at).await? {
+                tracing::error!(%pass_type, reason, "APNs refuses the certificate: pushes pause until it takes it");
+            }
+        }
+    }
     tx.commit().await?;
     crash::point("after-record");
-    if !mine {
-        tracing::debug!("a lease ended before its push was recorded");
+    for Done { settled, issuer } in done {
+        if let Issuer::TakenAgain { certificate } = issuer {
+            end_pause(app, settled.claimed.pass_type(), certificate, "APNs takes the certificate again").await?;
+        }
+    }
+    if recorded.len() < done.len() {
+        tracing::debug!(lost = done.len() - recorded.len(), "leases ended before their pushes were recorded");
     }
     Ok(())
 }
 
-async fn ask(app: &Arc<App>, device: &Claimed) -> PushOutcome {
-    let known = app.find_apple_issuer_of(device.workspace(), device.pass_type()).await.ok().flatten();
-    let Some(issuer) = known else {
-        return PushOutcome::IssuerRefused { reason: "there is no certificate for this pass type".to_owned() };
-    };
-    issuer.apns.push(device.pass_type(), &device.push_token, app.now().plus(KEEP)).await
+async fn end_pause(app: &App, pass_type: &PassTypeId, certificate: &str, why: &str) -> Result<(), ActionError> {
+    let mut tx = app.store.begin().await?;
+    let ended = push_pauses::end(&mut tx, pass_type, certificate).await?;
+    tx.commit().await?;
+    if ended {
+        tracing::info!(%pass_type, why, "pushes go on");
+        app.wake.notify_one();
+    }
+    Ok(())
 }
 
-fn later(app: &App, device: &Claimed, now: Timestamp, after: Option<Duration>, reason: String) -> Outcome {
-    app.metrics.push("later");
-    let attempts = device.attempts + 1;
-    let wait = delay(attempts, after, fraction(&*app.random));
-    tracing::info!(device = %short(device.key().id.as_str()), reason, attempts, wait_s = wait.as_secs(), "a push failed");
-    Outcome::Retry { attempts, due_at: now.plus(wait), problem: reason }
-}
-
-/// Enough of a device's name to find it, too little to ask the web service for it.
-fn short(id: &str) -> String {
-    let mut start: String = id.chars().take(6).collect();
-    start.push('…');
-    start
+/// Makes devices due once more that were pushed to and haven't asked since; how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remind_due(app: &App) -> Result<u64, ActionError> {
+    let now = app.now();
+    if devices::to_remind(&mut app.store.read().await?, now).await? == 0 {
+        return Ok(0);
+    }
+    let mut tx = app.store.begin().await?;
+    let reminded = devices::remind(&mut tx, now, REMINDERS).await?;
+    tx.commit().await?;
+    if reminded > 0 {
+        app.wake.notify_one();
+    }
+    Ok(reminded)
 }

@@ -1,5 +1,8 @@
 //! What the product does, one file for each thing. An action owns its transaction; it knows no HTTP.
 
+pub mod push_lines;
+pub mod wake;
+
 pub mod api_keys;
 pub mod card_answer;
 pub mod card_change;

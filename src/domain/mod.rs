@@ -4,6 +4,7 @@
 //! rule can be tested by itself and the same code serves phones, pages, previews and checks.
 
 pub mod attribute;
+pub mod breaker;
 pub mod card;
 pub mod change;
 pub mod checks;

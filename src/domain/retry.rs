@@ -5,6 +5,11 @@ use std::time::Duration;
 /// How long after its last push a device may be pushed again: changes in between share one push.
 pub const WINDOW: Duration = Duration::from_secs(2);
 
+/// How long after a push that a phone didn't follow it is repeated, each counted from the push before: an hour, a day and
+/// three days after the first.
+pub const REMIND_AFTER: [Duration; 3] =
+    [Duration::from_secs(3600), Duration::from_secs(23 * 3600), Duration::from_secs(48 * 3600)];
+
 /// The waits before each further attempt; the last one repeats.
 const WAITS: [u64; 6] = [15, 60, 300, 900, 3600, 4 * 3600];
 

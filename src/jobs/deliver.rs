@@ -1,63 +1,102 @@
 //! Pushes whatever is due: at once after a change, at the end of a device's window, or when a retry is due.
 //!
-//! Deliveries run side by side, so that one slow answer holds up nobody else.
+//! Deliveries run side by side, so that one slow answer holds up nobody else: of each pass type as many as its connection
+//! to APNs may have under way, and half as many again that are claimed and wait for their turn, so that a stream never
+//! waits for the database. Outcomes are recorded by a task of their own, many at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::pause;
-use crate::actions::deliver::{AT_ONCE, claim_due, deliver, hand_back};
+use crate::actions::deliver::{Delivery, Done, Round, claim_due, hand_back, push, record};
 use crate::actions::error::ActionError;
 use crate::app::App;
-use crate::store::devices::next_due;
+use crate::domain::ids::PassTypeId;
 
-/// The longest sleep. Changes on this node wake the job; this finds those of other nodes and of a clock that moved.
+/// The longest sleep. Changes wake the job; this finds those of nodes that died and of a clock that moved.
 const POLL: Duration = Duration::from_secs(1);
 /// How long deliveries under way may take when the node stops.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
+/// How long outcomes are gathered before they are recorded together.
+const GATHER: Duration = Duration::from_millis(10);
+/// Most outcomes in one transaction.
+const BATCH: usize = 1000;
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
-    let mut worker = Worker { app, under_way: JoinSet::new(), leases: HashMap::new(), failing: false };
+    let (outcomes, inbox) = mpsc::channel(BATCH);
+    let recorder = tokio::spawn(keep_records(Arc::clone(&app), inbox));
+    let mut worker = Worker {
+        app,
+        outcomes,
+        under_way: JoinSet::new(),
+        tasks: HashMap::new(),
+        lanes: HashMap::new(),
+        crowded: HashSet::new(),
+        failing: false,
+    };
+    let mut sleep = worker.look().await;
     while !*stopped.borrow() {
-        let sleep = worker.start_due().await;
         tokio::select! {
-            () = worker.app.wake.notified() => {}
-            Some(ended) = worker.under_way.join_next_with_id(), if !worker.under_way.is_empty() => worker.ended(ended),
-            stop = pause(sleep, &mut stopped) => if stop { break },
+            () = worker.app.wake.notified() => sleep = worker.look().await,
+            Some(ended) = worker.under_way.join_next_with_id(), if !worker.under_way.is_empty() => {
+                worker.ended(ended);
+                if worker.has_room_for_more() {
+                    sleep = worker.look().await;
+                }
+            }
+            stop = pause(sleep, &mut stopped) => if stop { break } else { sleep = worker.look().await },
         }
     }
-    worker.close().await;
+    worker.close(recorder).await;
 }
 
 struct Worker {
     app: Arc<App>,
-    under_way: JoinSet<Result<(), ActionError>>,
-    leases: HashMap<Id, String>,
+    outcomes: mpsc::Sender<Done>,
+    under_way: JoinSet<()>,
+    tasks: HashMap<Id, Task>,
+    lanes: HashMap<PassTypeId, Lane>,
+    /// Pass types of which more is due than there was room for.
+    crowded: HashSet<PassTypeId>,
     failing: bool,
 }
 
+struct Task {
+    lease: String,
+    pass_type: PassTypeId,
+}
+
+/// The deliveries of one pass type.
+struct Lane {
+    /// As many as may be under way.
+    streams: Arc<Semaphore>,
+    /// Claimed and not yet ended.
+    claimed: usize,
+}
+
 impl Worker {
-    /// Starts what is due, as far as there is room; how long to sleep before looking again.
-    async fn start_due(&mut self) -> Duration {
-        let room = AT_ONCE.saturating_sub(self.under_way.len());
-        if room == 0 {
-            return POLL;
-        }
+    /// Claims and starts what is due, as far as there is room; how long to sleep before looking again.
+    async fn look(&mut self) -> Duration {
+        let most = most_claimed(self.app.in_flight);
+        let room = |pass_type: &PassTypeId| match self.lanes.get(pass_type) {
+            // Small gaps are not worth a transaction.
+            Some(lane) if most - lane.claimed.min(most) < least_room(self.app.in_flight) => 0,
+            Some(lane) => most - lane.claimed,
+            None => most,
+        };
         match claim_due(&self.app, room).await {
-            Ok(due) => {
+            Ok(Round { deliveries, next, crowded }) => {
                 self.failing = false;
-                let full = due.len() == room;
-                for delivery in due {
-                    let lease = delivery.lease().to_owned();
-                    let app = Arc::clone(&self.app);
-                    let task = self.under_way.spawn(async move { deliver(&app, delivery).await });
-                    self.leases.insert(task.id(), lease);
+                self.crowded = crowded;
+                for delivery in deliveries {
+                    self.start(delivery);
                 }
-                if full { POLL } else { self.until_next().await }
+                let until = next.map(|next| next.since(self.app.now()));
+                until.unwrap_or(POLL).clamp(Duration::from_millis(5), POLL)
             }
             Err(error) => {
                 self.report(&error);
@@ -66,27 +105,46 @@ impl Worker {
         }
     }
 
-    async fn until_next(&self) -> Duration {
-        let next = async { next_due(&mut self.app.store.read().await?).await };
-        match next.await {
-            Ok(Some(due)) => due.since(self.app.now()).clamp(Duration::from_millis(5), POLL),
-            _ => POLL,
+    fn start(&mut self, delivery: Delivery) {
+        let pass_type = delivery.pass_type().clone();
+        let lane = self
+            .lanes
+            .entry(pass_type.clone())
+            .or_insert_with(|| Lane { streams: Arc::new(Semaphore::new(self.app.in_flight)), claimed: 0 });
+        lane.claimed += 1;
+        let (app, outcomes, streams) = (Arc::clone(&self.app), self.outcomes.clone(), Arc::clone(&lane.streams));
+        let lease = delivery.lease().to_owned();
+        let task = self.under_way.spawn(async move {
+            let Ok(stream) = streams.acquire().await else { return };
+            let done = push(&app, delivery).await;
+            drop(stream);
+            // The recorder ends after the last of its senders.
+            let _ = outcomes.send(done).await;
+        });
+        self.tasks.insert(task.id(), Task { lease, pass_type });
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "a delivery ended badly");
+                error.id()
+            }
+        };
+        let Some(task) = self.tasks.remove(&id) else { return };
+        if let Some(lane) = self.lanes.get_mut(&task.pass_type) {
+            lane.claimed -= 1;
+            if lane.claimed == 0 {
+                self.lanes.remove(&task.pass_type);
+            }
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, Result<(), ActionError>), tokio::task::JoinError>) {
-        match ended {
-            Ok((id, result)) => {
-                self.leases.remove(&id);
-                if let Err(error) = result {
-                    self.report(&error);
-                }
-            }
-            Err(error) => {
-                self.leases.remove(&error.id());
-                tracing::error!(%error, "a delivery ended badly");
-            }
-        }
+    fn has_room_for_more(&self) -> bool {
+        let most = most_claimed(self.app.in_flight);
+        let full = |lane: &Lane| most - lane.claimed.min(most) < least_room(self.app.in_flight);
+        self.crowded.iter().any(|pass_type| !self.lanes.get(pass_type).is_some_and(full))
     }
 
     /// Said once per outage, not once per delivery.
@@ -98,23 +156,56 @@ impl Worker {
     }
 
     /// Lets deliveries under way end, and hands back those that take too long.
-    async fn close(mut self) {
+    async fn close(mut self, recorder: tokio::task::JoinHandle<()>) {
         let finish = async {
             while let Some(ended) = self.under_way.join_next_with_id().await {
-                if let Ok((id, _)) = ended {
-                    self.leases.remove(&id);
-                }
+                self.ended(ended);
             }
         };
-        if tokio::time::timeout(LAST_ORDERS, finish).await.is_ok() {
-            return;
+        let late = tokio::time::timeout(LAST_ORDERS, finish).await.is_err();
+        self.under_way.shutdown().await;
+        drop(self.outcomes);
+        if let Err(error) = recorder.await {
+            tracing::error!(%error, "the record of deliveries ended badly");
         }
-        self.under_way.abort_all();
-        let mut leases: Vec<String> = self.leases.into_values().collect();
-        leases.sort();
-        leases.dedup();
-        if let Err(error) = hand_back(&self.app, &leases).await {
+        let leases: HashSet<String> = self.tasks.into_values().map(|task| task.lease).collect();
+        if late && let Err(error) = hand_back(&self.app, &leases).await {
             tracing::warn!(%error, "deliveries could not be handed back; their leases end by themselves");
         }
+    }
+}
+
+/// How many devices of a pass type may be claimed at once: those under way and those that come next.
+fn most_claimed(in_flight: usize) -> usize {
+    in_flight + in_flight.div_ceil(2)
+}
+
+/// How many must fit before more are claimed.
+fn least_room(in_flight: usize) -> usize {
+    in_flight.div_ceil(4)
+}
+
+async fn keep_records(app: Arc<App>, mut inbox: mpsc::Receiver<Done>) {
+    let mut batch = Vec::new();
+    let mut failing = false;
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        tokio::time::sleep(GATHER).await;
+        while batch.len() < BATCH
+            && let Ok(done) = inbox.try_recv()
+        {
+            batch.push(done);
+        }
+        match record(&app, &batch).await {
+            Ok(()) => failing = false,
+            // Not tried again: the leases end by themselves, and a repeated push does no harm.
+            Err(error) => {
+                if !failing {
+                    tracing::error!(%error, "outcomes of pushes can't be recorded: they are repeated later");
+                }
+                failing = true;
+            }
+        }
+        batch.clear();
+        app.wake.notify_here();
     }
 }

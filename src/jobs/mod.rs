@@ -5,15 +5,19 @@
 //! | --- | --- | --- |
 //! | deliver | at each committed change, when a device is due, and every second | pushes to devices that must be told |
 //! | expire | every second, every 20 ms while there are more | sets the state of cards whose end has passed |
+//! | hear | when another node says that something is due | wakes the first |
 //! | issuers | every 2 seconds | learns of certificates that were set on other nodes |
 //! | prune | every 15 minutes | forgets what is kept for a while only |
+//! | remind | every 30 s | repeats pushes that phones didn't follow |
 //! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
 
 mod deliver;
 mod expire;
+mod hear;
 mod issuers;
 mod prune;
 mod refresh;
+mod remind;
 
 use std::sync::Arc;
 
@@ -38,6 +42,8 @@ impl Jobs {
         running.spawn(issuers::run(Arc::clone(app), stopped.clone()));
         running.spawn(expire::run(Arc::clone(app), stopped.clone()));
         running.spawn(prune::run(Arc::clone(app), stopped.clone()));
+        running.spawn(hear::run(Arc::clone(app), stopped.clone()));
+        running.spawn(remind::run(Arc::clone(app), stopped.clone()));
         running.spawn(refresh::run(Arc::clone(app), stopped));
         Self { stop, running }
     }

@@ -131,6 +131,12 @@ pub fn fingerprint(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
+/// A stable short form of a name that is itself something of a secret, such as a device's: enough to tell devices
+/// apart, useless to whoever would ask in their name.
+pub fn short_form(name: &str) -> String {
+    hex::encode(digest(name.as_bytes())).chars().take(12).collect()
+}
+
 /// The SHA-256 of a content, by which equal contents share one row.
 pub fn digest(content: &[u8]) -> Vec<u8> {
     Sha256::digest(content).to_vec()

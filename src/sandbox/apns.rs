@@ -3,7 +3,7 @@
 //!
 //! It serves the sandbox, the Studio's virtual phone and the tests. Beyond the real service it keeps a log, and fails
 //! on request: [`SimulatedApns::answer_next`], [`SimulatedApns::go_away`], [`SimulatedApns::drop_connections`],
-//! [`SimulatedApns::hang`], [`SimulatedApns::refuse_connections`], [`SimulatedApns::set_latency`].
+//! [`SimulatedApns::hang`], [`SimulatedApns::freeze_connections`], [`SimulatedApns::refuse_connections`], [`SimulatedApns::set_latency`].
 //! It does not know which tokens exist (every well-formed one does, until [`SimulatedApns::device_gone`]), has no
 //! provider tokens (.p8), and limits no rates. All memory is bounded.
 
@@ -246,6 +246,11 @@ impl SimulatedApns {
         }
     }
 
+    /// Takes back the orders that weren't used up.
+    pub fn answer_as_usual(&self) {
+        self.shared().state().orders.clear();
+    }
+
     /// Waits this long before each verdict.
     pub fn set_latency(&self, latency: Duration) {
         self.shared().state().latency = latency;
@@ -265,6 +270,13 @@ impl SimulatedApns {
     pub fn go_away(&self) {
         let newest = self.connections();
         self.shared().ends.send_modify(|ends| ends.go_away_through = newest);
+    }
+
+    /// Reads and writes nothing more on the connections that exist, and leaves them open: what a firewall that forgot
+    /// them looks like.
+    pub fn freeze_connections(&self) {
+        let newest = self.connections();
+        self.shared().ends.send_modify(|ends| ends.frozen_through = newest);
     }
 
     /// Cuts every connection, and whatever is under way on it.
@@ -328,6 +340,7 @@ struct AnswerOrder {
 struct Ends {
     go_away_through: u64,
     cut_through: u64,
+    frozen_through: u64,
     stopped: bool,
 }
 
@@ -413,6 +426,11 @@ impl Shared {
     async fn cut(&self, connection: u64) {
         // It can't fail while `self` holds the sender.
         let _ = self.ends.subscribe().wait_for(|ends| ends.stopped || ends.cut_through >= connection).await;
+    }
+
+    /// Ends when nothing more may come through the connection.
+    async fn freeze(&self, connection: u64) {
+        let _ = self.ends.subscribe().wait_for(|ends| ends.frozen_through >= connection).await;
     }
 
     /// Ends when the connection has to close gracefully.
@@ -523,6 +541,8 @@ async fn serve(shared: &Arc<Shared>, connection: u64, tcp: TcpStream, acceptor: 
     let mut requests = JoinSet::new();
     let leave = shared.leave(connection);
     tokio::pin!(leave);
+    let freeze = shared.freeze(connection);
+    tokio::pin!(freeze);
     let mut leaving = false;
     loop {
         tokio::select! {
@@ -532,6 +552,11 @@ async fn serve(shared: &Arc<Shared>, connection: u64, tcp: TcpStream, acceptor: 
                 requests.spawn(answer(Arc::clone(shared), connection, topic.clone(), request, respond));
             }
             _ = requests.join_next(), if !requests.is_empty() => {}
+            () = &mut freeze => {
+                // The socket stays open, and nobody is at it.
+                requests.abort_all();
+                std::future::pending::<()>().await;
+            }
             () = &mut leave, if !leaving => {
                 leaving = true;
                 http.graceful_shutdown();

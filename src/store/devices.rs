@@ -3,7 +3,11 @@
 //! A device counts the changes it must be told of in `marks`. A claim remembers the count; a delivery that succeeded
 //! leaves the device due only if it was marked again meanwhile. So a change is never lost between a claim and its
 //! outcome, and a push that is sent twice does no harm.
+//!
+//! Claims go by pass type and outcomes come in batches: one statement, however many. A row's lease is its fence: an
+//! outcome whose lease was lost to another worker changes nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,18 +18,57 @@ use crate::domain::card::Card;
 use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 
+/// Lays the outcomes of a batch over their devices; `o` are the rows of `$1`. `kind` is one of those in
+/// [`Settled::to_json`], anything else only hands the lease back.
+macro_rules! settle {
+    ($outcomes:literal) => {
+        concat!(
+            "UPDATE devices SET
+            pushed = CASE WHEN o.kind = 'pushed' THEN o.position ELSE pushed END,
+            pushed_at = CASE WHEN o.kind = 'pushed' THEN o.at ELSE pushed_at END,
+            attempts = CASE o.kind WHEN 'pushed' THEN 0 WHEN 'gave_up' THEN 0 WHEN 'retry' THEN o.attempts ELSE devices.attempts END,
+            problem = CASE WHEN o.kind = 'pushed' THEN NULL ELSE COALESCE(o.problem, devices.problem) END,
+            waits = CASE WHEN o.kind = 'retry' THEN o.waits WHEN o.kind = 'released' THEN devices.waits END,
+            dead_since = CASE WHEN o.kind = 'gone' AND registered_at = o.registered THEN o.at ELSE dead_since END,
+            due_at = CASE
+                WHEN o.kind = 'pushed' THEN CASE WHEN devices.marks = o.marks THEN NULL ELSE o.due END
+                WHEN o.kind = 'retry' THEN o.due
+                WHEN o.kind = 'gave_up' THEN CASE WHEN devices.marks = o.marks THEN NULL ELSE o.at END
+                WHEN o.kind = 'gone' AND registered_at = o.registered THEN NULL
+                ELSE due_at END,
+            scheduled_at = CASE
+                WHEN o.kind = 'pushed' OR o.kind = 'gave_up' THEN CASE WHEN devices.marks = o.marks THEN NULL ELSE o.at END
+                WHEN o.kind = 'retry' THEN o.at
+                WHEN o.kind = 'gone' AND registered_at = o.registered THEN NULL
+                ELSE scheduled_at END,
+            remind_at = CASE
+                WHEN o.kind = 'pushed' AND devices.marks = o.marks AND asked < o.position THEN
+                    CASE reminders WHEN 0 THEN o.remind_0 WHEN 1 THEN o.remind_1 WHEN 2 THEN o.remind_2 END
+                WHEN o.kind = 'released' THEN remind_at END,
+            lease = NULL, leased_at = NULL, leased_until = NULL
+        FROM ", $outcomes, " AS o
+        WHERE devices.workspace_id = o.workspace AND devices.pass_type_id = o.pass_type AND devices.id = o.device
+            AND devices.lease = o.lease
+        RETURNING workspace_id, pass_type_id, id"
+        )
+    };
+}
+
 statements! {
     PUT = "INSERT INTO devices (workspace_id, pass_type_id, id, push_token, kind, registered_at, marks, attempts, pushed, asked)
         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, 0)
         ON CONFLICT (workspace_id, pass_type_id, id) DO UPDATE SET push_token = excluded.push_token, kind = excluded.kind,
-            registered_at = excluded.registered_at, dead_since = NULL, problem = NULL, attempts = 0,
-            due_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NULL THEN devices.due_at
-                ELSE excluded.registered_at END,
-            scheduled_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NULL
-                THEN devices.scheduled_at ELSE excluded.registered_at END,
+            registered_at = excluded.registered_at, dead_since = NULL, problem = NULL, attempts = 0, waits = NULL,
+            due_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NOT NULL
+                    OR (devices.due_at IS NOT NULL AND devices.push_token <> excluded.push_token)
+                THEN excluded.registered_at ELSE devices.due_at END,
+            scheduled_at = CASE WHEN excluded.kind <> 'apns' THEN NULL WHEN devices.dead_since IS NOT NULL
+                    OR (devices.due_at IS NOT NULL AND devices.push_token <> excluded.push_token)
+                THEN excluded.registered_at ELSE devices.scheduled_at END,
             lease = CASE WHEN devices.push_token = excluded.push_token THEN devices.lease END,
             leased_at = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_at END,
-            leased_until = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_until END";
+            leased_until = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_until END,
+            remind_at = CASE WHEN excluded.kind = 'apns' THEN devices.remind_at END";
     REGISTER = "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, pass_type_id, device_id, card_id) DO NOTHING";
     IS_REGISTERED = "SELECT COUNT(*) FROM registrations
@@ -41,7 +84,7 @@ statements! {
         WHERE r.workspace_id = $1 AND r.pass_type_id = $2 AND r.device_id = $3
             AND (c.position > $4 OR (t.position > $4 AND c.erased_at IS NULL) OR r.position > $4)
         ORDER BY c.serial_number";
-    NOTE_ASKED = "UPDATE devices SET asked = $4, asked_at = $5
+    NOTE_ASKED = "UPDATE devices SET asked = $4, asked_at = $5, reminders = 0, remind_at = NULL
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND asked < $4";
     ASKED = "SELECT asked FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3";
     OF_CARD = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= $3 THEN 1 ELSE 0 END), 0) FROM registrations r
@@ -67,46 +110,96 @@ statements! {
             ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
     };
     MARK = {
-        sqlite: "UPDATE devices SET marks = marks + 1,
+        sqlite: "UPDATE devices SET marks = marks + 1, reminders = 0, remind_at = NULL,
             scheduled_at = CASE WHEN due_at IS NULL THEN $3 ELSE scheduled_at END,
             due_at = COALESCE(due_at, CASE WHEN pushed_at <= $3 AND pushed_at + $4 > $3 THEN pushed_at + $4 ELSE $3 END)
         WHERE workspace_id = $1 AND kind = 'apns' AND dead_since IS NULL AND (pass_type_id, id) IN (
             SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id IN (SELECT value FROM json_each($2)))",
-        postgres: "UPDATE devices SET marks = marks + 1,
+        postgres: "UPDATE devices SET marks = marks + 1, reminders = 0, remind_at = NULL,
             scheduled_at = CASE WHEN due_at IS NULL THEN $3 ELSE scheduled_at END,
             due_at = COALESCE(due_at, CASE WHEN pushed_at <= $3 AND pushed_at + $4 > $3 THEN pushed_at + $4 ELSE $3 END)
         WHERE workspace_id = $1 AND kind = 'apns' AND dead_since IS NULL AND (pass_type_id, id) IN (
             SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id IN (SELECT json_array_elements_text(CAST($2 AS json))))",
     };
+    // One step through the index for each pass type, however many devices of it wait.
+    DUE_PASS_TYPES = "WITH RECURSIVE waiting (id) AS (
+            SELECT MIN(pass_type_id) FROM devices WHERE due_at IS NOT NULL
+            UNION ALL
+            SELECT (SELECT MIN(d.pass_type_id) FROM devices d WHERE d.due_at IS NOT NULL AND d.pass_type_id > waiting.id)
+            FROM waiting WHERE waiting.id IS NOT NULL)
+        SELECT p.workspace_id, p.id FROM waiting JOIN pass_types p ON p.id = waiting.id ORDER BY p.id";
+    OUTLOOK = "SELECT EXISTS (SELECT 1 FROM devices WHERE pass_type_id = $1 AND due_at IS NOT NULL
+                AND (due_at <= $2 OR scheduled_at > $2) AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)),
+            (SELECT MIN(due_at) FROM devices WHERE pass_type_id = $1 AND due_at > $2)";
     CLAIM = {
         sqlite: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
-                WHERE due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
+                WHERE pass_type_id = $5 AND due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
                 ORDER BY due_at LIMIT $4)
             RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
         postgres: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
-                WHERE due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
+                WHERE pass_type_id = $5 AND due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
                 ORDER BY due_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)
             RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
     };
-    NEXT_DUE = "SELECT MIN(due_at) FROM devices WHERE due_at IS NOT NULL AND lease IS NULL";
-    PUSHED = "UPDATE devices SET pushed = $5, pushed_at = $6, attempts = 0, problem = NULL, lease = NULL, leased_at = NULL,
-            leased_until = NULL, scheduled_at = CASE WHEN marks = $7 THEN NULL ELSE CAST($6 AS BIGINT) END,
-            due_at = CASE WHEN marks = $7 THEN NULL ELSE CAST($6 AS BIGINT) + $8 END
-        WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
-    RETRY = "UPDATE devices SET attempts = $5, problem = $6, due_at = $7, scheduled_at = $8, lease = NULL, leased_at = NULL,
-            leased_until = NULL
-        WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
-    GONE = "UPDATE devices SET dead_since = $5, problem = $6, due_at = NULL, scheduled_at = NULL, lease = NULL, leased_at = NULL,
-            leased_until = NULL
-        WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4 AND registered_at = $7";
-    GIVE_UP = "UPDATE devices SET problem = $5, due_at = CASE WHEN marks = $6 THEN NULL ELSE CAST($7 AS BIGINT) END,
-            scheduled_at = CASE WHEN marks = $6 THEN NULL ELSE CAST($7 AS BIGINT) END, lease = NULL, leased_at = NULL,
-            leased_until = NULL
-        WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND lease = $4";
+    // A probe may also be a device that waits only because the service failed.
+    CLAIM_PROBE = {
+        sqlite: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
+            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+                WHERE pass_type_id = $4 AND due_at IS NOT NULL
+                    AND (due_at <= $2 OR scheduled_at > $2 OR waits = 'service')
+                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
+                ORDER BY due_at LIMIT 1)
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
+        postgres: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
+            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+                WHERE pass_type_id = $4 AND due_at IS NOT NULL
+                    AND (due_at <= $2 OR scheduled_at > $2 OR waits = 'service')
+                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
+                ORDER BY due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
+    };
+    HOLD_OF_BATCH = {
+        sqlite: "SELECT COUNT(*) FROM json_each($1)",
+        postgres: "SELECT COUNT(*) FROM (SELECT d.id FROM devices d
+            JOIN json_to_recordset(CAST($1 AS JSON)) AS o (workspace TEXT, pass_type TEXT, device TEXT)
+                ON d.workspace_id = o.workspace AND d.pass_type_id = o.pass_type AND d.id = o.device
+            ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
+    };
+    SETTLE = {
+        sqlite: settle!("(SELECT value ->> '$.workspace' AS workspace, value ->> '$.pass_type' AS pass_type,
+            value ->> '$.device' AS device, value ->> '$.lease' AS lease, value ->> '$.marks' AS marks,
+            value ->> '$.registered' AS registered, value ->> '$.kind' AS kind, value ->> '$.position' AS position,
+            value ->> '$.attempts' AS attempts, value ->> '$.due' AS due, value ->> '$.problem' AS problem,
+            value ->> '$.waits' AS waits, value ->> '$.at' AS at, value ->> '$.remind_0' AS remind_0,
+            value ->> '$.remind_1' AS remind_1, value ->> '$.remind_2' AS remind_2 FROM json_each($1))"),
+        postgres: settle!("(SELECT * FROM json_to_recordset(CAST($1 AS JSON)) AS r (workspace TEXT, pass_type TEXT,
+            device TEXT, lease TEXT, marks BIGINT, registered BIGINT, kind TEXT, position BIGINT, attempts BIGINT,
+            due BIGINT, problem TEXT, waits TEXT, at BIGINT, remind_0 BIGINT, remind_1 BIGINT, remind_2 BIGINT))"),
+    };
+    SERVICE_IS_BACK = {
+        sqlite: "UPDATE devices SET due_at = $2, scheduled_at = $2, attempts = 0, waits = NULL
+            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+                WHERE pass_type_id = $1 AND due_at > $2 AND waits = 'service' LIMIT 1000)",
+        postgres: "UPDATE devices SET due_at = $2, scheduled_at = $2, attempts = 0, waits = NULL
+            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+                WHERE pass_type_id = $1 AND due_at > $2 AND waits = 'service'
+                LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
+    };
+    TO_REMIND = "SELECT COUNT(*) FROM devices WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1)";
+    REMIND = {
+        sqlite: "UPDATE devices SET due_at = $1, scheduled_at = $1, remind_at = NULL, reminders = reminders + 1
+            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+                WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1) AND due_at IS NULL
+                ORDER BY remind_at LIMIT $2)",
+        postgres: "UPDATE devices SET due_at = $1, scheduled_at = $1, remind_at = NULL, reminders = reminders + 1
+            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+                WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1) AND due_at IS NULL
+                ORDER BY remind_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)",
+    };
     RELEASE = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease = $1";
     RELEASE_ALL = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease IS NOT NULL";
     UNFINISHED = "SELECT COUNT(*) FROM devices WHERE due_at IS NOT NULL";
@@ -131,7 +224,7 @@ impl DeviceKind {
 }
 
 /// Which device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub struct DeviceKey {
     pub workspace: WorkspaceId,
@@ -298,7 +391,7 @@ pub async fn mark(
 }
 
 /// A device that this worker may push to until its lease ends.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Claimed {
     workspace_id: WorkspaceId,
     pass_type_id: PassTypeId,
@@ -332,33 +425,63 @@ impl Claimed {
     }
 }
 
-/// Claims up to `limit` due devices for the lease named `lease`. Due times and leases also end when the clock went
-/// back behind the moment they were set. Commit at once: the network comes after.
+/// The pass types with a device that must still be told of a change, now or later, and whose they are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn due_pass_types(session: &mut impl Session) -> Result<Vec<(WorkspaceId, PassTypeId)>, StoreError> {
+    on_db!(session, DUE_PASS_TYPES, |sql, c| Ok(sqlx::query_as(sql).fetch_all(c).await?))
+}
+
+/// Whether a device of the pass type can be claimed now, and when the next one is due after that.
+///
+/// # Errors
+/// When the database fails.
+pub async fn outlook(
+    session: &mut impl Session,
+    pass_type: &PassTypeId,
+    now: Timestamp,
+) -> Result<(bool, Option<Timestamp>), StoreError> {
+    on_db!(session, OUTLOOK, |sql, c| Ok(sqlx::query_as(sql).bind(pass_type).bind(now).fetch_one(c).await?))
+}
+
+/// Claims up to `limit` due devices of a pass type for the lease named `lease`. Due times and leases also end when the
+/// clock went back behind the moment they were set. Commit at once: the network comes after.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn claim(
     tx: &mut Tx,
+    pass_type: &PassTypeId,
     lease: &str,
     now: Timestamp,
     until: Timestamp,
     limit: i64,
 ) -> Result<Vec<Claimed>, StoreError> {
     on_db!(tx, CLAIM, |sql, c| {
-        Ok(sqlx::query_as(sql).bind(lease).bind(now).bind(until).bind(limit).fetch_all(c).await?)
+        Ok(sqlx::query_as(sql).bind(lease).bind(now).bind(until).bind(limit).bind(pass_type).fetch_all(c).await?)
     })
 }
 
-/// When the next device is due.
+/// Claims one device of a pass type to find out whether its pushes are taken again: one that is due, or that waits only
+/// because the service failed.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn next_due(session: &mut impl Session) -> Result<Option<Timestamp>, StoreError> {
-    on_db!(session, NEXT_DUE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+pub async fn claim_probe(
+    tx: &mut Tx,
+    pass_type: &PassTypeId,
+    lease: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<Claimed>, StoreError> {
+    on_db!(tx, CLAIM_PROBE, |sql, c| {
+        Ok(sqlx::query_as(sql).bind(lease).bind(now).bind(until).bind(pass_type).fetch_optional(c).await?)
+    })
 }
 
 /// What came of a push.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// The service took it; it told of everything up to `position`.
     Pushed {
@@ -366,6 +489,9 @@ pub enum Outcome {
         position: i64,
         /// How soon the next push may follow.
         window: Duration,
+        /// How long after it the push is repeated when the device didn't ask: after the first push of a change, and
+        /// after the first and the second repetition.
+        remind_after: [Duration; 3],
     },
     /// Again at `due_at`, in plain words why.
     Retry {
@@ -373,6 +499,8 @@ pub enum Outcome {
         attempts: i64,
         /// When to try again.
         due_at: Timestamp,
+        /// Whose fault it was.
+        fault: Fault,
         /// Why.
         problem: String,
     },
@@ -386,39 +514,115 @@ pub enum Outcome {
         /// Why.
         problem: String,
     },
+    /// It was not the device's turn after all: it stays due as it was.
+    Released {
+        /// Why, when that is worth knowing.
+        problem: Option<String>,
+    },
 }
 
-/// Records the outcome of a push, unless the lease was lost to another worker meanwhile. False when it was lost.
+/// Whose fault a failed push was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The push service's: the wait ends when it is well again.
+    Service,
+    /// This device's alone.
+    Device,
+}
+
+/// A claim with its outcome, ready to be recorded.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// What was claimed.
+    pub claimed: Claimed,
+    /// Under which lease.
+    pub lease: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Settled {
+    fn to_json(&self) -> Value {
+        let (claimed, at) = (&self.claimed, self.at);
+        let mut row = json!({
+            "workspace": claimed.workspace_id, "pass_type": claimed.pass_type_id, "device": claimed.id, "lease": self.lease,
+            "marks": claimed.marks, "registered": claimed.registered_at.micros(), "at": at.micros(), "kind": "released",
+        });
+        let mut set = |name: &str, value: Value| row[name] = value;
+        match &self.outcome {
+            Outcome::Pushed { position, window, remind_after: [first, second, third] } => {
+                set("kind", "pushed".into());
+                set("position", (*position).into());
+                set("due", at.plus(*window).micros().into());
+                set("remind_0", at.plus(*first).micros().into());
+                set("remind_1", at.plus(*second).micros().into());
+                set("remind_2", at.plus(*third).micros().into());
+            }
+            Outcome::Retry { attempts, due_at, fault, problem } => {
+                set("kind", "retry".into());
+                set("attempts", (*attempts).into());
+                set("due", due_at.micros().into());
+                set("waits", if *fault == Fault::Service { "service" } else { "device" }.into());
+                set("problem", problem.as_str().into());
+            }
+            Outcome::Gone { problem } => {
+                set("kind", "gone".into());
+                set("problem", problem.as_str().into());
+            }
+            Outcome::GaveUp { problem } => {
+                set("kind", "gave_up".into());
+                set("problem", problem.as_str().into());
+            }
+            Outcome::Released { problem } => set("problem", problem.as_deref().into()),
+        }
+        row
+    }
+}
+
+/// Records the outcomes of many pushes in one statement, except those whose lease was lost to another worker meanwhile.
+/// The devices whose outcome was recorded.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record(
-    tx: &mut Tx,
-    claimed: &Claimed,
-    lease: &str,
-    outcome: &Outcome,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let sql = match outcome {
-        Outcome::Pushed { .. } => PUSHED,
-        Outcome::Retry { .. } => RETRY,
-        Outcome::Gone { .. } => GONE,
-        Outcome::GaveUp { .. } => GIVE_UP,
-    };
-    let changed = on_db!(tx, sql, |sql, c| {
-        let query =
-            sqlx::query(sql).bind(&claimed.workspace_id).bind(&claimed.pass_type_id).bind(&claimed.id).bind(lease);
-        let query = match outcome {
-            Outcome::Pushed { position, window } => {
-                query.bind(*position).bind(now).bind(claimed.marks).bind(micros(*window))
-            }
-            Outcome::Retry { attempts, due_at, problem } => query.bind(*attempts).bind(problem).bind(*due_at).bind(now),
-            Outcome::Gone { problem } => query.bind(now).bind(problem).bind(claimed.registered_at),
-            Outcome::GaveUp { problem } => query.bind(problem).bind(claimed.marks).bind(now),
-        };
-        query.execute(c).await?.rows_affected()
-    });
-    Ok(changed == 1)
+pub async fn settle(tx: &mut Tx, batch: &[Settled]) -> Result<HashSet<DeviceKey>, StoreError> {
+    let rows = Value::from_iter(batch.iter().map(Settled::to_json)).to_string();
+    // Held by key first: whoever marks several devices at once holds them in the same order.
+    let _: i64 = on_db!(tx, HOLD_OF_BATCH, |sql, c| sqlx::query_scalar(sql).bind(&rows).fetch_one(c).await?);
+    let keys: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId)> =
+        on_db!(tx, SETTLE, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
+    Ok(keys.into_iter().map(|(workspace, pass_type, id)| DeviceKey { workspace, pass_type, id }).collect())
+}
+
+/// The push service answers again: up to a thousand devices of the pass type that wait only because it had failed are
+/// due now. How many those were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn service_is_back(tx: &mut Tx, pass_type: &PassTypeId, now: Timestamp) -> Result<u64, StoreError> {
+    on_db!(tx, SERVICE_IS_BACK, |sql, c| Ok(sqlx::query(sql)
+        .bind(pass_type)
+        .bind(now)
+        .execute(c)
+        .await?
+        .rows_affected()))
+}
+
+/// How many devices were pushed to, haven't asked since, and should be reminded now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn to_remind(session: &mut impl Session, now: Timestamp) -> Result<i64, StoreError> {
+    on_db!(session, TO_REMIND, |sql, c| Ok(sqlx::query_scalar(sql).bind(now).fetch_one(c).await?))
+}
+
+/// Makes up to `limit` of them due.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remind(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    on_db!(tx, REMIND, |sql, c| Ok(sqlx::query(sql).bind(now).bind(limit).execute(c).await?.rows_affected()))
 }
 
 /// Hands back what a lease still holds; it stays due.

@@ -16,6 +16,7 @@ pub mod events;
 pub mod health;
 pub mod idempotency;
 pub mod issuers;
+pub mod push_pauses;
 pub mod refreshes;
 pub mod templates;
 pub mod types;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
@@ -88,6 +89,7 @@ pub const STATEMENTS: &[&[Sql]] = &[
     health::STATEMENTS,
     idempotency::STATEMENTS,
     issuers::STATEMENTS,
+    push_pauses::STATEMENTS,
     refreshes::STATEMENTS,
     templates::STATEMENTS,
     workspaces::STATEMENTS,
@@ -178,6 +180,21 @@ impl Tx {
     }
 }
 
+/// Hears that something is due.
+#[derive(Debug)]
+pub struct Ear(PgListener);
+
+impl Ear {
+    /// Until a node says that something is due, or may have said so while the connection was lost.
+    ///
+    /// # Errors
+    /// When the database is gone.
+    pub async fn hear(&mut self) -> Result<(), StoreError> {
+        self.0.try_recv().await?;
+        Ok(())
+    }
+}
+
 impl Store {
     /// Opens (and for SQLite creates) the database at `sqlite://PATH` or `postgres://…` and brings its schema up to date.
     ///
@@ -256,6 +273,28 @@ impl Store {
             #[allow(clippy::disallowed_methods)] // the one place
             Pools::Postgres(pool) => TxKind::Postgres(pool.begin().await?),
         }))
+    }
+
+    /// Tells every node on this database that something is due; does nothing on the embedded one, which has one node.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tell_nodes(&self) -> Result<(), StoreError> {
+        if let Pools::Postgres(pool) = &self.pools {
+            sqlx::query("SELECT pg_notify('passloom_due', '')").execute(pool).await?;
+        }
+        Ok(())
+    }
+
+    /// Hears what [`Self::tell_nodes`] says; `None` on the embedded database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn hear_nodes(&self) -> Result<Option<Ear>, StoreError> {
+        let Pools::Postgres(pool) = &self.pools else { return Ok(None) };
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen("passloom_due").await?;
+        Ok(Some(Ear(listener)))
     }
 
     /// Whether this is the embedded database, which one node has for itself.

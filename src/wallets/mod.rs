@@ -29,10 +29,27 @@ pub enum PushOutcome {
         /// The service's own word.
         reason: String,
     },
-    /// Not now: a failure to ask, an overload, or a limit.
+    /// Not this target now: it is told too often.
     TryLater {
         /// How long the service asks to wait, when it does.
         after: Option<Duration>,
+        /// What went wrong, in plain words.
+        reason: String,
+    },
+    /// The service answers that it is unwell; other targets would fare no better.
+    ServiceUnwell {
+        /// How long the service asks to wait, when it does.
+        after: Option<Duration>,
+        /// What went wrong, in plain words.
+        reason: String,
+    },
+    /// A connection stood, and no answer came on it.
+    NoAnswer {
+        /// What went wrong, in plain words.
+        reason: String,
+    },
+    /// No connection could be made.
+    Unreachable {
         /// What went wrong, in plain words.
         reason: String,
     },

@@ -137,8 +137,10 @@ async fn push(client: &Apns, to: &PushToken) -> PushOutcome {
 
 fn reason_to_try_later(outcome: PushOutcome) -> String {
     match outcome {
-        PushOutcome::TryLater { after: None, reason } => reason,
-        other => unreachable!("expected TryLater, got {other:?}"),
+        PushOutcome::ServiceUnwell { after: None, reason }
+        | PushOutcome::NoAnswer { reason }
+        | PushOutcome::Unreachable { reason } => reason,
+        other => unreachable!("expected a failure of the service, got {other:?}"),
     }
 }
 
@@ -183,8 +185,9 @@ async fn a_client_without_a_certificate_is_refused() {
 async fn a_certificate_of_another_authority_is_refused_in_plain_words() {
     let service = service().await;
     let stranger = sign("Stranger", &Role::Pass { topic: TOPIC }, None);
-    let reason = reason_to_try_later(push(&client_with(&endpoint(&service), &stranger), &token(1)).await);
-    assert!(reason.ends_with("the server does not accept our certificate"), "{reason}");
+    let outcome = push(&client_with(&endpoint(&service), &stranger), &token(1)).await;
+    let reason = "the server does not accept our certificate".to_owned();
+    assert_eq!(outcome, PushOutcome::IssuerRefused { reason });
     assert_eq!(service.counts().borrow().requests, 0);
 }
 
@@ -335,7 +338,7 @@ async fn a_goaway_gives_apples_reason_on_the_wire() {
 }
 
 #[tokio::test]
-async fn a_dropped_connection_is_a_reason_to_try_later_and_the_next_push_reconnects() {
+async fn a_push_whose_connection_breaks_is_sent_once_more_on_a_new_one() {
     let service = service().await;
     let client = client(&service);
     service.hang(true);
@@ -347,22 +350,46 @@ async fn a_dropped_connection_is_a_reason_to_try_later_and_the_next_push_reconne
         service.drop_connections();
     })
     .await;
-    let reason = reason_to_try_later(outcome);
+    assert_eq!(outcome, PushOutcome::Delivered);
+    assert_eq!(service.connections(), 2);
+
+    service.hang(true);
+    let (outcome, ()) = futures_util::future::join(push(&client, &sent), async {
+        for requests in [3, 4] {
+            counts.wait_for(|counts| counts.requests == requests).await.expect("running");
+            service.drop_connections();
+        }
+    })
+    .await;
+    let PushOutcome::NoAnswer { reason } = outcome else { unreachable!("{outcome:?}") };
     assert!(reason.starts_with("the connection broke"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_service_that_never_answers_is_given_up_and_asked_on_a_new_connection() {
+    let service = service().await;
+    service.hang(true);
+    let client =
+        client_with(&ApnsEndpoint { timeout: Duration::from_millis(300), ..endpoint(&service) }, &chain().pass);
+    let silence = PushOutcome::NoAnswer { reason: "no answer within 0.3 s".to_owned() };
+    assert_eq!(push(&client, &token(1)).await, silence);
+    service.hang(false);
     assert_eq!(push(&client, &token(1)).await, PushOutcome::Delivered);
     assert_eq!(service.connections(), 2);
 }
 
 #[tokio::test]
-async fn a_service_that_never_answers_is_given_up_after_the_timeout() {
+async fn a_half_open_connection_is_left_behind_after_one_silence() {
     let service = service().await;
-    service.hang(true);
     let client =
         client_with(&ApnsEndpoint { timeout: Duration::from_millis(300), ..endpoint(&service) }, &chain().pass);
-    assert_eq!(reason_to_try_later(push(&client, &token(1)).await), "no answer within 0.3 s");
-    service.hang(false);
     assert_eq!(push(&client, &token(1)).await, PushOutcome::Delivered);
-    assert_eq!(service.connections(), 1);
+    // As when a firewall forgot the connection: it stands for us, and nothing comes through.
+    service.freeze_connections();
+    let outcomes = push_all(&client, 20).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, PushOutcome::NoAnswer { .. })), "{outcomes:?}");
+    assert_eq!(push(&client, &token(1)).await, PushOutcome::Delivered);
+    assert_eq!(service.connections(), 2, "twenty that fell silent together made one new connection");
 }
 
 #[tokio::test]

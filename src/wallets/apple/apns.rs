@@ -2,13 +2,15 @@
 //!
 //! A push for a pass carries nothing; it makes the phone ask our web service what changed. One [`Apns`] holds one
 //! HTTP/2 connection for hours, as Apple asks (many quick connections look like an attack). For a renewed certificate
-//! build a new one and drop the old, which closes its connection. It doesn't retry, wait or count: that is the
-//! business of whoever keeps the queue.
+//! build a new one and drop the old, which closes its connection. A connection that broke under a push is replaced and
+//! the push sent once more, since a repeat does no harm; one that fell silent is given up for a new one. Beyond that it
+//! doesn't retry, wait or count: that is the business of whoever keeps the queue.
 //!
 //! Sources: Apple, "Sending notification requests to APNs" and "Adding a Web Service to Update Passes", read 2026-11.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use openssl::pkey::PKey;
 use openssl::x509::X509;
@@ -89,10 +91,65 @@ pub enum ApnsError {
 /// The client of APNs for one certificate; clones share the connection.
 #[derive(Clone)]
 pub struct Apns {
-    client: reqwest::Client,
+    line: Arc<Line>,
     /// `https://host:port/3/device/`
     devices: String,
     timeout: Duration,
+}
+
+/// From what a client is built anew, and the one in use.
+struct Line {
+    endpoint: ApnsEndpoint,
+    identity: reqwest::Identity,
+    roots: Vec<reqwest::Certificate>,
+    /// Counts the clients, so that of many that fell silent together only the first builds a new one.
+    client: RwLock<(u64, reqwest::Client)>,
+}
+
+impl Line {
+    fn build(&self) -> Result<reqwest::Client, reqwest::Error> {
+        build(&self.endpoint, self.identity.clone(), self.roots.clone())
+    }
+
+    fn client(&self) -> (u64, reqwest::Client) {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Leaves the connection of that client behind: whatever comes next connects anew.
+    fn renew(&self, number: u64) {
+        let mut client = self.client.write().unwrap_or_else(PoisonError::into_inner);
+        if client.0 == number
+            && let Ok(new) = self.build()
+        {
+            *client = (number + 1, new);
+        }
+    }
+}
+
+fn build(
+    endpoint: &ApnsEndpoint,
+    identity: reqwest::Identity,
+    roots: Vec<reqwest::Certificate>,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .identity(identity)
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .https_only(true)
+        // Apple's documented trust is direct; a proxy of the environment would see device tokens in addresses.
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        // Without this every push that waits for the first connection dials one of its own (hyper#1485).
+        .http2_prior_knowledge()
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .pool_idle_timeout(None)
+        .connect_timeout(endpoint.connect_timeout);
+    // `.retry(…)` stays untouched: by default exactly what the server says it never looked at is sent again.
+    if !roots.is_empty() {
+        builder = builder.tls_certs_only(roots);
+    }
+    builder.build()
 }
 
 impl std::fmt::Debug for Apns {
@@ -113,31 +170,20 @@ impl Apns {
         let identity = reqwest::Identity::from_pkcs8_pem(certificate_chain_pem, key_pkcs8_pem)
             .map_err(|error| ApnsError::Identity(cause(&error)))?;
         check_pair(certificate_chain_pem, key_pkcs8_pem)?;
-        let mut builder = reqwest::Client::builder()
-            .identity(identity)
-            .tls_version_min(reqwest::tls::Version::TLS_1_2)
-            .https_only(true)
-            // Apple's documented trust is direct; a proxy of the environment would see device tokens in addresses.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            // Without this every push that waits for the first connection dials one of its own (hyper#1485).
-            .http2_prior_knowledge()
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .pool_idle_timeout(None)
-            .connect_timeout(endpoint.connect_timeout)
-            .timeout(endpoint.timeout);
-        // `.retry(…)` stays untouched: by default exactly what the server says it never looked at is sent again.
-        if let Some(pem) = &endpoint.ca_pem {
-            let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ApnsError::Roots)?;
-            if roots.is_empty() {
-                return Err(ApnsError::Roots);
+        let roots = match &endpoint.ca_pem {
+            Some(pem) => {
+                let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ApnsError::Roots)?;
+                if roots.is_empty() {
+                    return Err(ApnsError::Roots);
+                }
+                roots
             }
-            builder = builder.tls_certs_only(roots);
-        }
-        let client = builder.build().map_err(|error| ApnsError::Client(cause(&error)))?;
-        Ok(Self { client, devices, timeout: endpoint.timeout })
+            None => Vec::new(),
+        };
+        let client =
+            build(endpoint, identity.clone(), roots.clone()).map_err(|error| ApnsError::Client(cause(&error)))?;
+        let line = Line { endpoint: endpoint.clone(), identity, roots, client: RwLock::new((1, client)) };
+        Ok(Self { line: Arc::new(line), devices, timeout: endpoint.timeout })
     }
 
     /// Sends one empty push, which makes the device with this token ask for changes of the topic's passes.
@@ -151,28 +197,39 @@ impl Apns {
                 reason: "the push token is not one of APNs: it is not hexadecimal".to_owned(),
             };
         }
-        let request = self
-            .client
-            .post(format!("{}{}", self.devices, token.as_str()))
-            .header("apns-topic", topic.as_str())
-            .header("apns-priority", PRIORITY)
-            .header("apns-expiration", expires.seconds().max(0))
-            .body(BODY);
-        let outcome = match request.send().await {
-            Ok(response) => read(response).await,
-            Err(error) => PushOutcome::TryLater { after: None, reason: self.failure(error) },
-        };
-        without(token, outcome)
+        without(token, self.ask(topic, token, expires).await)
     }
 
-    fn failure(&self, error: reqwest::Error) -> String {
-        let error = error.without_url();
-        let seconds = self.timeout.as_secs_f32();
-        match (error.is_connect(), error.is_timeout()) {
-            (true, true) => "can't connect: no answer in time".to_owned(),
-            (true, false) => format!("can't connect: {}", cause(&error)),
-            (false, true) => format!("no answer within {seconds} s"),
-            (false, false) => format!("the connection broke: {}", cause(&error)),
+    async fn ask(&self, topic: &PassTypeId, token: &PushToken, expires: Timestamp) -> PushOutcome {
+        let started = Instant::now();
+        let mut again = true;
+        loop {
+            let (number, client) = self.line.client();
+            let request = client
+                .post(format!("{}{}", self.devices, token.as_str()))
+                .header("apns-topic", topic.as_str())
+                .header("apns-priority", PRIORITY)
+                .header("apns-expiration", expires.seconds().max(0))
+                .timeout(self.timeout.saturating_sub(started.elapsed()))
+                .body(BODY);
+            let error = match request.send().await {
+                Ok(response) => return read(response).await,
+                Err(error) => error.without_url(),
+            };
+            let what = cause(&error);
+            return match (error.is_connect(), error.is_timeout()) {
+                // TLS tells what a 403 would: it is the certificate, not the line.
+                _ if ALERTS.iter().any(|(_, words)| *words == what) => PushOutcome::IssuerRefused { reason: what },
+                (true, true) => PushOutcome::Unreachable { reason: "can't connect: no answer in time".to_owned() },
+                (true, false) => PushOutcome::Unreachable { reason: format!("can't connect: {what}") },
+                (false, true) => {
+                    self.line.renew(number);
+                    PushOutcome::NoAnswer { reason: format!("no answer within {} s", self.timeout.as_secs_f32()) }
+                }
+                // Whether it was taken nobody knows.
+                (false, false) if std::mem::take(&mut again) => continue,
+                (false, false) => PushOutcome::NoAnswer { reason: format!("the connection broke: {what}") },
+            };
         }
     }
 }
@@ -253,17 +310,19 @@ fn cause(error: &reqwest::Error) -> String {
     text.chars().take(CAUSE_LIMIT).collect()
 }
 
-/// The server's refusal of our certificate, which TLS tells as a number (RFC 8446, section 6.2).
+/// The server's refusals of our certificate, which TLS tells as a number (RFC 8446, section 6.2).
+const ALERTS: [(&[u8], &str); 4] = [
+    (&[42, 43, 46, 48, 49], "the server does not accept our certificate"),
+    (&[44], "the server says that our certificate is revoked"),
+    (&[45], "the server says that our certificate has expired"),
+    (&[116], "the server asks for a certificate and got none"),
+];
+
 fn tls_alert(text: &str) -> Option<&'static str> {
     let (_, number) = text.split_once("alert number ")?;
     let number: String = number.chars().take_while(char::is_ascii_digit).collect();
-    match number.as_str() {
-        "42" | "43" | "46" | "48" | "49" => Some("the server does not accept our certificate"),
-        "44" => Some("the server says that our certificate is revoked"),
-        "45" => Some("the server says that our certificate has expired"),
-        "116" => Some("the server asks for a certificate and got none"),
-        _ => None,
-    }
+    let number: u8 = number.parse().ok()?;
+    ALERTS.iter().find(|(numbers, _)| numbers.contains(&number)).map(|(_, words)| *words)
 }
 
 /// A last guard: whatever text came back, the token is not in it.
@@ -275,6 +334,9 @@ fn without(token: &PushToken, outcome: PushOutcome) -> PushOutcome {
         PushOutcome::Refused { reason } => PushOutcome::Refused { reason: clean(reason) },
         PushOutcome::IssuerRefused { reason } => PushOutcome::IssuerRefused { reason: clean(reason) },
         PushOutcome::TryLater { after, reason } => PushOutcome::TryLater { after, reason: clean(reason) },
+        PushOutcome::ServiceUnwell { after, reason } => PushOutcome::ServiceUnwell { after, reason: clean(reason) },
+        PushOutcome::NoAnswer { reason } => PushOutcome::NoAnswer { reason: clean(reason) },
+        PushOutcome::Unreachable { reason } => PushOutcome::Unreachable { reason: clean(reason) },
     }
 }
 

@@ -23,8 +23,10 @@ enum Meaning {
     Refused,
     /// The certificate or the topic is refused, and with it every other push of this issuer.
     IssuerRefused,
-    /// Nothing is wrong with the push; the moment is.
+    /// Nothing is wrong with the push; this device is told too often.
     Later,
+    /// Nothing is wrong with the push; the service is unwell.
+    Unwell,
 }
 
 /// Reads an answer of APNs.
@@ -44,6 +46,7 @@ pub fn outcome(status: u16, retry_after: Option<Duration>, body: &[u8]) -> PushO
         Meaning::Refused => PushOutcome::Refused { reason },
         Meaning::IssuerRefused => PushOutcome::IssuerRefused { reason },
         Meaning::Later => PushOutcome::TryLater { after: retry_after, reason },
+        Meaning::Unwell => PushOutcome::ServiceUnwell { after: retry_after, reason },
     }
 }
 
@@ -52,7 +55,7 @@ fn meaning(status: u16, word: Option<&str>) -> Meaning {
         // The token was never one of this environment: as dead as one that is gone.
         (400, Some("BadDeviceToken")) => Meaning::Gone,
         // Apple closed an idle connection under the request.
-        (400, Some("IdleTimeout")) => Meaning::Later,
+        (400, Some("IdleTimeout")) => Meaning::Unwell,
         // These three speak of the topic, which is the certificate's and so the same in every push.
         (400, Some("TopicDisallowed" | "BadTopic" | "MissingTopic")) => Meaning::IssuerRefused,
         // DeviceTokenNotForTopic is about this pair alone; the rest (BadPriority, PayloadEmpty, BadPath, …) are our
@@ -62,9 +65,11 @@ fn meaning(status: u16, word: Option<&str>) -> Meaning {
         (403, _) => Meaning::IssuerRefused,
         // Unregistered and ExpiredToken. The status alone says enough.
         (410, _) => Meaning::Gone,
-        // 429 and 5xx (Shutdown, ServiceUnavailable, InternalServerError) ask for patience. Any other answer without
-        // Apple's form didn't come from APNs but from something in between: no reason to give a device up.
-        _ => Meaning::Later,
+        // TooManyRequests is about this device; TooManyProviderTokenUpdates can't happen with certificates.
+        (429, _) => Meaning::Later,
+        // 5xx (Shutdown, ServiceUnavailable, InternalServerError) ask for patience. Any other answer without Apple's form
+        // didn't come from APNs but from something in between: no reason to give a device up.
+        _ => Meaning::Unwell,
     }
 }
 
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_documented_reason_has_its_meaning() {
-        use Meaning::{Gone, IssuerRefused, Later, Refused};
+        use Meaning::{Gone, IssuerRefused, Later, Refused, Unwell};
         let table = [
             (400, "BadCollapseId", Refused),
             (400, "BadDeviceToken", Gone),
@@ -114,7 +119,7 @@ mod tests {
             (400, "BadTopic", IssuerRefused),
             (400, "DeviceTokenNotForTopic", Refused),
             (400, "DuplicateHeaders", Refused),
-            (400, "IdleTimeout", Later),
+            (400, "IdleTimeout", Unwell),
             (400, "InvalidPushType", Refused),
             (400, "MissingDeviceToken", Refused),
             (400, "MissingTopic", IssuerRefused),
@@ -135,9 +140,9 @@ mod tests {
             (413, "PayloadTooLarge", Refused),
             (429, "TooManyProviderTokenUpdates", Later),
             (429, "TooManyRequests", Later),
-            (500, "InternalServerError", Later),
-            (503, "ServiceUnavailable", Later),
-            (503, "Shutdown", Later),
+            (500, "InternalServerError", Unwell),
+            (503, "ServiceUnavailable", Unwell),
+            (503, "Shutdown", Unwell),
         ];
         for (status, word, expected) in table {
             let reason = word.to_owned();
@@ -146,6 +151,7 @@ mod tests {
                 Refused => PushOutcome::Refused { reason },
                 IssuerRefused => PushOutcome::IssuerRefused { reason },
                 Later => PushOutcome::TryLater { after: None, reason },
+                Unwell => PushOutcome::ServiceUnwell { after: None, reason },
             };
             assert_eq!(answer(status, word), expected, "{status} {word}");
         }
@@ -194,7 +200,7 @@ mod tests {
         for body in bodies {
             for status in [400, 404, 500, 302, 204, 100, 0, 999] {
                 let reason = format!("status {status} without a reason");
-                assert_eq!(outcome(status, None, body), PushOutcome::TryLater { after: None, reason });
+                assert_eq!(outcome(status, None, body), PushOutcome::ServiceUnwell { after: None, reason });
             }
             let reason = "status 403 without a reason".to_owned();
             assert_eq!(outcome(403, None, body), PushOutcome::IssuerRefused { reason });
@@ -206,7 +212,7 @@ mod tests {
     #[test]
     fn a_reason_apple_has_not_documented_yet_is_kept_and_counts_by_its_status() {
         assert_eq!(answer(400, "BadMoon"), PushOutcome::Refused { reason: "BadMoon".to_owned() });
-        assert_eq!(answer(503, "BadMoon"), PushOutcome::TryLater { after: None, reason: "BadMoon".to_owned() });
+        assert_eq!(answer(503, "BadMoon"), PushOutcome::ServiceUnwell { after: None, reason: "BadMoon".to_owned() });
     }
 
     proptest::proptest! {

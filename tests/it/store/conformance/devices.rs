@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use passloom::domain::card::Card;
 use passloom::domain::ids::PushToken;
+use passloom::domain::retry::REMIND_AFTER;
 use passloom::domain::time::Timestamp;
-use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Outcome};
+use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Fault, Outcome, Settled};
 use passloom::store::{Store, workspaces};
 
 use super::shop::{Shop, at, token};
@@ -30,6 +31,13 @@ on_both_databases![
     what_changed_is_asked_from_a_position_on,
     another_workspace_sees_no_registration,
     how_many_devices_asked_since_a_face_is_known,
+    a_batch_settles_each_device_by_its_own_outcome_and_lease,
+    what_waits_for_the_service_is_due_when_it_is_back,
+    a_new_token_ends_the_waiting_of_the_old_one,
+    a_push_that_nobody_follows_is_repeated_three_times_over_three_days,
+    a_phone_that_asked_is_not_reminded,
+    a_pass_type_with_much_to_do_hides_no_other,
+    a_pause_is_probed_by_one_node_at_a_time,
 ];
 
 const WINDOW: Duration = Duration::from_secs(2);
@@ -56,7 +64,10 @@ async fn claim(store: &Store, lease: &str, now: Timestamp) -> Vec<Claimed> {
 
 async fn claim_some(store: &Store, lease: &str, now: Timestamp, limit: i64) -> Vec<Claimed> {
     let mut tx = store.begin().await.unwrap();
-    let claimed = devices::claim(&mut tx, lease, now, now.plus(LEASE), limit).await.unwrap();
+    let mut claimed = Vec::new();
+    for (_, pass_type) in devices::due_pass_types(&mut tx).await.unwrap() {
+        claimed.extend(devices::claim(&mut tx, &pass_type, lease, now, now.plus(LEASE), limit).await.unwrap());
+    }
     tx.commit().await.unwrap();
     claimed
 }
@@ -69,10 +80,22 @@ async fn claim_one(store: &Store, lease: &str, now: Timestamp) -> Claimed {
 }
 
 async fn record(store: &Store, claimed: &Claimed, lease: &str, outcome: Outcome, now: Timestamp) -> bool {
+    record_all(store, &[(claimed.clone(), lease, outcome)], now).await == 1
+}
+
+/// Records a batch; how many of its outcomes counted.
+async fn record_all(store: &Store, outcomes: &[(Claimed, &str, Outcome)], at: Timestamp) -> usize {
+    let settled = |(claimed, lease, outcome): &(Claimed, &str, Outcome)| Settled {
+        claimed: claimed.clone(),
+        lease: (*lease).to_owned(),
+        outcome: outcome.clone(),
+        at,
+    };
+    let batch: Vec<Settled> = outcomes.iter().map(settled).collect();
     let mut tx = store.begin().await.unwrap();
-    let recorded = devices::record(&mut tx, claimed, lease, &outcome, now).await.unwrap();
+    let recorded = devices::settle(&mut tx, &batch).await.unwrap();
     tx.commit().await.unwrap();
-    recorded
+    recorded.len()
 }
 
 async fn put(store: &Store, key: &DeviceKey, token: &PushToken, now: Timestamp) {
@@ -85,16 +108,22 @@ async fn unfinished(store: &Store) -> i64 {
     devices::unfinished(&mut store.read().await.unwrap()).await.unwrap()
 }
 
+/// When the next device is due, judged from a moment before all others.
 async fn next_due(store: &Store) -> Option<Timestamp> {
-    devices::next_due(&mut store.read().await.unwrap()).await.unwrap()
+    let mut reader = store.read().await.unwrap();
+    let mut next = None;
+    for (_, pass_type) in devices::due_pass_types(&mut reader).await.unwrap() {
+        next = devices::outlook(&mut reader, &pass_type, at(-1_000_000.0)).await.unwrap().1;
+    }
+    next
 }
 
 fn pushed() -> Outcome {
-    Outcome::Pushed { position: 1, window: WINDOW }
+    Outcome::Pushed { position: 1, window: WINDOW, remind_after: REMIND_AFTER }
 }
 
 fn retry(due_at: Timestamp) -> Outcome {
-    Outcome::Retry { attempts: 1, due_at, problem: "no answer".to_owned() }
+    Outcome::Retry { attempts: 1, due_at, fault: Fault::Device, problem: "no answer".to_owned() }
 }
 
 fn gone() -> Outcome {
@@ -411,4 +440,174 @@ async fn how_many_devices_asked_since_a_face_is_known(database: TestDatabase) {
         assert_eq!(known, Some(asked), "an older question changes nothing");
     }
     assert_eq!(of_card().await, (2, 1));
+}
+
+async fn a_batch_settles_each_device_by_its_own_outcome_and_lease(database: TestDatabase) {
+    let store = database.store().await;
+    let shop = Shop::open(&store, "bakery").await;
+    let card = shop.issue(&store, "M-1").await;
+    for name in ["dead", "given-up", "late", "lost", "pushed", "released"] {
+        shop.phone(&store, name, &[&card]).await;
+    }
+    mark(&store, &card, at(0.0)).await;
+    let mut claimed = claim(&store, "a", at(0.0)).await;
+    claimed.sort_by(|a, b| a.key().id.cmp(&b.key().id));
+    let gave_up = Outcome::GaveUp { problem: "BadPriority".to_owned() };
+    let released = Outcome::Released { problem: None };
+    let outcomes = [gone(), gave_up, retry(at(60.0)), pushed(), pushed(), released];
+    let leases = ["a", "a", "a", "another", "a", "a"];
+    let batch: Vec<_> = claimed.into_iter().zip(leases).zip(outcomes).map(|((c, l), o)| (c, l, o)).collect();
+    assert_eq!(record_all(&store, &batch, at(1.0)).await, 5, "all but the one whose lease is another's");
+    assert_eq!(record_all(&store, &batch, at(1.0)).await, 0, "an outcome is recorded once");
+    let due = async |now: f64| {
+        let mut names: Vec<String> =
+            claim(&store, "b", at(now)).await.iter().map(|c| c.key().id.as_str().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(due(1.0).await, ["released"]);
+    assert_eq!(due(60.0).await, ["late", "lost"]);
+}
+
+async fn what_waits_for_the_service_is_due_when_it_is_back(database: TestDatabase) {
+    let store = database.store().await;
+    let shop = Shop::open(&store, "bakery").await;
+    let card = shop.issue(&store, "M-1").await;
+    shop.phone(&store, "a", &[&card]).await;
+    shop.phone(&store, "b", &[&card]).await;
+    mark(&store, &card, at(0.0)).await;
+    let claimed = claim(&store, "x", at(0.0)).await;
+    for (claimed, fault) in claimed.iter().zip([Fault::Service, Fault::Device]) {
+        let outcome = Outcome::Retry { attempts: 5, due_at: at(9000.0), fault, problem: "503".to_owned() };
+        assert!(record(&store, claimed, "x", outcome, at(1.0)).await);
+    }
+    assert!(claim(&store, "y", at(2.0)).await.is_empty());
+    let mut tx = store.begin().await.unwrap();
+    assert!(devices::claim_probe(&mut tx, &shop.pass_type, "p", at(2.0), at(50.0)).await.unwrap().is_some());
+    assert!(devices::claim_probe(&mut tx, &shop.pass_type, "q", at(2.0), at(50.0)).await.unwrap().is_none());
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(devices::service_is_back(&mut tx, &shop.pass_type, at(3.0)).await.unwrap(), 1);
+    assert_eq!(devices::service_is_back(&mut tx, &shop.pass_type, at(3.0)).await.unwrap(), 0);
+    tx.commit().await.unwrap();
+    assert_eq!(claim_one(&store, "z", at(3.0)).await.attempts, 0, "its failures were not its own");
+}
+
+async fn a_new_token_ends_the_waiting_of_the_old_one(database: TestDatabase) {
+    let store = database.store().await;
+    let (_, card, key) = shop_with_phone(&store).await;
+    mark(&store, &card, at(0.0)).await;
+    let claimed = claim_one(&store, "a", at(0.0)).await;
+    assert!(record(&store, &claimed, "a", retry(at(9000.0)), at(1.0)).await);
+    put(&store, &key, &token("aa01"), at(2.0)).await;
+    assert!(claim(&store, "b", at(2.0)).await.is_empty(), "the same token is as busy as before");
+    put(&store, &key, &token("bb02"), at(3.0)).await;
+    assert_eq!(claim_one(&store, "c", at(3.0)).await.push_token, token("bb02"));
+}
+
+async fn remind(store: &Store, now: Timestamp) -> u64 {
+    let mut tx = store.begin().await.unwrap();
+    let waiting = devices::to_remind(&mut tx, now).await.unwrap();
+    let reminded = devices::remind(&mut tx, now, 100).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(i64::try_from(reminded).unwrap(), waiting);
+    reminded
+}
+
+async fn a_push_that_nobody_follows_is_repeated_three_times_over_three_days(database: TestDatabase) {
+    let store = database.store().await;
+    let (_, card, _) = shop_with_phone(&store).await;
+    mark(&store, &card, at(0.0)).await;
+    let hour = 3600.0;
+    let mut now = 0.0;
+    for (round, due) in [hour, 24.0 * hour, 72.0 * hour].into_iter().enumerate() {
+        let claimed = claim_one(&store, "a", at(now)).await;
+        assert!(record(&store, &claimed, "a", pushed(), at(now)).await);
+        assert_eq!(remind(&store, at(due - 1.0)).await, 0, "repetition {round}");
+        assert_eq!(remind(&store, at(due)).await, 1, "repetition {round}");
+        assert_eq!(remind(&store, at(due)).await, 0, "repetition {round}");
+        now = due;
+    }
+    let claimed = claim_one(&store, "a", at(now)).await;
+    assert!(record(&store, &claimed, "a", pushed(), at(now)).await);
+    assert_eq!(remind(&store, at(1000.0 * hour)).await, 0, "three and no more");
+    // A new change begins anew, and a clock that went back puts no repetition to sleep.
+    mark(&store, &card, at(1000.0 * hour)).await;
+    let claimed = claim_one(&store, "a", at(1000.0 * hour)).await;
+    assert!(record(&store, &claimed, "a", pushed(), at(1000.0 * hour)).await);
+    assert_eq!(remind(&store, at(0.0)).await, 1);
+}
+
+async fn a_phone_that_asked_is_not_reminded(database: TestDatabase) {
+    let store = database.store().await;
+    let (_, card, key) = shop_with_phone(&store).await;
+    let ask = async |position| {
+        let mut tx = store.begin().await.unwrap();
+        devices::note_asked(&mut tx, &key, position, at(1.0)).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    mark(&store, &card, at(0.0)).await;
+    let claimed = claim_one(&store, "a", at(0.0)).await;
+    assert!(record(&store, &claimed, "a", pushed(), at(0.0)).await);
+    ask(5).await;
+    assert_eq!(remind(&store, at(9000.0)).await, 0);
+    // It asks before the outcome of its push is recorded.
+    mark(&store, &card, at(10.0)).await;
+    let claimed = claim_one(&store, "a", at(10.0)).await;
+    assert!(record(&store, &claimed, "a", pushed(), at(10.0)).await);
+    assert_eq!(remind(&store, at(9000.0)).await, 0);
+}
+
+async fn a_pass_type_with_much_to_do_hides_no_other(database: TestDatabase) {
+    let store = database.store().await;
+    let (bakery, spa) = (Shop::open(&store, "bakery").await, Shop::open(&store, "spa").await);
+    for (shop, phones) in [(&bakery, 30), (&spa, 1)] {
+        let card = shop.issue(&store, "M-1").await;
+        for number in 0..phones {
+            shop.phone(&store, &format!("phone-{number}"), &[&card]).await;
+        }
+        mark(&store, &card, at(0.0)).await;
+    }
+    let mut tx = store.begin().await.unwrap();
+    let waiting = devices::due_pass_types(&mut tx).await.unwrap();
+    assert_eq!(
+        waiting,
+        [(bakery.workspace.clone(), bakery.pass_type.clone()), (spa.workspace.clone(), spa.pass_type.clone())]
+    );
+    let claimed = devices::claim(&mut tx, &spa.pass_type, "a", at(0.0), at(50.0), 10).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    tx.commit().await.unwrap();
+}
+
+async fn a_pause_is_probed_by_one_node_at_a_time(database: TestDatabase) {
+    use passloom::store::push_pauses;
+    let store = database.store().await;
+    let shop = Shop::open(&store, "bakery").await;
+    let begin = async |certificate: &str| {
+        let mut tx = store.begin().await.unwrap();
+        let (workspace, pass_type) = (&shop.workspace, &shop.pass_type);
+        let begun =
+            push_pauses::begin(&mut tx, workspace, pass_type, certificate, "BadCertificate", at(0.0), at(300.0)).await;
+        tx.commit().await.unwrap();
+        begun.unwrap()
+    };
+    let probe = async |now: f64| {
+        let mut tx = store.begin().await.unwrap();
+        let next = at(now).plus(Duration::from_secs(300));
+        let taken = push_pauses::take_probe(&mut tx, &shop.pass_type, "one", at(now), next).await.unwrap();
+        tx.commit().await.unwrap();
+        taken
+    };
+    assert!(begin("one").await);
+    assert!(!begin("two").await, "it pauses already");
+    assert!(!probe(299.0).await);
+    assert!(probe(300.0).await);
+    assert!(!probe(300.0).await, "the other node comes too late");
+    assert!(probe(-5.0).await, "the clock went back");
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(push_pauses::all(&mut tx).await.unwrap()[0].reason, "BadCertificate");
+    assert!(!push_pauses::end(&mut tx, &shop.pass_type, "two").await.unwrap());
+    assert!(push_pauses::end(&mut tx, &shop.pass_type, "one").await.unwrap());
+    assert!(push_pauses::all(&mut tx).await.unwrap().is_empty());
+    tx.commit().await.unwrap();
 }

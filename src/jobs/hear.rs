@@ -1,0 +1,34 @@
+//! Listens for other nodes' word that something is due. A hint: without it the worker looks each second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pause;
+use crate::app::App;
+
+/// Before a lost line to the database is opened anew.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        match app.store.hear_nodes().await {
+            // The embedded database has no other nodes.
+            Ok(None) => return,
+            Ok(Some(mut ear)) => loop {
+                tokio::select! {
+                    heard = ear.hear() => match heard {
+                        Ok(()) => app.wake.notify_here(),
+                        Err(_) => break,
+                    },
+                    _ = stopped.changed() => return,
+                }
+            },
+            Err(error) => tracing::debug!(%error, "other nodes can't be heard"),
+        }
+        if pause(AGAIN, &mut stopped).await {
+            return;
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Repeats pushes that phones didn't follow: an hour, a day and three days after the first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pause;
+use crate::actions::deliver::remind_due;
+use crate::app::App;
+
+/// Between two looks.
+const POLL: Duration = Duration::from_secs(30);
+/// Between two steps while there is more.
+const STEP_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let wait = match remind_due(&app).await {
+            Ok(0) => POLL,
+            Ok(_) => STEP_PAUSE,
+            Err(error) => {
+                tracing::error!(%error, "pushes that phones didn't follow can't be repeated");
+                POLL
+            }
+        };
+        if pause(wait, &mut stopped).await {
+            return;
+        }
+    }
+}
