@@ -15,6 +15,7 @@ use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
+use crate::outside::per_minute::PerMinute;
 use crate::outside::random::Random;
 use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
@@ -41,6 +42,8 @@ pub struct App {
     pub wake: Wake,
     /// What this node knows of its lines to APNs.
     pub lines: PushLines,
+    /// How many requests with complaints of phones each address may send.
+    pub complaints: PerMinute,
     /// How many pushes may be under way on one connection to APNs.
     pub in_flight: usize,
     /// Tells streams without an end that the node stops.
@@ -89,6 +92,7 @@ impl App {
         Self {
             wake: Wake::new(parts.store.clone()),
             lines: PushLines::default(),
+            complaints: PerMinute::new(30),
             in_flight: parts.in_flight.max(1),
             store: parts.store,
             clock: parts.clock,

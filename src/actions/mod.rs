@@ -1,5 +1,8 @@
 //! What the product does, one file for each thing. An action owns its transaction; it knows no HTTP.
 
+pub mod after_restore;
+pub mod delivery_ledger;
+pub mod device_logs;
 pub mod push_lines;
 pub mod wake;
 

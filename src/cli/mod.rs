@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod after_restore;
 pub mod certificate;
 pub mod doctor;
 pub mod inspect;
@@ -28,6 +29,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Certificate(certificate::CertificateArgs),
     Doctor(doctor::DoctorArgs),
+    AfterRestore(after_restore::AfterRestoreArgs),
 }
 
 /// Runs the command that the arguments ask for. Failures are told on standard error in one line.
@@ -39,6 +41,7 @@ pub fn run() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Certificate(args)) => certificate::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::AfterRestore(args)) => after_restore::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("passloom: {error:#}");

@@ -9,6 +9,7 @@ pub mod card;
 pub mod change;
 pub mod checks;
 pub mod colour;
+pub mod complaint;
 pub mod event;
 pub mod expression;
 pub mod formats;

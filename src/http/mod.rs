@@ -3,6 +3,7 @@
 //! `routes` has every route, a line each. A handler reads the request, calls one action and writes the answer; what
 //! goes wrong becomes an answer in `problem` (for Apple's web service, in `apple_v1`, which has statuses of its own).
 
+pub mod address;
 pub mod api;
 pub mod apple_v1;
 pub mod auth;

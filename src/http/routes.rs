@@ -13,7 +13,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 
 use super::api::events;
-use super::api::{cards, issuers, keys, templates, workspaces};
+use super::api::{cards, device_logs, issuers, keys, templates, workspaces};
 use super::openapi::{self, Operation};
 use super::public::{card_page, download};
 use super::{apple_v1, auth, health, idempotency, sandbox};
@@ -67,6 +67,8 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     head   "/api/v1/cards/{id}/apple"               cards::get::apple;
     get    "/api/v1/cards/{id}/events"              cards::events::events, cards::events::DOC;
     get    "/api/v1/events"                         events::list, events::DOC;
+    get    "/api/v1/cards/{id}/delivery"            cards::delivery::delivery, cards::delivery::DOC;
+    get    "/api/v1/devices/logs"                   device_logs::list, device_logs::DOC;
     put    "/api/v1/templates/{id}"                 templates::document::put, templates::document::PUT_DOC;
     get    "/api/v1/templates/{id}"                 templates::document::get, templates::document::GET_DOC;
     put    "/api/v1/templates/{id}/images/{role}"   templates::images::put, templates::images::PUT_DOC;

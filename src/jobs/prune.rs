@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::pause;
-use crate::actions::idempotency;
+use crate::actions::{device_logs, idempotency};
 use crate::app::App;
 
 /// Between two rounds.
@@ -16,6 +16,9 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         if let Err(error) = idempotency::prune(&app).await {
             tracing::error!(%error, "old answers can't be forgotten");
+        }
+        if let Err(error) = device_logs::forget_complaints(&app).await {
+            tracing::error!(%error, "old messages of phones can't be forgotten");
         }
         if pause(EVERY, &mut stopped).await {
             return;

@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod crash;
+pub mod per_minute;
 pub mod random;
 pub mod secrets;

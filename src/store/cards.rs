@@ -133,6 +133,7 @@ statements! {
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
     FETCHED = "SELECT face FROM fetches WHERE workspace_id = $1 AND card_id = $2";
+    NEWEST_FETCH = "SELECT face, fetched_at FROM fetches WHERE workspace_id = $1 AND card_id = $2";
     NOTE_FETCH = "INSERT INTO fetches (workspace_id, card_id, face, fetched_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
         WHERE fetches.face < excluded.face";
@@ -522,6 +523,16 @@ pub async fn fetched(session: &mut impl Session, card: &Card) -> Result<i64, Sto
     on_db!(session, FETCHED, |sql, c| {
         let face: Option<i64> = sqlx::query_scalar(sql).bind(&card.workspace).bind(&card.id).fetch_optional(c).await?;
         Ok(face.unwrap_or(0))
+    })
+}
+
+/// The newest face of the card that a phone fetched, and when; `None` when none was.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_fetch(session: &mut impl Session, card: &Card) -> Result<Option<(i64, Timestamp)>, StoreError> {
+    on_db!(session, NEWEST_FETCH, |sql, c| {
+        Ok(sqlx::query_as(sql).bind(&card.workspace).bind(&card.id).fetch_optional(c).await?)
     })
 }
 

@@ -101,6 +101,10 @@ statements! {
             JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
             GROUP BY r.card_id",
     };
+    TARGETS = "SELECT d.id, d.kind, d.dead_since, d.problem, d.due_at, d.remind_at, d.pushed, d.pushed_at, d.asked, d.asked_at
+        FROM registrations r
+        JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
+        WHERE r.workspace_id = $1 AND r.card_id = $2 ORDER BY r.created_at, d.id LIMIT 1000";
     HOLD_OF_CARDS = {
         sqlite: "SELECT COUNT(*) FROM registrations
             WHERE workspace_id = $1 AND card_id IN (SELECT value FROM json_each($2))",
@@ -349,6 +353,34 @@ pub async fn note_asked(tx: &mut Tx, key: &DeviceKey, position: i64, now: Timest
 pub async fn of_card(session: &mut impl Session, card: &Card, face: i64) -> Result<(i64, i64), StoreError> {
     on_db!(session, OF_CARD, |sql, c| {
         Ok(sqlx::query_as(sql).bind(&card.workspace).bind(&card.id).bind(face).fetch_one(c).await?)
+    })
+}
+
+/// A device that holds a card, as far as the card's freshness is concerned.
+#[derive(Debug, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct Target {
+    pub id: DeviceLibraryId,
+    pub kind: String,
+    pub dead_since: Option<Timestamp>,
+    pub problem: Option<String>,
+    pub due_at: Option<Timestamp>,
+    pub remind_at: Option<Timestamp>,
+    /// Up to which position it was told.
+    pub pushed: i64,
+    pub pushed_at: Option<Timestamp>,
+    /// Up to which position it asked.
+    pub asked: i64,
+    pub asked_at: Option<Timestamp>,
+}
+
+/// The devices that hold the card, the first to register first; at most a thousand.
+///
+/// # Errors
+/// When the database fails.
+pub async fn targets(session: &mut impl Session, card: &Card) -> Result<Vec<Target>, StoreError> {
+    on_db!(session, TARGETS, |sql, c| {
+        Ok(sqlx::query_as(sql).bind(&card.workspace).bind(&card.id).fetch_all(c).await?)
     })
 }
 

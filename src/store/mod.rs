@@ -10,6 +10,7 @@
 
 pub mod api_keys;
 pub mod cards;
+pub mod device_logs;
 pub mod devices;
 mod error;
 pub mod events;
@@ -84,6 +85,7 @@ pub(crate) use on_db;
 pub const STATEMENTS: &[&[Sql]] = &[
     api_keys::STATEMENTS,
     cards::STATEMENTS,
+    device_logs::STATEMENTS,
     devices::STATEMENTS,
     events::STATEMENTS,
     health::STATEMENTS,

@@ -16,6 +16,7 @@ statements! {
         ORDER BY c.id LIMIT $4";
     ADVANCE = "UPDATE refreshes SET last_card_id = $3 WHERE workspace_id = $1 AND template_id = $2";
     FINISH = "DELETE FROM refreshes WHERE workspace_id = $1 AND template_id = $2";
+    IS_UNDER_WAY = "SELECT COUNT(*) FROM refreshes WHERE workspace_id = $1 AND template_id = $2";
     UNFINISHED = "SELECT COUNT(*) FROM refreshes";
 }
 
@@ -91,6 +92,21 @@ pub async fn cancel(tx: &mut Tx, workspace: &WorkspaceId, template: &TemplateId)
     on_db!(tx, FINISH, |sql, c| {
         sqlx::query(sql).bind(workspace).bind(template).execute(c).await?;
         Ok(())
+    })
+}
+
+/// Whether a template's cards are being refreshed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_under_way(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    template: &TemplateId,
+) -> Result<bool, StoreError> {
+    on_db!(session, IS_UNDER_WAY, |sql, c| {
+        let count: i64 = sqlx::query_scalar(sql).bind(workspace).bind(template).fetch_one(c).await?;
+        Ok(count > 0)
     })
 }
 

@@ -40,6 +40,9 @@ statements! {
     INSERT_VERSION = "INSERT INTO template_versions (workspace_id, template_id, version, document, published_at)
         VALUES ($1, $2, $3, $4, $5)";
     SET_PUBLISHED = "UPDATE templates SET version = $3, position = $4, modified = $5 WHERE workspace_id = $1 AND id = $2";
+    PUBLISHED = "SELECT id FROM templates WHERE workspace_id = $1 AND version IS NOT NULL ORDER BY id";
+    PLACE_ANEW = "UPDATE templates SET position = $3, modified = CASE WHEN modified < $4 THEN CAST($4 AS BIGINT) ELSE modified + 1 END
+        WHERE workspace_id = $1 AND id = $2";
     DOCUMENT = "SELECT document FROM template_versions WHERE workspace_id = $1 AND template_id = $2 AND version = $3";
     PUT_BLOB = "INSERT INTO blobs (workspace_id, digest, content) VALUES ($1, $2, $3) ON CONFLICT (workspace_id, digest) DO NOTHING";
     PUT_IMAGE = "INSERT INTO template_images (workspace_id, template_id, version, role, locale, tier, digest)
@@ -507,5 +510,31 @@ pub async fn files(
 ) -> Result<Vec<FileRow>, StoreError> {
     on_db!(session, FILES, |sql, c| {
         Ok(sqlx::query_as(sql).bind(workspace).bind(id).bind(version).fetch_all(c).await?)
+    })
+}
+
+/// The templates of a workspace that were published.
+///
+/// # Errors
+/// When the database fails.
+pub async fn published(session: &mut impl Session, workspace: &WorkspaceId) -> Result<Vec<TemplateId>, StoreError> {
+    on_db!(session, PUBLISHED, |sql, c| Ok(sqlx::query_scalar(sql).bind(workspace).fetch_all(c).await?))
+}
+
+/// Gives a published template a new place in the order of commits, and a `Last-Modified` of at least `modified`, as if it
+/// had been published again as it is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn place_anew(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    position: i64,
+    modified: i64,
+) -> Result<(), StoreError> {
+    on_db!(tx, PLACE_ANEW, |sql, c| {
+        let query = sqlx::query(sql).bind(workspace).bind(id).bind(position).bind(modified);
+        one_row(query.execute(c).await?.rows_affected(), "templates")
     })
 }

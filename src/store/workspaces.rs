@@ -12,6 +12,8 @@ statements! {
     TAKE_PLACE = "UPDATE workspaces SET position = position + 1,
             changed_at = CASE WHEN changed_at < $2 THEN $2 ELSE changed_at + 1 END
         WHERE id = $1 RETURNING position, changed_at";
+    RAISE_EPOCH = "UPDATE workspaces SET position = (position / $2 + 1) * $2 WHERE id = $1 RETURNING position";
+    ALL = "SELECT id FROM workspaces ORDER BY id";
     POSITION = "SELECT position FROM workspaces WHERE id = $1";
     CLAIM_PASS_TYPE = "INSERT INTO pass_types (id, workspace_id, team, created_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET team = excluded.team WHERE pass_types.workspace_id = excluded.workspace_id";
@@ -65,6 +67,26 @@ pub async fn take_place(tx: &mut Tx, id: &WorkspaceId, now: Timestamp) -> Result
         let place: Option<(i64, Timestamp)> = sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?;
         place.ok_or(StoreError::RowGone("workspaces"))
     })
+}
+
+/// The first place of the next epoch of so many positions in the workspace's order of commits, taken as by
+/// [`take_position`].
+///
+/// # Errors
+/// When the database fails.
+pub async fn raise_epoch(tx: &mut Tx, id: &WorkspaceId, epoch: i64) -> Result<i64, StoreError> {
+    on_db!(tx, RAISE_EPOCH, |sql, c| {
+        let position: Option<i64> = sqlx::query_scalar(sql).bind(id).bind(epoch).fetch_optional(c).await?;
+        position.ok_or(StoreError::RowGone("workspaces"))
+    })
+}
+
+/// Every workspace.
+///
+/// # Errors
+/// When the database fails.
+pub async fn all(session: &mut impl Session) -> Result<Vec<WorkspaceId>, StoreError> {
+    on_db!(session, ALL, |sql, c| Ok(sqlx::query_scalar(sql).fetch_all(c).await?))
 }
 
 /// The newest position whose transaction, and therefore every earlier one, is visible to what is read after this.

@@ -1,6 +1,7 @@
 //! The API for the loyalty backend: one file per endpoint.
 
 pub mod cards;
+pub mod device_logs;
 pub mod events;
 pub mod issuers;
 pub mod keys;

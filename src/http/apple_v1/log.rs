@@ -1,20 +1,31 @@
 //! `POST /v1/log`
 
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
+use crate::actions::device_logs::take_complaints;
+use crate::app::App;
+use crate::http::address::client_address;
 use crate::http::body::{LOG, Limited};
 use crate::telemetry::from_outside;
 
-/// The most messages of one request that are written to the log; phones send at most 50.
+/// The most messages of one request that are taken; phones send at most 50.
 const MOST: usize = 50;
 
-/// Takes what a phone has to say: always 200, because phones repeat anything else.
-pub async fn log(body: Limited<LOG>) -> HttpResponse {
-    let body: Value = serde_json::from_slice(&body.0).unwrap_or_default();
-    let messages = body.get("logs").and_then(Value::as_array);
-    for message in messages.into_iter().flatten().filter_map(Value::as_str).take(MOST) {
-        tracing::info!(message = from_outside(message), "a phone reports");
+/// Takes what a phone has to say: always 200, because phones repeat anything else. Of an address that says too much
+/// nothing more is kept for the rest of the minute.
+pub async fn log(app: web::Data<App>, request: HttpRequest, body: Limited<LOG>) -> HttpResponse {
+    if app.complaints.allows(client_address(&request)).await {
+        let body: Value = serde_json::from_slice(&body.0).unwrap_or_default();
+        let messages = body.get("logs").and_then(Value::as_array);
+        let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).take(MOST).collect();
+        for message in &messages {
+            let form = crate::domain::complaint::read(message).form;
+            tracing::info!(message = from_outside(&form), "a phone reports");
+        }
+        if let Err(error) = take_complaints(&app, &messages).await {
+            tracing::warn!(%error, "what a phone reports can't be kept");
+        }
     }
     HttpResponse::Ok().finish()
 }

@@ -46,6 +46,43 @@ schemas! {
         },
         "additionalProperties": false,
     });
+    /// Where a card's newest face has got to.
+    DELIVERY "Delivery" => closed(&["revision", "face", "targets"], json!({
+        "revision": {"type": "integer", "minimum": 1},
+        "face": {"type": "integer", "minimum": 0, "description": "The number that every device must reach; it grows with the card's changes and with its template's publishing."},
+        "targets": {"type": "array", "items": closed(
+            &["wallet", "device", "kind", "wanted", "pushed", "pushed_at", "asked_at", "fetched", "fetched_at", "state", "reason"],
+            json!({
+                "wallet": {"enum": ["apple"]},
+                "device": {"type": "string", "description": "Stays the same for a device; it is not the device's own name."},
+                "kind": {"enum": ["apns", "other"], "description": "Whether Apple's push service tells it, or it asks by itself."},
+                "wanted": {"type": "integer", "minimum": 0},
+                "pushed": {"type": "integer", "minimum": 0, "description": "It was told of everything up to here."},
+                "pushed_at": nullable(time()),
+                "asked_at": nullable(time()),
+                "fetched": {"type": "integer", "minimum": 0, "description": "It has at least this."},
+                "fetched_at": nullable(time()),
+                "state": {"enum": ["current", "behind", "unreachable"]},
+                "reason": nullable(json!({"type": "string", "description": "Why it isn't current."})),
+            }),
+        )},
+    }));
+    /// What phones complain about.
+    DEVICE_LOGS "DeviceLogs" => closed(&["data", "next_cursor"], json!({
+        "data": {"type": "array", "items": closed(
+            &["pass_type", "message", "count", "first_at", "last_at", "serial_number", "device"],
+            json!({
+                "pass_type": {"type": "string"},
+                "message": {"type": "string", "description": "With stand-ins for what differs between messages of the form."},
+                "count": {"type": "integer", "minimum": 1},
+                "first_at": time(),
+                "last_at": time(),
+                "serial_number": nullable(json!({"type": "string", "description": "What the last message named; a stranger may have sent it."})),
+                "device": nullable(json!({"type": "string", "description": "As in a card's delivery."})),
+            }),
+        )},
+        "next_cursor": nullable(json!({"type": "string"})),
+    }));
     /// What a PUT of a card takes.
     CARD_PUT "CardPut" => closed(&["template"], json!({
         "template": {"$ref": "#/components/schemas/TemplateId"},

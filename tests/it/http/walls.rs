@@ -45,6 +45,7 @@ fn case(method: &str, path: &str) -> Option<(Vec<u8>, u16)> {
         ("get" | "delete", "/api/v1/templates/{id}/images/{role}") => nothing(404),
         ("post", "/api/v1/templates/{id}/publish") => nothing(404),
         ("post", "/api/v1/workspaces") => json(json!({"id": "more", "name": "More"}), 403),
+        ("get", "/api/v1/devices/logs") => nothing(200),
         ("get", "/api/v1/keys") => nothing(200),
         ("post", "/api/v1/keys") => json(json!({"name": "mine", "scopes": ["cards:read"]}), 201),
         ("delete", "/api/v1/keys/{id}") => nothing(404),

@@ -15,7 +15,11 @@ use crate::http::problem::{ISSUER_MISSING, NOT_FOUND, Problem};
 use crate::http::public::download::pkpass;
 use crate::store::cards::Issued;
 
-async fn find(app: &App, workspace: &WorkspaceId, id: &str) -> Result<Issued, Problem> {
+/// The card that a path names.
+///
+/// # Errors
+/// When there is none.
+pub(super) async fn find(app: &App, workspace: &WorkspaceId, id: &str) -> Result<Issued, Problem> {
     let id = CardId::parse(id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
     Ok(find_card(app, workspace, &id).await?)
 }

@@ -1,0 +1,44 @@
+//! How much a stranger may send.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use moka::future::Cache;
+
+/// Counts requests of each address within a minute. A node's own and in memory: it guards this node.
+#[derive(Debug, Clone)]
+pub struct PerMinute {
+    most: u32,
+    counts: Cache<IpAddr, Arc<AtomicU32>>,
+}
+
+impl PerMinute {
+    /// So many in a minute.
+    pub fn new(most: u32) -> Self {
+        let counts = Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
+        Self { most, counts }
+    }
+
+    /// Whether one more is within the limit.
+    pub async fn allows(&self, address: Option<IpAddr>) -> bool {
+        let Some(address) = address else { return true };
+        let count = self.counts.get_with(address, async { Arc::default() }).await;
+        count.fetch_add(1, Ordering::Relaxed) < self.most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_address_has_its_own_minute() {
+        let limit = PerMinute::new(2);
+        let (one, other) = ("198.51.100.1".parse().ok(), "198.51.100.2".parse().ok());
+        assert!(limit.allows(one).await && limit.allows(one).await);
+        assert!(!limit.allows(one).await);
+        assert!(limit.allows(other).await);
+    }
+}
