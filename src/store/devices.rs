@@ -133,19 +133,19 @@ statements! {
             FROM waiting WHERE waiting.id IS NOT NULL)
         SELECT p.workspace_id, p.id FROM waiting JOIN pass_types p ON p.id = waiting.id ORDER BY p.id";
     OUTLOOK = "SELECT EXISTS (SELECT 1 FROM devices WHERE pass_type_id = $1 AND due_at IS NOT NULL
-                AND (due_at <= $2 OR scheduled_at > $2) AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)),
+                AND (due_at <= $2 OR scheduled_at > $2) AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)),
             (SELECT MIN(due_at) FROM devices WHERE pass_type_id = $1 AND due_at > $2)";
     CLAIM = {
         sqlite: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
                 WHERE pass_type_id = $5 AND due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
-                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
+                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT $4)
             RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
         postgres: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
                 WHERE pass_type_id = $5 AND due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
-                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
+                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)
             RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
     };
@@ -155,14 +155,14 @@ statements! {
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
                 WHERE pass_type_id = $4 AND due_at IS NOT NULL
                     AND (due_at <= $2 OR scheduled_at > $2 OR waits = 'service')
-                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
+                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT 1)
             RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
         postgres: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
                 WHERE pass_type_id = $4 AND due_at IS NOT NULL
                     AND (due_at <= $2 OR scheduled_at > $2 OR waits = 'service')
-                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2)
+                    AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
             RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
     };
@@ -478,7 +478,9 @@ pub async fn outlook(
 }
 
 /// Claims up to `limit` due devices of a pass type for the lease named `lease`. Due times and leases also end when the
-/// clock went back behind the moment they were set. Commit at once: the network comes after.
+/// clock went back behind the moment they were set; for leases by more than five seconds, since the clocks of two nodes
+/// are never quite the same, and the slower must not take what the other just claimed. Commit at once: the network comes
+/// after.
 ///
 /// # Errors
 /// When the database fails.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use passloom::actions::deliver::{claim_due, push, record};
 use passloom::start::{Contents, JobMode};
-use passloom::store::devices;
+use passloom::store::{devices, refreshes};
 use serde_json::json;
 
 use crate::support::service::{Service, anna, bakery};
@@ -23,7 +23,13 @@ async fn nodes(database: &TestDatabase, phones: usize, jobs: JobMode) -> (Servic
     let mut first = Service::start(database).await;
     let second = Service::start_with(database, Contents::Nothing, jobs).await;
     first.key.clone_from(&second.key);
+    second.clock.set(first.now().plus(Duration::from_secs(3)));
     first.publish("bakery", &bakery()).await;
+    // A publishing that is still being spread would mark the phones that register meanwhile.
+    while refreshes::unfinished(&mut first.app.store.read().await.unwrap()).await.unwrap() > 0 {
+        first.refresh().await;
+        tokio::task::yield_now().await;
+    }
     let card = first.put_card("M-1", &anna(0)).await;
     for _ in 0..phones {
         first.phone_with(&card).await;
