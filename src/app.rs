@@ -69,6 +69,11 @@ pub struct App {
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
 }
 
+/// For what a workspace's secret is sealed.
+pub fn secret_purpose(workspace: &WorkspaceId) -> String {
+    format!("workspace {workspace}")
+}
+
 /// From what an [`App`] is built.
 #[derive(Debug)]
 #[allow(missing_docs)]
@@ -176,7 +181,7 @@ impl App {
     /// When the database fails.
     pub async fn add_workspace(&self, tx: &mut Tx, id: &WorkspaceId, name: &str) -> Result<bool, ActionError> {
         let secret = crate::outside::random::bytes::<32>(&*self.random)?;
-        let sealed = self.master_key.seal(&*self.random, &format!("workspace {id}"), &secret)?;
+        let sealed = self.master_key.seal(&*self.random, &secret_purpose(id), &secret)?;
         Ok(workspaces::insert(tx, id, name, &sealed, self.now()).await?)
     }
 
@@ -190,7 +195,7 @@ impl App {
         }
         let sealed = workspaces::secret(&mut self.store.read().await?, workspace).await?;
         let sealed = sealed.ok_or(ActionError::NotFound("workspace"))?;
-        let opened = self.master_key.open(&format!("workspace {workspace}"), &sealed)?;
+        let opened = self.master_key.open(&secret_purpose(workspace), &sealed)?;
         let bytes = opened.try_into().map_err(|_| crate::outside::secrets::SecretError::Damaged)?;
         let secret = WorkspaceSecret::new(bytes);
         self.secrets.insert(workspace.clone(), secret.clone()).await;

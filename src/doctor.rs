@@ -12,10 +12,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::actions::api_keys::default_workspace;
+use crate::actions::issuers::stored_identities;
+use crate::app::secret_purpose;
 use crate::config::Config;
 use crate::domain::ids::PushToken;
 use crate::domain::time::Timestamp;
 use crate::outside::random;
+use crate::outside::secrets::MasterKey;
 use crate::sandbox::phone::{Phone, PhoneOptions};
 use crate::start::{self, Contents, JobMode, Outside};
 use crate::store::{Store, health, workspaces};
@@ -72,6 +75,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
         format!("this is {kind}, listening on {}, reached at {}", config.listen, config.public_url),
     )];
     findings.extend(database(&config.database_url, now).await);
+    findings.extend(secrets(config, sandbox, outside).await);
     let identity = match &config.apple {
         Some(files) => match start::read_identity(files) {
             Ok(identity) => Some(identity),
@@ -133,6 +137,48 @@ async fn database(url: &str, now: Timestamp) -> Vec<Finding> {
     }
     store.close().await;
     findings
+}
+
+/// Whether the master key opens what the database holds, and how long the certificates in it are valid.
+async fn secrets(config: &Config, sandbox: bool, outside: &Outside) -> Vec<Finding> {
+    const CHECK: &str = "master-key";
+    let exists = config.database_url.strip_prefix("sqlite://").is_none_or(|path| Path::new(path).exists());
+    if !exists {
+        return Vec::new();
+    }
+    // A database that can't be opened or read was told already.
+    let Ok(store) = Store::connect(&config.database_url).await else { return Vec::new() };
+    let sealed = async { workspaces::secret(&mut store.read().await?, &default_workspace()).await }.await;
+    let mut findings = Vec::new();
+    if let Ok(Some(sealed)) = sealed {
+        let opened = start::master_key(config, sandbox, true, &*outside.random)
+            .and_then(|key| Ok(key.open(&secret_purpose(&default_workspace()), &sealed).map(|_| key)?));
+        match opened {
+            Ok(key) => {
+                findings.push(finding(CHECK, State::Ok, "it opens the secrets in the database"));
+                findings.extend(stored_certificates(&store, &key, outside.clock.now()).await);
+            }
+            Err(error) => findings.push(finding(CHECK, State::Error, format!("{error:#}"))),
+        }
+    }
+    store.close().await;
+    findings
+}
+
+async fn stored_certificates(store: &Store, key: &MasterKey, now: Timestamp) -> Vec<Finding> {
+    match stored_identities(store, key).await {
+        Ok(identities) => identities
+            .iter()
+            .map(|identity| match identity {
+                Ok(identity) => certificate(identity, now),
+                Err(error) => {
+                    finding("certificate", State::Error, format!("one in the database can't be used: {error}"))
+                }
+            })
+            .collect(),
+        // A schema of another version has been told.
+        Err(_) => Vec::new(),
+    }
 }
 
 async fn schema(store: &Store) -> Result<Finding, crate::store::StoreError> {

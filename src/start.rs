@@ -265,7 +265,12 @@ async fn open_store(url: &str) -> anyhow::Result<Store> {
     Store::open(url).await.context("PASSLOOM_DATABASE_URL: the database can't be opened")
 }
 
-fn master_key(config: &Config, sandbox: bool, has_secrets: bool, random: &dyn Random) -> anyhow::Result<MasterKey> {
+pub(crate) fn master_key(
+    config: &Config,
+    sandbox: bool,
+    has_secrets: bool,
+    random: &dyn Random,
+) -> anyhow::Result<MasterKey> {
     if let Some(key) = &config.master_key {
         return Ok(key.clone());
     }

@@ -12,8 +12,9 @@ use crate::app::App;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::input::{Lines, Node, Problems};
 use crate::issuers::{AppleIssuer, Source};
+use crate::outside::secrets::MasterKey;
 use crate::store::issuers::{self, AppleCertificateKey};
-use crate::store::{StoreError, workspaces};
+use crate::store::{Store, StoreError, workspaces};
 use crate::wallets::apple::apns::Apns;
 use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::trust;
@@ -280,12 +281,34 @@ fn is(issuer: &AppleIssuer, key: &AppleCertificateKey) -> bool {
 }
 
 fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(), ActionError> {
+    let identity = unsealed(key, &app.open(&purpose(key), sealed)?)?;
+    app.add_issuer(&key.workspace, identity, Source::Api(key.set_at))
+}
+
+/// Every certificate in a database, opened with the master key; for those that can't be, why.
+///
+/// # Errors
+/// When the database fails.
+pub async fn stored_identities(
+    store: &Store,
+    master_key: &MasterKey,
+) -> Result<Vec<Result<SigningIdentity, ActionError>>, ActionError> {
+    let mut reader = store.read().await?;
+    let mut identities = Vec::new();
+    for key in issuers::list_apple(&mut reader).await? {
+        let Some(sealed) = issuers::sealed_apple(&mut reader, &key).await? else { continue };
+        let opened = master_key.open(&purpose(&key), &sealed).map_err(ActionError::from);
+        identities.push(opened.and_then(|opened| unsealed(&key, &opened)));
+    }
+    Ok(identities)
+}
+
+fn unsealed(key: &AppleCertificateKey, opened: &[u8]) -> Result<SigningIdentity, ActionError> {
     let damaged = |_| crate::outside::secrets::SecretError::Damaged;
-    let kept: Kept = serde_json::from_slice(&app.open(&purpose(key), sealed)?).map_err(|_| damaged(()))?;
+    let kept: Kept = serde_json::from_slice(opened).map_err(|_| damaged(()))?;
     let chain = openssl::x509::X509::stack_from_pem(kept.chain.as_bytes())?;
     let [certificate, intermediate] = chain.as_slice() else { return Err(damaged(()).into()) };
     let private = openssl::pkey::PKey::private_key_from_pem(kept.key.as_bytes())?;
-    let identity = SigningIdentity::new(certificate, private, intermediate)
-        .map_err(|error| ActionError::Fault(format!("a stored certificate of {}: {error}", key.pass_type)))?;
-    app.add_issuer(&key.workspace, identity, Source::Api(key.set_at))
+    SigningIdentity::new(certificate, private, intermediate)
+        .map_err(|error| ActionError::Fault(format!("a stored certificate of {}: {error}", key.pass_type)))
 }

@@ -9,14 +9,17 @@ use passloom::outside::clock::{Clock, ManualClock, SystemClock};
 use passloom::outside::random::SystemRandom;
 use passloom::sandbox::certificates;
 use passloom::start::Outside;
+use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::service::simulated_apns;
+use crate::http::issuers::{document, mint};
+use crate::support::service::{Service, simulated_apns};
 use crate::support::{Database, TestDatabase, on_both_databases};
 
 on_both_databases![
     a_sound_database_is_found_sound_and_left_as_it_is,
     a_schema_of_another_version_is_told_before_it_hurts,
+    what_the_database_keeps_secret_is_opened_and_judged,
 ];
 
 fn outside() -> Outside {
@@ -61,6 +64,25 @@ async fn a_schema_of_another_version_is_told_before_it_hurts(database: TestDatab
         let schema = of(&findings, "database")[0];
         assert_eq!(schema.state, state, "{schema:?}");
         assert!(schema.detail.contains(told), "{schema:?}");
+    }
+}
+
+async fn what_the_database_keeps_secret_is_opened_and_judged(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let uploaded = document(&mint(&service, "pass.test.doctor", service.now()));
+    assert_eq!(service.api(Method::PUT, "/api/v1/issuers/apple", &uploaded).await.status, 200);
+    service.stop().await;
+    let right = "5e".repeat(32);
+    let wrong = "6f".repeat(32);
+    for (key, state, told) in [(&right, State::Ok, "it opens"), (&wrong, State::Error, "another")] {
+        let variables =
+            [("PASSLOOM_DATABASE_URL", database.url()), ("PASSLOOM_MASTER_KEY", key), ("PASSLOOM_SANDBOX", "on")];
+        let findings = examine(&config(&variables), &outside()).await;
+        let master = of(&findings, "master-key")[0];
+        assert!(master.state == state && master.detail.contains(told), "{master:?}");
+        let stored =
+            of(&findings, "certificate").iter().any(|f| f.detail.contains("pass.test.doctor of team TEAM000001"));
+        assert_eq!(stored, state == State::Ok, "{findings:#?}");
     }
 }
 

@@ -6,7 +6,7 @@ mod delivery;
 mod erased_cards;
 mod events;
 mod idempotency;
-mod issuers;
+pub mod issuers;
 mod keys;
 mod openapi;
 mod pages;
