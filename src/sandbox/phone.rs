@@ -86,6 +86,9 @@ pub struct Phone {
     complaints: Vec<String>,
 }
 
+/// How long a server may say nothing.
+const SILENCE: Duration = Duration::from_secs(30);
+
 const STYLES: [&str; 5] = ["storeCard", "coupon", "generic", "eventTicket", "boardingPass"];
 const FRONT: [&str; 4] = ["headerFields", "primaryFields", "secondaryFields", "auxiliaryFields"];
 
@@ -96,7 +99,10 @@ impl Phone {
     /// When the HTTP client can't be made.
     pub fn new(random: &dyn Random, options: PhoneOptions) -> Result<Self, PhoneError> {
         let setup = |e: openssl::error::ErrorStack| PhoneError::Setup(e.to_string());
-        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10)).build()?;
+        // A connection on which nothing more comes is given up, as a real phone does; the line for pushes says every 15
+        // seconds that it lives.
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
+        let http = http.read_timeout(SILENCE).build()?;
         Ok(Self {
             http,
             device: hex::encode(random::bytes::<16>(random).map_err(setup)?),

@@ -188,6 +188,7 @@ impl World {
         self: Arc<Self>,
         (mut phone, mut line): (Phone, DeviceChannel),
         mut expected: watch::Receiver<Option<HashMap<String, String>>>,
+        said: Arc<Mutex<String>>,
     ) {
         loop {
             let shown = |phone: &Phone, wanted: &HashMap<String, String>| {
@@ -200,9 +201,12 @@ impl World {
                 topic = line.recv() => {
                     let topic = topic.expect("APNs lives on");
                     // A phone whose server is away tries again by itself.
-                    while phone.update(&topic, SystemClock.now()).await.is_err() {
+                    while let Err(error) = phone.update(&topic, SystemClock.now()).await {
+                        *said.lock().unwrap() = format!("it can't update: {error}");
                         tokio::time::sleep(PAUSE).await;
                     }
+                    let points: Vec<_> = phone.passes().keys().map(|s| (s, phone.field(s, "points"))).collect();
+                    *said.lock().unwrap() = format!("it shows {points:?}");
                 }
                 changed = expected.changed() => changed.unwrap(),
             }
@@ -220,7 +224,9 @@ impl World {
             for card in (0..CARDS).filter(|card| card % PHONES == number) {
                 phone.add(&pages[usize::try_from(card).unwrap()], SystemClock.now()).await.unwrap();
             }
-            phones.push(tokio::spawn(self.clone().follow((phone, line), expected.clone())));
+            let said = Arc::new(Mutex::new("it was never told of anything".to_owned()));
+            let follows = tokio::spawn(self.clone().follow((phone, line), expected.clone(), said.clone()));
+            phones.push((follows, said));
         }
         let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(self.clone().write(writer))).collect();
         disturb.await;
@@ -242,10 +248,19 @@ impl World {
             wanted.insert(answer["serial_number"].as_str().unwrap().to_owned(), stored.to_string());
         }
         assert_eq!(lost, [] as [String; 0]);
-        done.send_replace(Some(wanted));
-        for (number, phone) in phones.into_iter().enumerate() {
+        done.send_replace(Some(wanted.clone()));
+        for (number, (phone, said)) in (0..).zip(phones) {
             let current = tokio::time::timeout(RECOVERY, phone).await;
-            current.unwrap_or_else(|_| panic!("phone {number} never became current")).unwrap();
+            if current.is_err() {
+                let mut ledger = Vec::new();
+                for card in (0..CARDS).filter(|card| card % PHONES == number) {
+                    let path = format!("/api/v1/cards/C-{card}/delivery");
+                    ledger.push(self.surely(Method::GET, &path, &Value::Null).await.to_string());
+                }
+                let said = said.lock().unwrap().clone();
+                panic!("phone {number} never became current: {said} instead of {wanted:?}; {ledger:#?}");
+            }
+            current.unwrap().unwrap();
         }
         for card in 0..CARDS {
             let answer = self.surely(Method::GET, &format!("/api/v1/cards/C-{card}"), &Value::Null).await;
