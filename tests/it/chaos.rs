@@ -195,6 +195,10 @@ impl World {
                 phone.passes().keys().all(|serial| phone.field(serial, "points").as_ref() == wanted.get(serial))
             };
             if expected.borrow().as_ref().is_some_and(|wanted| shown(&phone, wanted)) {
+                // It may hold a face that it fetched before it was told of it; the push for that one is still on its way.
+                while phone.update(certificates::PASS_TYPE, SystemClock.now()).await.is_err() {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 return;
             }
             tokio::select! {
