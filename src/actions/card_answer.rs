@@ -36,18 +36,15 @@ pub async fn card_answers(app: &App, cards: &[Issued]) -> Result<Vec<Value>, Act
     let Some(first) = cards.first() else { return Ok(Vec::new()) };
     let workspace = &first.card.workspace;
     let faces: Vec<(&CardId, i64)> = cards.iter().map(|issued| (&issued.card.id, issued.face())).collect();
-    let ids: Vec<&CardId> = faces.iter().map(|(id, _)| *id).collect();
     let mut reader = app.store.read().await?;
     let devices = devices::of_cards(&mut reader, workspace, &faces).await?;
     let devices: HashMap<CardId, (i64, i64)> = devices.into_iter().map(|(id, all, asked)| (id, (all, asked))).collect();
-    let fetched: HashMap<CardId, i64> = cards::fetched_of(&mut reader, workspace, &ids).await?.into_iter().collect();
     drop(reader);
     let mut answers = Vec::with_capacity(cards.len());
     for issued in cards {
         let (devices, asked) = devices.get(&issued.card.id).copied().unwrap_or_default();
         // A fetch names no device: it counts for the devices that asked since the change.
-        let fetched = fetched.get(&issued.card.id).copied().unwrap_or_default();
-        let current = if fetched >= issued.face() { asked } else { 0 };
+        let current = if issued.is_fetched(issued.face()) { asked } else { 0 };
         answers.push(written(app, issued, json!({"devices": devices, "current": current})).await?);
     }
     Ok(answers)

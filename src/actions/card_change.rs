@@ -113,25 +113,30 @@ pub fn judge(
     let message = match desk.render(template, before, &app.public_url) {
         Err(_) => None,
         Ok(old) => {
-            let old_pass = desk.pass_json(&old, before, app);
-            let same_pass = old_pass.json == pass.json && old_pass.own_entries == pass.own_entries;
-            // Pictures stand in no JSON.
-            if before.content.template == card.content.template && same_pass && old.look == rendered.look {
+            // Pictures stand in no JSON; and what differs in a field's value needs no second pass to be seen.
+            let alike = before.content.template == card.content.template
+                && old.look == rendered.look
+                && old.values().eq(rendered.values());
+            if alike && desk.pass_json(&old, before, app) == pass {
                 desk.check_pass(app, &rendered, &pass)?;
                 return Ok(Judged::SameFace(card));
             }
             live_message(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting))
         }
     };
-    if message == card.live_message && desk.check_pass(app, &rendered, &pass).is_ok() {
-        return Ok(Judged::NewFace(card));
+    let checked = if message == card.live_message {
+        desk.check_pass(app, &rendered, &pass)
+    } else {
+        card.live_message = message;
+        desk.check(app, &card)
+    };
+    if let Err(error) = checked {
+        // A message that this card's values break is left out; it never keeps a card from changing.
+        if card.live_message.take().is_none() {
+            return Err(error);
+        }
+        desk.check(app, &card)?;
     }
-    card.live_message = message;
-    // A message that this card's values break is left out; it never keeps a card from changing.
-    if card.live_message.is_some() && desk.check(app, &card).is_err() {
-        card.live_message = None;
-    }
-    desk.check(app, &card)?;
     Ok(Judged::NewFace(card))
 }
 

@@ -10,7 +10,7 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::outside::secrets::short_form;
-use crate::store::cards::{self, Issued};
+use crate::store::cards::{Fetch, Issued};
 use crate::store::devices::{self, Target};
 use crate::store::{push_pauses, refreshes};
 
@@ -31,7 +31,6 @@ pub async fn delivery_ledger(app: &App, issued: &Issued) -> Result<Value, Action
     let card = &issued.card;
     let face = issued.face();
     let mut reader = app.store.read().await?;
-    let newest = cards::newest_fetch(&mut reader, card).await?;
     let targets = devices::targets(&mut reader, card).await?;
     let pauses = push_pauses::all(&mut reader).await?;
     let refreshing = refreshes::is_under_way(&mut reader, &card.workspace, &card.content.template).await?;
@@ -53,13 +52,13 @@ pub async fn delivery_ledger(app: &App, issued: &Issued) -> Result<Value, Action
     };
     let held_up = HeldUp { pushes: refused.or_else(missing).or_else(away), refreshing };
     let now = app.now();
-    let shown: Vec<Value> = targets.iter().map(|target| show(target, face, newest, &held_up, now)).collect();
+    let shown: Vec<Value> = targets.iter().map(|target| show(target, face, issued.fetched, &held_up, now)).collect();
     Ok(json!({"revision": card.revision, "face": face, "targets": shown}))
 }
 
-fn show(target: &Target, face: i64, newest: Option<(i64, Timestamp)>, held_up: &HeldUp, now: Timestamp) -> Value {
+fn show(target: &Target, face: i64, newest: Option<Fetch>, held_up: &HeldUp, now: Timestamp) -> Value {
     // A device that asked up to a position has whatever was fetched up to there.
-    let (taken, taken_at) = newest.map_or((0, None), |(taken, at)| (taken, Some(at)));
+    let (taken, taken_at) = newest.map_or((0, None), |fetch| (fetch.face, Some(fetch.at)));
     let fetched = taken.min(target.asked).min(face);
     let fetched_at = taken_at.filter(|_| target.asked >= taken);
     let (state, reason) = match (fetched >= face, target.dead_since) {

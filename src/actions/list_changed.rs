@@ -4,7 +4,6 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber};
 use crate::store::devices::{self, DeviceKey};
-use crate::store::workspaces;
 
 /// The passes to fetch and the tag to ask with next time.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,23 +28,18 @@ pub async fn list_changed(
     device: &DeviceLibraryId,
     tag: Option<&str>,
 ) -> Result<Option<ChangedPasses>, ActionError> {
-    let mut reader = app.store.read().await?;
-    let Some(workspace) = workspaces::pass_type_owner(&mut reader, pass_type).await? else {
-        return Ok(None);
-    };
-    // Read before the list: everything up to this position is then visible to the list.
-    let position = workspaces::position(&mut reader, &workspace).await?;
-    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
-    let after = tag.and_then(read_tag).filter(|tag| *tag <= position).unwrap_or(0);
-    let (serials, newest) = devices::changed(&mut reader, &key, after).await?;
-    let asked = devices::asked(&mut reader, &key).await?;
-    drop(reader);
-    if asked.is_some_and(|asked| asked < position.max(newest)) {
+    let held = devices::held(&mut app.store.read().await?, pass_type, device).await?;
+    let Some(held) = held else { return Ok(None) };
+    if held.asked < held.newest {
+        let key = DeviceKey { workspace: held.workspace, pass_type: pass_type.clone(), id: device.clone() };
         let mut tx = app.store.begin().await?;
-        devices::note_asked(&mut tx, &key, position.max(newest), app.now()).await?;
+        devices::note_asked(&mut tx, &key, held.newest, app.now()).await?;
         tx.commit().await?;
     }
-    Ok((!serials.is_empty()).then_some(ChangedPasses { serials, tag: newest }))
+    let after = tag.and_then(read_tag).filter(|tag| *tag <= held.newest).unwrap_or(0);
+    let changed: Vec<_> = held.passes.into_iter().filter(|(_, position)| *position > after).collect();
+    let newest = changed.iter().map(|(_, position)| *position).max();
+    Ok(newest.map(|tag| ChangedPasses { serials: changed.into_iter().map(|(serial, _)| serial).collect(), tag }))
 }
 
 fn read_tag(text: &str) -> Option<i64> {

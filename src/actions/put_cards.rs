@@ -22,7 +22,7 @@ use crate::domain::retry::WINDOW;
 use crate::domain::time::Timestamp;
 use crate::outside::secrets::fingerprint;
 use crate::outside::{crash, random};
-use crate::store::cards::{self, Issued};
+use crate::store::cards::{self, Fetch, Issued};
 use crate::store::events::NewEvent;
 use crate::store::{StoreError, Tx, devices, events, templates, workspaces};
 
@@ -194,13 +194,19 @@ async fn designs(app: &App, workspace: &WorkspaceId, wanted: BTreeSet<&TemplateI
 struct Working {
     card: Card,
     publication: Publication,
+    fetched: Option<Fetch>,
     /// As it is stored; `None` for a new one.
     stored: Option<Card>,
-    /// Whether a phone fetched its live message.
-    waiting: bool,
     written: bool,
     changed: bool,
     new_face: bool,
+}
+
+impl Working {
+    /// Whether no phone has fetched its live message yet.
+    fn is_waiting(&self) -> bool {
+        self.new_face || self.fetched.is_none_or(|fetch| fetch.face < self.card.position)
+    }
 }
 
 /// One attempt; `None` when it must be made anew.
@@ -264,7 +270,9 @@ async fn fulfil(app: &App, workspace: &WorkspaceId, orders: &[Order<'_>]) -> Res
     }
     let cards = working
         .into_iter()
-        .map(|(id, working)| (id, Issued { card: working.card, publication: working.publication }))
+        .map(|(id, working)| {
+            (id, Issued { card: working.card, publication: working.publication, fetched: working.fetched })
+        })
         .collect();
     Ok(Some(Fulfilled { each, cards }))
 }
@@ -272,19 +280,12 @@ async fn fulfil(app: &App, workspace: &WorkspaceId, orders: &[Order<'_>]) -> Res
 /// The cards that are there, held by key.
 async fn hold(tx: &mut Tx, workspace: &WorkspaceId, ids: &[&CardId]) -> Result<BTreeMap<CardId, Working>, ActionError> {
     let held = cards::lock_many(tx, workspace, ids).await?;
-    let messaged: Vec<&CardId> =
-        held.iter().filter(|issued| issued.card.live_message.is_some()).map(|issued| &issued.card.id).collect();
-    let mut fetched = HashMap::new();
-    if !messaged.is_empty() {
-        fetched.extend(cards::fetched_of(tx, workspace, &messaged).await?);
-    }
     Ok(held
         .into_iter()
-        .map(|Issued { card, publication }| {
-            let waiting = fetched.get(&card.id).copied().unwrap_or(0) < card.position;
+        .map(|Issued { card, publication, fetched }| {
             let stored = Some(card.clone());
             let working =
-                Working { card, publication, stored, waiting, written: false, changed: false, new_face: false };
+                Working { card, publication, fetched, stored, written: false, changed: false, new_face: false };
             (working.card.id.clone(), working)
         })
         .collect())
@@ -338,7 +339,7 @@ fn one(
     let Some(known) = known else {
         return Ok((issue(app, workspace, &order.id, desk, content, sequence, now)?, Done::Created));
     };
-    let judged = judge(app, desk, &known.card, known.waiting || known.new_face, content, sequence)?;
+    let judged = judge(app, desk, &known.card, known.is_waiting(), content, sequence)?;
     let (card, changed, new_face) = match judged {
         Judged::Unchanged(card) => (card, false, false),
         Judged::SameFace(card) => (card, true, false),
@@ -348,7 +349,7 @@ fn one(
         card,
         publication: known.publication.clone(),
         stored: known.stored.clone(),
-        waiting: known.waiting,
+        fetched: known.fetched,
         written: known.written || changed || sequence.is_some(),
         changed: known.changed || changed,
         new_face: known.new_face || new_face,
@@ -384,7 +385,7 @@ fn issue(
     desk.check(app, &card)?;
     // Replaced by the newest once the counter is held.
     let publication = Publication { version: desk.published.version, position: 0, modified: 0 };
-    Ok(Working { card, publication, stored: None, waiting: false, written: true, changed: true, new_face: true })
+    Ok(Working { card, publication, fetched: None, stored: None, written: true, changed: true, new_face: true })
 }
 
 /// Writes what differs and commits; false when it must be judged anew.

@@ -47,6 +47,13 @@ pub struct RenderedCard<'t> {
     pub apple_pass: Value,
 }
 
+impl<'t> RenderedCard<'t> {
+    /// The values of its fields, in the order in which they are shown.
+    pub fn values(&self) -> impl Iterator<Item = (&'t FieldKey, &FieldValue<'t>)> {
+        self.fields.iter().flat_map(|(_, fields)| fields).map(|field| (field.key, &field.value))
+    }
+}
+
 /// A text in the template's languages.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Localised<'t> {
@@ -513,7 +520,7 @@ fn typed<'t>(value: &AttributeValue) -> FieldValue<'t> {
         AttributeValue::Decimal(d) => FieldValue::Decimal(*d),
         AttributeValue::Money(amount, currency) => FieldValue::Money(*amount, *currency),
         AttributeValue::Date(date) => FieldValue::Date(*date),
-        AttributeValue::DateTime(t) => FieldValue::DateTime(*t),
+        AttributeValue::DateTime(t) => FieldValue::DateTime(Timestamp::from_seconds(t.seconds())),
     }
 }
 

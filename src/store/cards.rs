@@ -15,8 +15,10 @@ macro_rules! find_card {
             "SELECT c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
                 c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
                 c.live_message, c.created_at, c.updated_at,
-                t.version AS t_version, t.position AS t_position, t.modified AS t_modified
+                t.version AS t_version, t.position AS t_position, t.modified AS t_modified,
+                f.face AS f_face, f.fetched_at AS f_fetched_at
             FROM ", $from, " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
+            LEFT JOIN fetches f ON f.workspace_id = c.workspace_id AND f.card_id = c.id
             WHERE ", $where
         )
     };
@@ -31,6 +33,22 @@ macro_rules! list_cards {
             find_card!("c.workspace_id = $1 AND (c.updated_at, c.id) > ($2, $3) AND c.erased_at IS NULL"),
             $also,
             " ORDER BY c.updated_at, c.id LIMIT $4"
+        )
+    };
+}
+
+/// Writes a batch of changed cards. The batch is materialised first: else SQLite walks it anew for each card of the
+/// workspace.
+macro_rules! update_cards {
+    ($batch:literal) => {
+        concat!(
+            "WITH e AS MATERIALIZED (",
+            $batch,
+            ") UPDATE cards SET template_id = e.template, locale = e.locale, attributes = e.attributes, state = e.state,
+                expires_at = e.expires_at, expired_at = e.expired_at, sequence = e.sequence, revision = e.revision,
+                position = e.position, modified = e.modified, live_message = e.live_message, created_at = e.created_at,
+                updated_at = e.updated_at
+            FROM e WHERE cards.workspace_id = e.workspace AND cards.id = e.id"
         )
     };
 }
@@ -51,7 +69,7 @@ statements! {
             AND id IN (SELECT json_array_elements_text(CAST($2 AS json))) ORDER BY id FOR NO KEY UPDATE",
     };
     FIND_MANY = {
-        sqlite: find_card!(from "json_each($2) e JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
+        sqlite: find_card!(from "json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
         postgres: find_card!(from "json_array_elements_text(CAST($2 AS json)) e(id)
             JOIN cards c ON c.workspace_id = $1 AND c.id = e.id", "TRUE"),
     };
@@ -84,21 +102,17 @@ statements! {
             ON CONFLICT (workspace_id, id) DO NOTHING",
     };
     UPDATE_MANY = {
-        sqlite: "UPDATE cards SET template_id = e.value ->> 'template', locale = e.value ->> 'locale',
-                attributes = e.value ->> 'attributes', state = e.value ->> 'state', expires_at = e.value ->> 'expires_at',
-                expired_at = e.value ->> 'expired_at', sequence = e.value ->> 'sequence', revision = e.value ->> 'revision',
-                position = e.value ->> 'position', modified = e.value ->> 'modified',
-                live_message = e.value ->> 'live_message', created_at = e.value ->> 'created_at',
-                updated_at = e.value ->> 'updated_at'
-            FROM json_each($2) e WHERE cards.workspace_id = $1 AND cards.id = e.value ->> 'id'",
-        postgres: "UPDATE cards SET template_id = e.template, locale = e.locale, attributes = e.attributes, state = e.state,
-                expires_at = e.expires_at, expired_at = e.expired_at, sequence = e.sequence, revision = e.revision,
-                position = e.position, modified = e.modified, live_message = e.live_message, created_at = e.created_at,
-                updated_at = e.updated_at
-            FROM json_to_recordset(CAST($2 AS json)) AS e(id text, template text, locale text, attributes text, state text,
+        sqlite: update_cards!("SELECT $1 AS workspace, value ->> 'id' AS id, value ->> 'template' AS template,
+                value ->> 'locale' AS locale, value ->> 'attributes' AS attributes, value ->> 'state' AS state,
+                value ->> 'expires_at' AS expires_at, value ->> 'expired_at' AS expired_at, value ->> 'sequence' AS sequence,
+                value ->> 'revision' AS revision, value ->> 'position' AS position, value ->> 'modified' AS modified,
+                value ->> 'live_message' AS live_message, value ->> 'created_at' AS created_at,
+                value ->> 'updated_at' AS updated_at
+            FROM json_each($2)"),
+        postgres: update_cards!("SELECT CAST($1 AS text) AS workspace, r.*
+            FROM json_to_recordset(CAST($2 AS json)) AS r(id text, template text, locale text, attributes text, state text,
                 expires_at bigint, expired_at bigint, sequence bigint, revision bigint, position bigint, modified bigint,
-                live_message text, created_at bigint, updated_at bigint)
-            WHERE cards.workspace_id = $1 AND cards.id = e.id",
+                live_message text, created_at bigint, updated_at bigint)"),
     };
     ENDED = "SELECT workspace_id FROM cards WHERE state = 'active' AND expires_at <= $1 ORDER BY expires_at LIMIT 1";
     HOLD_ENDED = "SELECT id FROM cards WHERE workspace_id = $1 AND state = 'active' AND expires_at <= $2
@@ -120,20 +134,12 @@ statements! {
         sqlite: list_cards!(" AND c.template_id = $5 AND c.state = $6"),
         postgres: list_cards!(" AND c.template_id = $5 AND c.state = $6"),
     };
-    FETCHED_OF = {
-        sqlite: "SELECT f.card_id, f.face FROM json_each($2) e
-            JOIN fetches f ON f.workspace_id = $1 AND f.card_id = e.value",
-        postgres: "SELECT f.card_id, f.face FROM json_array_elements_text(CAST($2 AS json)) e(id)
-            JOIN fetches f ON f.workspace_id = $1 AND f.card_id = e.id",
-    };
     STAND_ASIDE = "UPDATE cards SET serial_number = $3, page_token_hash = $4 WHERE workspace_id = $1 AND id = $2";
     MARK_ERASED = "UPDATE cards SET erased_at = $3 WHERE workspace_id = $1 AND id = $2";
     MOVE_REGISTRATIONS = "UPDATE registrations SET card_id = $3 WHERE workspace_id = $1 AND card_id = $2";
     FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id = $2";
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
-    FETCHED = "SELECT face FROM fetches WHERE workspace_id = $1 AND card_id = $2";
-    NEWEST_FETCH = "SELECT face, fetched_at FROM fetches WHERE workspace_id = $1 AND card_id = $2";
     NOTE_FETCH = "INSERT INTO fetches (workspace_id, card_id, face, fetched_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
         WHERE fetches.face < excluded.face";
@@ -146,12 +152,28 @@ pub struct Issued {
     pub card: Card,
     /// Its template's newest publication.
     pub publication: Publication,
+    /// What phones have of it.
+    pub fetched: Option<Fetch>,
+}
+
+/// The newest face of a card that a phone fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Fetch {
+    pub face: i64,
+    /// When it was fetched first.
+    pub at: Timestamp,
 }
 
 impl Issued {
     /// See [`Card::face`].
     pub fn face(&self) -> i64 {
         self.card.face(&self.publication)
+    }
+
+    /// Whether a phone fetched this face, or one that came later.
+    pub fn is_fetched(&self, face: i64) -> bool {
+        self.fetched.is_some_and(|fetch| fetch.face >= face)
     }
 
     /// Whether the backend changed the card after its template was last published, so that it was checked against that
@@ -189,6 +211,8 @@ struct Row {
     t_version: Option<i64>,
     t_position: i64,
     t_modified: i64,
+    f_face: Option<i64>,
+    f_fetched_at: Option<Timestamp>,
 }
 
 impl Row {
@@ -218,7 +242,9 @@ impl Row {
             created_at: self.created_at,
             updated_at: self.updated_at,
         };
-        Ok(Issued { card, publication: Publication { version, position: self.t_position, modified: self.t_modified } })
+        let publication = Publication { version, position: self.t_position, modified: self.t_modified };
+        let fetched = self.f_face.zip(self.f_fetched_at).map(|(face, at)| Fetch { face, at });
+        Ok(Issued { card, publication, fetched })
     }
 }
 
@@ -452,18 +478,6 @@ pub async fn list(
     rows.into_iter().map(Row::issued).collect()
 }
 
-/// The newest fetched faces of many cards; those that no phone fetched are left out.
-///
-/// # Errors
-/// When the database fails.
-pub async fn fetched_of(
-    session: &mut impl Session,
-    workspace: &WorkspaceId,
-    ids: &[&CardId],
-) -> Result<Vec<(CardId, i64)>, StoreError> {
-    on_db!(session, FETCHED_OF, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?))
-}
-
 /// Erases a card that was locked. `remains` takes its place for the phones that hold the pass: the same serial number and
 /// page, under an id that no backend can name ([`CardId::erased`]). The card's own id is free afterwards.
 ///
@@ -512,27 +526,6 @@ pub async fn newest_of_template(
 ) -> Result<Option<i64>, StoreError> {
     on_db!(session, NEWEST_OF_TEMPLATE, |sql, c| {
         Ok(sqlx::query_scalar(sql).bind(workspace).bind(template).fetch_one(c).await?)
-    })
-}
-
-/// The newest face of the card that a phone fetched; 0 when none was.
-///
-/// # Errors
-/// When the database fails.
-pub async fn fetched(session: &mut impl Session, card: &Card) -> Result<i64, StoreError> {
-    on_db!(session, FETCHED, |sql, c| {
-        let face: Option<i64> = sqlx::query_scalar(sql).bind(&card.workspace).bind(&card.id).fetch_optional(c).await?;
-        Ok(face.unwrap_or(0))
-    })
-}
-
-/// The newest face of the card that a phone fetched, and when; `None` when none was.
-///
-/// # Errors
-/// When the database fails.
-pub async fn newest_fetch(session: &mut impl Session, card: &Card) -> Result<Option<(i64, Timestamp)>, StoreError> {
-    on_db!(session, NEWEST_FETCH, |sql, c| {
-        Ok(sqlx::query_as(sql).bind(&card.workspace).bind(&card.id).fetch_optional(c).await?)
     })
 }
 

@@ -78,22 +78,23 @@ statements! {
     FORGET = "DELETE FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND NOT EXISTS (
         SELECT 1 FROM registrations r WHERE r.workspace_id = devices.workspace_id
             AND r.pass_type_id = devices.pass_type_id AND r.device_id = devices.id)";
-    CHANGED = "SELECT c.serial_number, c.position, t.position, r.position FROM registrations r
+    HELD = "SELECT d.workspace_id, w.position AS newest, d.asked, c.serial_number, c.position, r.position AS registered,
+            CASE WHEN c.erased_at IS NULL THEN t.position ELSE 0 END AS published
+        FROM pass_types p JOIN workspaces w ON w.id = p.workspace_id
+        JOIN devices d ON d.workspace_id = p.workspace_id AND d.pass_type_id = p.id AND d.id = $2
+        JOIN registrations r ON r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
         JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
         JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
-        WHERE r.workspace_id = $1 AND r.pass_type_id = $2 AND r.device_id = $3
-            AND (c.position > $4 OR (t.position > $4 AND c.erased_at IS NULL) OR r.position > $4)
-        ORDER BY c.serial_number";
+        WHERE p.id = $1 ORDER BY c.serial_number";
     NOTE_ASKED = "UPDATE devices SET asked = $4, asked_at = $5, reminders = 0, remind_at = NULL
         WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND asked < $4";
-    ASKED = "SELECT asked FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3";
     OF_CARD = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= $3 THEN 1 ELSE 0 END), 0) FROM registrations r
         JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
         WHERE r.workspace_id = $1 AND r.card_id = $2";
     OF_CARDS = {
         sqlite: "SELECT r.card_id, COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= e.value ->> 'face' THEN 1 ELSE 0 END), 0)
-            FROM json_each($2) e JOIN registrations r ON r.workspace_id = $1 AND r.card_id = e.value ->> 'card'
-            JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
+            FROM json_each($2) e CROSS JOIN registrations r ON r.workspace_id = $1 AND r.card_id = e.value ->> 'card'
+            CROSS JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
             GROUP BY r.card_id",
         postgres: "SELECT r.card_id, COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= e.face THEN 1 ELSE 0 END), 0)
             FROM json_to_recordset(CAST($2 AS json)) AS e(card text, face bigint)
@@ -305,33 +306,45 @@ pub async fn unregister(tx: &mut Tx, key: &DeviceKey, card: &CardId) -> Result<b
     Ok(removed > 0)
 }
 
-/// The serial numbers registered by the device whose face or registration is newer than `after`, with the newest
-/// of their positions; from one snapshot.
-///
-/// # Errors
-/// When the database fails.
-pub async fn changed(
-    session: &mut impl Session,
-    key: &DeviceKey,
-    after: i64,
-) -> Result<(Vec<SerialNumber>, i64), StoreError> {
-    let rows: Vec<(SerialNumber, i64, i64, i64)> = on_db!(session, CHANGED, |sql, c| {
-        let query = sqlx::query_as(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id);
-        query.bind(after).fetch_all(c).await?
-    });
-    let newest = rows.iter().map(|(_, card, template, registration)| *card.max(template).max(registration)).max();
-    Ok((rows.into_iter().map(|(serial, ..)| serial).collect(), newest.unwrap_or(0)))
+/// What a device holds of a pass type, from one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// To which the pass type belongs.
+    pub workspace: WorkspaceId,
+    /// The workspace's newest position: every change up to it is in here.
+    pub newest: i64,
+    /// Up to which position the device has asked what changed.
+    pub asked: i64,
+    /// Its passes by serial number, each with the position of its newest face or, if that is later, of its registration.
+    pub passes: Vec<(SerialNumber, i64)>,
 }
 
-/// Up to which position the device has asked what changed; `None` when the device is unknown.
+#[derive(sqlx::FromRow)]
+struct HeldRow {
+    workspace_id: WorkspaceId,
+    newest: i64,
+    asked: i64,
+    serial_number: SerialNumber,
+    position: i64,
+    registered: i64,
+    published: i64,
+}
+
+/// What the device holds of the pass type; `None` when nobody knows it there.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn asked(session: &mut impl Session, key: &DeviceKey) -> Result<Option<i64>, StoreError> {
-    on_db!(session, ASKED, |sql, c| {
-        let query = sqlx::query_scalar(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id);
-        Ok(query.fetch_optional(c).await?)
-    })
+pub async fn held(
+    session: &mut impl Session,
+    pass_type: &PassTypeId,
+    device: &DeviceLibraryId,
+) -> Result<Option<Held>, StoreError> {
+    let rows: Vec<HeldRow> =
+        on_db!(session, HELD, |sql, c| sqlx::query_as(sql).bind(pass_type).bind(device).fetch_all(c).await?);
+    let Some(HeldRow { workspace_id, newest, asked, .. }) = rows.first() else { return Ok(None) };
+    let (workspace, newest, asked) = (workspace_id.clone(), *newest, *asked);
+    let passes = rows.into_iter().map(|row| (row.serial_number, row.position.max(row.registered).max(row.published)));
+    Ok(Some(Held { workspace, newest, asked, passes: passes.collect() }))
 }
 
 /// Notes up to which position the device was told what changed.

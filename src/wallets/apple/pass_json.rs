@@ -27,7 +27,7 @@ pub struct PassIdentity<'a> {
 }
 
 /// A written pass.json and the string entries that hold this card's own values.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct PassJson {
     /// The document.
     pub json: Value,

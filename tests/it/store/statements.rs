@@ -56,6 +56,35 @@ async fn a_misspelt_column_can_not_be_prepared(database: TestDatabase) {
     assert_eq!(refusals(&database, texts.into_iter()).await.len(), 1);
 }
 
+/// SQLite guesses that few rows have any one value, so it would rather read a whole workspace for each row of a batch
+/// than look each row up by its key: 50,000 lines of a bulk once took hours that way.
+#[tokio::test]
+async fn a_batch_is_walked_once_and_each_of_its_rows_is_looked_up() {
+    let database = TestDatabase::new(Database::Sqlite);
+    database.store().await.close().await;
+    let mut connection = SqliteConnection::connect(database.url()).await.unwrap();
+    let (mut batches, mut wrong) = (0, Vec::new());
+    let is_loop = |step: &str| step.starts_with("SCAN") || step.starts_with("SEARCH");
+    for sql in statements().filter(|sql| sql.sqlite.contains("json_each")) {
+        let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(sqlx::AssertSqlSafe(format!(
+            "EXPLAIN QUERY PLAN {}",
+            sql.sqlite
+        )));
+        let plan: Vec<(i64, i64, i64, String)> = plan.fetch_all(&mut connection).await.unwrap();
+        let shown = plan.iter().map(|(.., step)| format!("    {step}")).collect::<Vec<_>>().join("\n");
+        for (at, (_, parent, _, step)) in plan.iter().enumerate() {
+            if step.starts_with("SCAN") && step.contains("VIRTUAL TABLE") {
+                batches += 1;
+                if plan[..at].iter().any(|(_, p, _, step)| p == parent && is_loop(step)) {
+                    wrong.push(format!("{} walks its batch for each row of another table:\n{shown}", sql.name));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(batches > 10, "{batches} plans walk a batch");
+}
+
 #[test]
 fn every_file_of_the_store_lists_its_statements() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");

@@ -1,7 +1,7 @@
 use passloom::domain::card::{Card, State};
 use passloom::domain::ids::{FieldKey, SerialNumber};
 use passloom::domain::locale::Language;
-use passloom::store::{StoreError, cards};
+use passloom::store::{StoreError, Tx, cards};
 use serde_json::json;
 
 use super::shop::{Shop, at, insert, page_token_hash, update};
@@ -170,10 +170,14 @@ async fn an_older_face_does_not_replace_a_newer_one_that_was_fetched(database: T
     let shop = Shop::open(&store, "bakery").await;
     let card = shop.issue(&store, "M-1").await;
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(cards::fetched(&mut tx, &card).await.unwrap(), 0);
-    for (face, newest) in [(5, 5), (4, 5), (6, 6)] {
-        cards::note_fetch(&mut tx, &card, face, at(0.0)).await.unwrap();
-        assert_eq!(cards::fetched(&mut tx, &card).await.unwrap(), newest);
+    let fetched = async |tx: &mut Tx| {
+        let issued = cards::find(tx, &card.workspace, &card.id).await.unwrap().unwrap();
+        issued.fetched.map(|fetch| (fetch.face, fetch.at))
+    };
+    assert_eq!(fetched(&mut tx).await, None);
+    for (second, face, newest) in [(1.0, 5, (5, at(1.0))), (2.0, 4, (5, at(1.0))), (3.0, 6, (6, at(3.0)))] {
+        cards::note_fetch(&mut tx, &card, face, at(second)).await.unwrap();
+        assert_eq!(fetched(&mut tx).await, Some(newest));
     }
 }
 

@@ -5,7 +5,7 @@ use passloom::domain::card::Card;
 use passloom::domain::ids::PushToken;
 use passloom::domain::retry::REMIND_AFTER;
 use passloom::domain::time::Timestamp;
-use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Fault, Outcome, Settled};
+use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Fault, Held, Outcome, Settled};
 use passloom::store::{Store, workspaces};
 
 use super::shop::{Shop, at, token};
@@ -28,7 +28,7 @@ on_both_databases![
     a_dead_device_that_comes_back_is_told_what_it_missed,
     a_device_that_apple_does_not_push_to_is_never_due,
     a_device_without_registrations_is_forgotten,
-    what_changed_is_asked_from_a_position_on,
+    what_a_device_holds_has_the_position_of_its_newest_change,
     another_workspace_sees_no_registration,
     how_many_devices_asked_since_a_face_is_known,
     a_batch_settles_each_device_by_its_own_outcome_and_lease,
@@ -379,25 +379,33 @@ async fn a_device_without_registrations_is_forgotten(database: TestDatabase) {
     assert!(devices::unregister(&mut tx, &key, &first.id).await.unwrap());
     assert!(!devices::unregister(&mut tx, &key, &first.id).await.unwrap(), "it was not registered any more");
     assert!(!devices::is_registered(&mut tx, &key, &first.id).await.unwrap());
-    assert_eq!(devices::asked(&mut tx, &key).await.unwrap(), Some(0), "it still holds the other card");
+    let held = devices::held(&mut tx, &key.pass_type, &key.id).await.unwrap().unwrap();
+    assert_eq!(held.passes.len(), 1, "it still holds the other card");
     assert!(devices::unregister(&mut tx, &key, &second.id).await.unwrap());
-    assert_eq!(devices::asked(&mut tx, &key).await.unwrap(), None);
+    assert_eq!(devices::held(&mut tx, &key.pass_type, &key.id).await.unwrap(), None);
     tx.commit().await.unwrap();
 }
 
-async fn what_changed_is_asked_from_a_position_on(database: TestDatabase) {
+async fn what_a_device_holds_has_the_position_of_its_newest_change(database: TestDatabase) {
     let store = database.store().await;
     let shop = Shop::open(&store, "bakery").await;
     let (first, second) = (shop.issue(&store, "M-1").await, shop.issue(&store, "M-2").await);
     shop.issue(&store, "M-3").await;
     let key = shop.phone(&store, "phone", &[&first, &second]).await;
-    let changed = async |after| devices::changed(&mut store.read().await.unwrap(), &key, after).await.unwrap();
-    assert_eq!(changed(0).await, (vec![first.serial.clone(), second.serial.clone()], second.position));
-    assert_eq!(changed(first.position).await, (vec![second.serial.clone()], second.position));
-    assert_eq!(changed(second.position).await, (vec![], 0));
-
+    let held =
+        async || devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
+    assert_eq!(
+        held().await,
+        Held {
+            workspace: shop.workspace.clone(),
+            newest: workspaces::position(&mut store.read().await.unwrap(), &shop.workspace).await.unwrap(),
+            asked: 0,
+            passes: vec![(first.serial.clone(), first.position), (second.serial.clone(), second.position)]
+        }
+    );
     let published = shop.publish(&store, 2).await;
-    assert_eq!(changed(second.position).await, (vec![first.serial.clone(), second.serial.clone()], published));
+    assert_eq!(held().await.newest, published);
+    assert_eq!(held().await.passes, [(first.serial.clone(), published), (second.serial.clone(), published)]);
 
     // A phone that adds a card that changed before its last question must learn of it.
     let mut tx = store.begin().await.unwrap();
@@ -406,7 +414,8 @@ async fn what_changed_is_asked_from_a_position_on(database: TestDatabase) {
     devices::register(&mut tx, &key, &first.id, position, at(1.0)).await.unwrap();
     devices::register(&mut tx, &key, &first.id, position + 100, at(1.0)).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(changed(published).await, (vec![first.serial], position), "registering twice does nothing");
+    let passes = [(first.serial, position), (second.serial, published)];
+    assert_eq!(held().await.passes, passes, "registering twice does nothing");
 }
 
 async fn another_workspace_sees_no_registration(database: TestDatabase) {
@@ -417,7 +426,8 @@ async fn another_workspace_sees_no_registration(database: TestDatabase) {
     bakery.phone(&store, "phone", &[&card]).await;
     assert_eq!(mark(&store, &twin, at(1.0)).await, 0);
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(devices::changed(&mut tx, &spa.device("phone"), 0).await.unwrap(), (vec![], 0));
+    let phone = spa.device("phone");
+    assert_eq!(devices::held(&mut tx, &phone.pass_type, &phone.id).await.unwrap(), None);
     assert!(!devices::is_registered(&mut tx, &spa.device("phone"), &card.id).await.unwrap());
     assert!(!devices::unregister(&mut tx, &spa.device("phone"), &card.id).await.unwrap());
     assert!(devices::is_registered(&mut tx, &bakery.device("phone"), &card.id).await.unwrap());
@@ -436,8 +446,8 @@ async fn how_many_devices_asked_since_a_face_is_known(database: TestDatabase) {
         let mut tx = store.begin().await.unwrap();
         devices::note_asked(&mut tx, &key, position, at(1.0)).await.unwrap();
         tx.commit().await.unwrap();
-        let known = devices::asked(&mut store.read().await.unwrap(), &key).await.unwrap();
-        assert_eq!(known, Some(asked), "an older question changes nothing");
+        let held = devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
+        assert_eq!(held.asked, asked, "an older question changes nothing");
     }
     assert_eq!(of_card().await, (2, 1));
 }
