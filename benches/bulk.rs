@@ -3,16 +3,14 @@
 //! The client streams both ways and holds nothing, so the memory of this process is the service's.
 //! `cargo bench --bench bulk` (set PASSLOOM_BENCH_DATABASE_URL for PostgreSQL)
 
-use std::sync::Arc;
+mod support;
+
 use std::time::Instant;
 
 use futures_util::{StreamExt, stream};
-use passloom::config::Config;
-use passloom::outside::clock::SystemClock;
-use passloom::outside::random::SystemRandom;
-use passloom::start::{Contents, JobMode, Outside, prepare};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, SqliteConnection};
+use support::Service;
 
 const LINES: usize = 50_000;
 const BATCH: usize = 500;
@@ -25,19 +23,14 @@ fn peak() -> anyhow::Result<f64> {
 }
 
 /// Sends the lines and reads the answers as they come; lines per second.
-async fn bulk(
-    url: &str,
-    key: &str,
-    status: &str,
-    line: impl Fn(usize) -> Value + Send + 'static,
-) -> anyhow::Result<f64> {
-    let http = reqwest::Client::builder().no_proxy().build()?;
+async fn bulk(service: &Service, status: &str, line: impl Fn(usize) -> Value + Send + 'static) -> anyhow::Result<f64> {
     let lines = stream::iter((0..LINES).step_by(100).map(move |from| {
         let piece: String = (from..from + 100).map(|n| format!("{}\n", line(n))).collect();
         Ok::<_, std::io::Error>(piece)
     }));
     let started = Instant::now();
-    let request = http.post(format!("{url}/api/v1/cards/bulk")).bearer_auth(key);
+    let url = format!("{}/api/v1/cards/bulk", service.app.public_url);
+    let request = service.http.post(url).bearer_auth(&service.facts.api_key);
     let answer = request.body(reqwest::Body::wrap_stream(lines)).send().await?.error_for_status()?;
     let (mut answers, mut rest, mut fine) = (answer.bytes_stream(), Vec::new(), 0);
     while let Some(piece) = answers.next().await {
@@ -70,9 +63,10 @@ async fn plain(database: &str, points: usize) -> anyhow::Result<f64> {
             }
             started = Instant::now();
             for from in (0..LINES).step_by(BATCH) {
-                let sql =
-                    "UPDATE cards SET attributes = e.value ->> 'attributes', revision = revision + 1, updated_at = $2
-                    FROM json_each($1) e WHERE cards.workspace_id = 'default' AND cards.id = e.value ->> 'id'";
+                let sql = "WITH e AS MATERIALIZED (SELECT 'default' AS workspace, value ->> 'id' AS id,
+                        value ->> 'attributes' AS attributes FROM json_each($1))
+                    UPDATE cards SET attributes = e.attributes, revision = revision + 1, updated_at = $2
+                    FROM e WHERE cards.workspace_id = e.workspace AND cards.id = e.id";
                 let done = sqlx::query(sql).bind(rows(from)).bind(from as i64).execute(&mut c).await?;
                 anyhow::ensure!(done.rows_affected() == BATCH as u64, "the rows are not there");
             }
@@ -93,21 +87,7 @@ async fn plain(database: &str, points: usize) -> anyhow::Result<f64> {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    let mut config = Config::load(None, |_| None)?;
-    config.listen = "127.0.0.1:0".parse()?;
-    config.data_dir = directory.path().to_owned();
-    config.data_dir_given = true;
-    config.database_url = std::env::var("PASSLOOM_BENCH_DATABASE_URL")
-        .unwrap_or_else(|_| format!("sqlite://{}", directory.path().join("passloom.db").display()));
-    let database = config.database_url.clone();
-    config.sandbox = Some(true);
-    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
-    let prepared = prepare(config, outside, Contents::Starters).await?;
-    let key = prepared.sandbox.clone().expect("a sandbox").api_key;
-    let running = prepared.run(JobMode::Running)?;
-    let url = running.app.public_url.clone();
-
+    let service = Service::start(|_| ()).await?;
     let before = peak()?;
     let line = |points: usize| {
         move |n: usize| {
@@ -115,22 +95,21 @@ async fn run() -> anyhow::Result<()> {
             json!({"id": format!("M-{n}"), "template": "bakery-points", "attributes": attributes})
         }
     };
-    let issued = bulk(&url, &key, "created", line(0)).await?;
+    let issued = bulk(&service, "created", line(0)).await?;
     println!("issued     {issued:8.0} lines/s");
-    let unchanged = bulk(&url, &key, "unchanged", line(0)).await?;
+    let unchanged = bulk(&service, "unchanged", line(0)).await?;
     println!("unchanged  {unchanged:8.0} lines/s");
     let mut ratios = Vec::new();
     for round in 1..=3 {
-        let changed = bulk(&url, &key, "updated", line(round * LINES)).await?;
-        let plain = plain(&database, round * LINES + 7).await?;
+        let changed = bulk(&service, "updated", line(round * LINES)).await?;
+        let plain = plain(&service.database_url, round * LINES + 7).await?;
         println!("changed    {changed:8.0} lines/s   plain UPDATE {plain:8.0} rows/s   ratio {:.2}", changed / plain);
         ratios.push(changed / plain);
     }
     ratios.sort_by(f64::total_cmp);
     println!("ratio, median of {}: {:.2} (aim 0.30)", ratios.len(), ratios[ratios.len() / 2]);
     println!("peak memory {:.0} MiB, {before:.0} MiB before the first line (at most 300)", peak()?);
-    running.stop().await?;
-    Ok(())
+    service.stop().await
 }
 
 fn main() -> anyhow::Result<()> {

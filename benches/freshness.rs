@@ -4,17 +4,17 @@
 //! the simulator and its way to the phone, one list and one fetch. The difference is ours.
 //! `cargo bench --bench freshness` (set PASSLOOM_BENCH_DATABASE_URL for PostgreSQL)
 
-use std::sync::Arc;
+mod support;
+
 use std::time::{Duration, Instant};
 
-use passloom::config::Config;
 use passloom::domain::ids::{PassTypeId, PushToken};
 use passloom::outside::clock::{Clock, SystemClock};
 use passloom::outside::random::SystemRandom;
 use passloom::sandbox::certificates::PASS_TYPE;
 use passloom::sandbox::phone::{Phone, PhoneOptions};
-use passloom::start::{Contents, JobMode, Outside, prepare};
 use serde_json::json;
+use support::Service;
 
 const CHANGES: usize = 100;
 
@@ -27,20 +27,8 @@ fn summary(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    let mut config = Config::load(None, |_| None)?;
-    config.listen = "127.0.0.1:0".parse()?;
-    config.data_dir = directory.path().to_owned();
-    config.data_dir_given = true;
-    config.database_url = std::env::var("PASSLOOM_BENCH_DATABASE_URL")
-        .unwrap_or_else(|_| format!("sqlite://{}", directory.path().join("passloom.db").display()));
-    config.sandbox = Some(true);
-    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
-    let prepared = prepare(config, outside, Contents::Starters).await?;
-    let facts = prepared.sandbox.clone().expect("a sandbox");
-    let running = prepared.run(JobMode::Running)?;
-    let app = running.app.clone();
-    let http = reqwest::Client::builder().no_proxy().build()?;
+    let service = Service::start(|_| ()).await?;
+    let (app, facts, http) = (&service.app, &service.facts, &service.http);
     let root = openssl::x509::X509::from_pem(&std::fs::read(&facts.root)?)?;
     let mut phone = Phone::new(&SystemRandom, PhoneOptions { language: "en".to_owned(), root: Some(root) })?;
     let serial = phone.add(facts.demo_card.as_deref().expect("a demo card"), SystemClock.now()).await?;
@@ -70,7 +58,7 @@ async fn run() -> anyhow::Result<()> {
         assert_eq!(phone.field(&serial, "points"), Some((points + 1000).to_string()));
         whole.push(started.elapsed());
     }
-    println!("{CHANGES} changes of one card, {}", if app.store.is_embedded() { "SQLite" } else { "PostgreSQL" });
+    println!("{CHANGES} changes of one card, {}", service.database());
     summary("PATCH answered", answered);
     let (whole_median, whole_p99) = summary("PATCH to fresh pass on the phone", whole);
     let (own_median, _) = summary("simulator and phone by themselves (nothing changed)", simulator);
@@ -79,8 +67,7 @@ async fn run() -> anyhow::Result<()> {
         whole_median - own_median,
         whole_p99 - own_median
     );
-    running.stop().await?;
-    Ok(())
+    service.stop().await
 }
 
 fn main() -> anyhow::Result<()> {

@@ -5,38 +5,25 @@
 //! measure the machine.
 //! `cargo bench --bench pushes` (set PASSLOOM_BENCH_DATABASE_URL for PostgreSQL, an empty database for each run)
 
-use std::sync::Arc;
+mod support;
+
 use std::time::{Duration, Instant};
 
 use passloom::actions::api_keys::default_workspace;
-use passloom::config::Config;
 use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken};
 use passloom::outside::clock::{Clock, SystemClock};
-use passloom::outside::random::SystemRandom;
 use passloom::sandbox::certificates::PASS_TYPE;
-use passloom::start::{Contents, JobMode, Outside, prepare};
 use passloom::store::devices::{self, DeviceKey, DeviceKind};
 use serde_json::json;
+use support::{DATABASE, Service};
 
 const LATENCY: Duration = Duration::from_millis(50);
 /// So many seconds of pushes at the rate that the streams allow.
 const SECONDS: usize = 10;
 
 async fn run(streams: usize) -> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    let mut config = Config::load(None, |_| None)?;
-    config.listen = "127.0.0.1:0".parse()?;
-    config.data_dir = directory.path().to_owned();
-    config.data_dir_given = true;
-    config.database_url = std::env::var("PASSLOOM_BENCH_DATABASE_URL")
-        .unwrap_or_else(|_| format!("sqlite://{}", directory.path().join("passloom.db").display()));
-    config.sandbox = Some(true);
-    config.apns_in_flight = streams;
-    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
-    let prepared = prepare(config, outside, Contents::Starters).await?;
-    let facts = prepared.sandbox.clone().expect("a sandbox");
-    let running = prepared.run(JobMode::Running)?;
-    let app = running.app.clone();
+    let service = Service::start(|config| config.apns_in_flight = streams).await?;
+    let app = &service.app;
     let apns = app.sandbox.as_ref().expect("a simulated APNs");
 
     let allowed = streams as f64 / LATENCY.as_secs_f64();
@@ -53,8 +40,8 @@ async fn run(streams: usize) -> anyhow::Result<()> {
     tx.commit().await?;
 
     apns.set_latency(LATENCY);
-    let patch = reqwest::Client::builder().no_proxy().build()?;
-    let patch = patch.patch(format!("{}/api/v1/cards/demo", app.public_url)).bearer_auth(&facts.api_key);
+    let url = format!("{}/api/v1/cards/demo", app.public_url);
+    let patch = service.http.patch(url).bearer_auth(&service.facts.api_key);
     patch.json(&json!({"attributes": {"points": 4711}})).send().await?.error_for_status()?;
     let started = Instant::now();
     while devices::unfinished(&mut app.store.read().await?).await? > 0 {
@@ -64,19 +51,18 @@ async fn run(streams: usize) -> anyhow::Result<()> {
     assert_eq!(apns.counts().borrow().pushes as usize, count, "each device was pushed to once");
     assert_eq!(apns.connections(), 1);
     let rate = count as f64 / seconds;
-    let database = if app.store.is_embedded() { "SQLite" } else { "PostgreSQL" };
     println!(
-        "{streams} streams, {database}: {count} pushes in {seconds:.2} s, {rate:.0} per second of {allowed:.0}: {:.2}  (aim 0.80)",
+        "{streams} streams, {}: {count} pushes in {seconds:.2} s, {rate:.0} per second of {allowed:.0}: {:.2}  (aim 0.80)",
+        service.database(),
         rate / allowed
     );
-    running.stop().await?;
-    Ok(())
+    service.stop().await
 }
 
 fn main() -> anyhow::Result<()> {
     actix_web::rt::System::new().block_on(async {
         run(100).await?;
-        if std::env::var("PASSLOOM_BENCH_DATABASE_URL").is_err() {
+        if std::env::var(DATABASE).is_err() {
             run(200).await?;
         }
         Ok(())
