@@ -8,8 +8,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
+use crate::actions::note_fetches::Fetched;
 use crate::actions::published::Published;
 use crate::actions::push_lines::PushLines;
+use crate::actions::together::Together;
 use crate::actions::wake::Wake;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
@@ -19,6 +21,7 @@ use crate::outside::per_minute::PerMinute;
 use crate::outside::random::Random;
 use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
+use crate::store::devices::DeviceKey;
 use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
 use crate::wallets::apple::apns::ApnsEndpoint;
@@ -52,6 +55,10 @@ pub struct App {
     pub decoding: Arc<Semaphore>,
     /// How many opened pages may be waiting to be noted; more are not noted.
     pub page_notes: Arc<Semaphore>,
+    /// What phones fetched, on its way into the database.
+    pub fetches: Together<Fetched>,
+    /// What phones asked, on its way into the database.
+    pub questions: Together<(DeviceKey, i64)>,
     /// The simulated APNs, in the sandbox.
     pub sandbox: Option<SimulatedApns>,
     /// By what workspaces sign and push.
@@ -108,6 +115,8 @@ impl App {
             stopping: watch::Sender::new(false),
             decoding: Arc::new(Semaphore::new(1)),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
+            fetches: Together::default(),
+            questions: Together::default(),
             sandbox: parts.sandbox,
             issuers: AppleIssuers::default(),
             apns_endpoint: parts.apns_endpoint,

@@ -9,24 +9,28 @@
 //! **service** that is away opens the breaker of this node's line: nothing is sent but probes, no device's attempts are
 //! counted, and when it is back everything leaves, as fast as the in-flight limit lets it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use super::error::ActionError;
 use super::push_lines::certificate_of;
 use crate::app::App;
 use crate::domain::breaker::{Blame, Failure, Gate};
-use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, PassTypeId, WorkspaceId};
 use crate::domain::retry::{REMIND_AFTER, WINDOW, delay};
 use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
 use crate::outside::crash;
 use crate::outside::random::{fraction, token};
 use crate::outside::secrets::short_form;
-use crate::store::devices::{self, Claimed, Fault, Outcome, Settled};
+use crate::store::devices::{self, Claimed, DeviceKey, Fault, Outcome, Settled};
+use crate::store::events::{self, NewEvent};
 use crate::store::push_pauses::{self, Pause};
-use crate::store::workspaces;
+use crate::store::{Tx, workspaces};
 use crate::wallets::PushOutcome;
 
 /// How long a claim may take before another worker repeats it. Longer than a push can take and wait for its turn,
@@ -271,7 +275,8 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
     let pass_type = claimed.pass_type().clone();
     // The line may have broken, or the lease grown old, while this one waited for its turn.
     if (!probe && !app.lines.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
-        let settled = Settled { claimed, lease, outcome: Outcome::Released { problem: None }, at: app.now() };
+        let outcome = Outcome::Released { problem: None };
+        let settled = Settled { claimed, lease, position, outcome, at: app.now() };
         return Done { settled, issuer: Issuer::Known };
     }
     let before = app.lines.answers(&pass_type);
@@ -294,7 +299,7 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
             answered(app, &pass_type).await;
             app.metrics.push("delivered");
             app.metrics.push_delay_seconds.observe(now.since(claimed.due_at).as_secs_f64());
-            Outcome::Pushed { position, window: WINDOW, remind_after: REMIND_AFTER }
+            Outcome::Pushed { window: WINDOW, remind_after: REMIND_AFTER }
         }
         // A token that was registered again after it died lives; the record checks that nobody registered meanwhile.
         PushOutcome::TargetGone { since, reason } if since.is_none_or(|since| since > claimed.registered_at) => {
@@ -331,7 +336,7 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
     if matches!(outcome, Outcome::Released { .. }) && matches!(said, Issuer::TakenAgain { .. }) {
         said = Issuer::Known;
     }
-    Done { settled: Settled { claimed, lease, outcome, at: now }, issuer: said }
+    Done { settled: Settled { claimed, lease, position, outcome, at: now }, issuer: said }
 }
 
 /// The service answers. When it had been away, what waited for it is due now.
@@ -404,18 +409,21 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     let batch: Vec<Settled> = done.iter().map(|done| done.settled.clone()).collect();
     let mut tx = app.store.begin().await?;
     let recorded = devices::settle(&mut tx, &batch).await?;
-    let mut refused = HashSet::new();
+    let mut paused = HashMap::new();
     for Done { settled, issuer } in done {
         let (workspace, pass_type) = (settled.claimed.workspace(), settled.claimed.pass_type());
         if let Issuer::Refused { certificate, reason } = issuer
-            && refused.insert(pass_type)
+            && !paused.contains_key(pass_type)
         {
             let probe_at = now.plus(REFUSED_PAUSE);
-            if push_pauses::begin(&mut tx, workspace, pass_type, certificate, reason, now, probe_at).await? {
+            let new = push_pauses::begin(&mut tx, workspace, pass_type, certificate, reason, now, probe_at).await?;
+            if new {
                 tracing::error!(%pass_type, reason, "APNs refuses the certificate: pushes pause until it takes it");
             }
+            paused.insert(pass_type, new);
         }
     }
+    record_events(app, &mut tx, done, &recorded, |pass_type| paused.get(pass_type).is_some_and(|new| *new)).await?;
     tx.commit().await?;
     crash::point("after-record");
     for Done { settled, issuer } in done {
@@ -425,6 +433,45 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     }
     if recorded.len() < done.len() {
         tracing::debug!(lost = done.len() - recorded.len(), "leases ended before their pushes were recorded");
+    }
+    Ok(())
+}
+
+/// Tells in the timelines of the cards that pushes were about what came of them. `just_paused` says of which pass types
+/// the certificate was refused for the first time: that is told once, not for each probe.
+async fn record_events(
+    app: &App,
+    tx: &mut Tx,
+    done: &[Done],
+    recorded: &HashMap<DeviceKey, Vec<CardId>>,
+    just_paused: impl Fn(&PassTypeId) -> bool,
+) -> Result<(), ActionError> {
+    let mut told: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
+    for Done { settled, issuer } in done {
+        let key = settled.claimed.key();
+        let Some(cards) = recorded.get(&key) else { continue };
+        let (wallet, device) = ("apple", short_form(key.id.as_str()));
+        let failed = |reason: &str, retry_at: Option<Timestamp>| {
+            let data = json!({"wallet": wallet, "device": device, "reason": reason, "retry_at": retry_at});
+            (EventKind::DeliveryFailed, data)
+        };
+        let (kind, data) = match (&settled.outcome, issuer) {
+            (Outcome::Pushed { .. }, _) => (EventKind::CardPushed, json!({"wallet": wallet, "device": device})),
+            (Outcome::Retry { problem, due_at, .. }, _) => failed(problem, Some(*due_at)),
+            (Outcome::Gone { problem } | Outcome::GaveUp { problem }, _) => failed(problem, None),
+            (Outcome::Released { .. }, Issuer::Refused { reason, .. }) if just_paused(&key.pass_type) => {
+                failed(&format!("APNs refuses the certificate: {reason}"), None)
+            }
+            (Outcome::Released { .. }, _) => continue,
+        };
+        for card in cards {
+            let event = app.event(kind, Some(card), data.clone())?;
+            told.entry(settled.claimed.workspace()).or_default().push(event);
+        }
+    }
+    for (workspace, events) in told {
+        let position = workspaces::take_position(tx, workspace).await?;
+        events::record(tx, workspace, position, app.now(), &events).await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::ActionError;
+use super::note_fetches::note_fetch;
 use super::published::Published;
 use crate::app::App;
 use crate::domain::ids::{PassTypeId, SerialNumber};
@@ -63,17 +64,6 @@ pub async fn fetch_pass(
         note_fetch(app, &issued).await?;
     }
     Ok(answer)
-}
-
-async fn note_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
-    let face = issued.face();
-    // Most fetches bring nothing new; only those that do wait for a writer.
-    if issued.is_fetched(face) {
-        return Ok(());
-    }
-    let mut tx = app.store.begin().await?;
-    cards::note_fetch(&mut tx, &issued.card, face, app.now()).await?;
-    Ok(tx.commit().await?)
 }
 
 /// Renders and signs a card's newest face.

@@ -1,6 +1,7 @@
 //! What changed since a phone last asked.
 
 use super::error::ActionError;
+use super::note_fetches::note_question;
 use crate::app::App;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber};
 use crate::store::devices::{self, DeviceKey};
@@ -32,9 +33,7 @@ pub async fn list_changed(
     let Some(held) = held else { return Ok(None) };
     if held.asked < held.newest {
         let key = DeviceKey { workspace: held.workspace, pass_type: pass_type.clone(), id: device.clone() };
-        let mut tx = app.store.begin().await?;
-        devices::note_asked(&mut tx, &key, held.newest, app.now()).await?;
-        tx.commit().await?;
+        note_question(app, key, held.newest).await?;
     }
     let after = tag.and_then(read_tag).filter(|tag| *tag <= held.newest).unwrap_or(0);
     let changed: Vec<_> = held.passes.into_iter().filter(|(_, position)| *position > after).collect();

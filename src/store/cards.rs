@@ -1,5 +1,7 @@
 //! Cards, and the newest face of each that a phone fetched.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::types::{Json, one_row};
@@ -33,6 +35,20 @@ macro_rules! list_cards {
             find_card!("c.workspace_id = $1 AND (c.updated_at, c.id) > ($2, $3) AND c.erased_at IS NULL"),
             $also,
             " ORDER BY c.updated_at, c.id LIMIT $4"
+        )
+    };
+}
+
+/// Notes the faces of a batch, but for cards that aren't there any more.
+macro_rules! note_fetches {
+    ($batch:literal) => {
+        concat!(
+            "WITH e AS MATERIALIZED (",
+            $batch,
+            ") INSERT INTO fetches (workspace_id, card_id, face, fetched_at) SELECT $1, e.card, e.face, $3 FROM e
+            WHERE EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)
+            ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
+            WHERE fetches.face < excluded.face RETURNING card_id"
         )
     };
 }
@@ -140,9 +156,10 @@ statements! {
     FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id = $2";
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
-    NOTE_FETCH = "INSERT INTO fetches (workspace_id, card_id, face, fetched_at) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
-        WHERE fetches.face < excluded.face";
+    NOTE_FETCHES = {
+        sqlite: note_fetches!("SELECT value ->> 'card' AS card, value ->> 'face' AS face FROM json_each($2)"),
+        postgres: note_fetches!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(card text, face bigint)"),
+    };
 }
 
 /// A card with the newest publication of its template, from one snapshot: the two together are a face.
@@ -529,13 +546,19 @@ pub async fn newest_of_template(
     })
 }
 
-/// Notes that a phone has the face; an older one than known changes nothing.
+/// Notes the faces that phones have; an older one than known changes nothing, nor does one of a card that isn't there any
+/// more. The cards of which the face is new.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_fetch(tx: &mut Tx, card: &Card, face: i64, now: Timestamp) -> Result<(), StoreError> {
-    on_db!(tx, NOTE_FETCH, |sql, c| {
-        sqlx::query(sql).bind(&card.workspace).bind(&card.id).bind(face).bind(now).execute(c).await?;
-        Ok(())
+pub async fn note_fetches(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    faces: &BTreeMap<CardId, i64>,
+    now: Timestamp,
+) -> Result<Vec<CardId>, StoreError> {
+    let rows: Vec<Value> = faces.iter().map(|(card, face)| json!({"card": card, "face": face})).collect();
+    on_db!(tx, NOTE_FETCHES, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(workspace).bind(Json(rows)).bind(now).fetch_all(c).await?)
     })
 }

@@ -7,7 +7,7 @@
 //! Claims go by pass type and outcomes come in batches: one statement, however many. A row's lease is its fence: an
 //! outcome whose lease was lost to another worker changes nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -54,6 +54,38 @@ macro_rules! settle {
     };
 }
 
+/// Notes a batch of questions.
+macro_rules! note_asked {
+    ($batch:literal) => {
+        concat!(
+            "WITH e AS MATERIALIZED (",
+            $batch,
+            ") UPDATE devices SET asked = e.position, asked_at = $2, reminders = 0, remind_at = NULL FROM e
+            WHERE devices.workspace_id = e.workspace AND devices.pass_type_id = e.pass_type AND devices.id = e.device
+                AND devices.asked < e.position"
+        )
+    };
+}
+
+/// The cards that the pushes of a batch are about.
+macro_rules! news {
+    ($batch:literal) => {
+        concat!(
+            "WITH o AS MATERIALIZED (",
+            $batch,
+            ") SELECT d.workspace_id, d.pass_type_id, d.id, c.id
+            FROM o CROSS JOIN devices d CROSS JOIN registrations r CROSS JOIN cards c CROSS JOIN templates t
+            WHERE d.workspace_id = o.workspace AND d.pass_type_id = o.pass_type AND d.id = o.device AND d.lease = o.lease
+                AND r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
+                AND c.workspace_id = r.workspace_id AND c.id = r.card_id AND c.erased_at IS NULL
+                AND t.workspace_id = c.workspace_id AND t.id = c.template_id
+                AND ((c.position > o.asked AND c.position > r.position AND c.position <= o.position)
+                    OR (t.position > o.asked AND t.position > r.position AND t.position <= o.position))
+            ORDER BY c.id"
+        )
+    };
+}
+
 statements! {
     PUT = "INSERT INTO devices (workspace_id, pass_type_id, id, push_token, kind, registered_at, marks, attempts, pushed, asked)
         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, 0)
@@ -86,8 +118,20 @@ statements! {
         JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
         JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
         WHERE p.id = $1 ORDER BY c.serial_number";
-    NOTE_ASKED = "UPDATE devices SET asked = $4, asked_at = $5, reminders = 0, remind_at = NULL
-        WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND asked < $4";
+    NOTE_ASKED = {
+        sqlite: note_asked!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
+            value ->> 'device' AS device, value ->> 'position' AS position FROM json_each($1)"),
+        postgres: note_asked!("SELECT * FROM json_to_recordset(CAST($1 AS json))
+            AS r(workspace text, pass_type text, device text, position bigint)"),
+    };
+    // A registration brings the newest face, and a question all that came before it.
+    NEWS = {
+        sqlite: news!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
+            value ->> 'device' AS device, value ->> 'lease' AS lease, value ->> 'asked' AS asked,
+            value ->> 'position' AS position FROM json_each($1)"),
+        postgres: news!("SELECT * FROM json_to_recordset(CAST($1 AS json))
+            AS r(workspace text, pass_type text, device text, lease text, asked bigint, position bigint)"),
+    };
     OF_CARD = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= $3 THEN 1 ELSE 0 END), 0) FROM registrations r
         JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
         WHERE r.workspace_id = $1 AND r.card_id = $2";
@@ -142,13 +186,13 @@ statements! {
                 WHERE pass_type_id = $5 AND due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT $4)
-            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at, asked",
         postgres: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
                 WHERE pass_type_id = $5 AND due_at IS NOT NULL AND (due_at <= $2 OR scheduled_at > $2)
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)
-            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at, asked",
     };
     // A probe may also be a device that waits only because the service failed.
     CLAIM_PROBE = {
@@ -158,14 +202,14 @@ statements! {
                     AND (due_at <= $2 OR scheduled_at > $2 OR waits = 'service')
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT 1)
-            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at, asked",
         postgres: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
                 WHERE pass_type_id = $4 AND due_at IS NOT NULL
                     AND (due_at <= $2 OR scheduled_at > $2 OR waits = 'service')
                     AND (lease IS NULL OR leased_until <= $2 OR leased_at > $2 + 5000000)
                 ORDER BY due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
-            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at",
+            RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at, asked",
     };
     HOLD_OF_BATCH = {
         sqlite: "SELECT COUNT(*) FROM json_each($1)",
@@ -229,7 +273,7 @@ impl DeviceKind {
 }
 
 /// Which device.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub struct DeviceKey {
     pub workspace: WorkspaceId,
@@ -347,16 +391,26 @@ pub async fn held(
     Ok(Some(Held { workspace, newest, asked, passes: passes.collect() }))
 }
 
-/// Notes up to which position the device was told what changed.
+/// Notes up to which positions devices were told what changed; an older question than known changes nothing.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_asked(tx: &mut Tx, key: &DeviceKey, position: i64, now: Timestamp) -> Result<(), StoreError> {
+pub async fn note_asked(tx: &mut Tx, asked: &BTreeMap<DeviceKey, i64>, now: Timestamp) -> Result<(), StoreError> {
+    let rows = asked.iter().map(|(key, position)| {
+        json!({"workspace": key.workspace, "pass_type": key.pass_type, "device": key.id, "position": position})
+    });
+    let rows = Value::from_iter(rows).to_string();
+    hold_of_batch(tx, &rows).await?;
     on_db!(tx, NOTE_ASKED, |sql, c| {
-        let query = sqlx::query(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id);
-        query.bind(position).bind(now).execute(c).await?;
+        sqlx::query(sql).bind(&rows).bind(now).execute(c).await?;
         Ok(())
     })
+}
+
+/// Holds the devices of a batch by key: whoever holds several at once does so in the same order.
+async fn hold_of_batch(tx: &mut Tx, rows: &str) -> Result<(), StoreError> {
+    let _: i64 = on_db!(tx, HOLD_OF_BATCH, |sql, c| sqlx::query_scalar(sql).bind(rows).fetch_one(c).await?);
+    Ok(())
 }
 
 /// How many devices hold the card, and how many of them asked since it reached `face`.
@@ -451,6 +505,8 @@ pub struct Claimed {
     pub attempts: i64,
     /// Since when it was due.
     pub due_at: Timestamp,
+    /// Up to which position it had asked.
+    asked: i64,
 }
 
 impl Claimed {
@@ -530,10 +586,8 @@ pub async fn claim_probe(
 /// What came of a push.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// The service took it; it told of everything up to `position`.
+    /// The service took it; it told of everything up to the position at which it was claimed.
     Pushed {
-        /// The workspace's position when the device was claimed.
-        position: i64,
         /// How soon the next push may follow.
         window: Duration,
         /// How long after it the push is repeated when the device didn't ask: after the first push of a change, and
@@ -584,6 +638,8 @@ pub struct Settled {
     pub claimed: Claimed,
     /// Under which lease.
     pub lease: String,
+    /// The workspace's position when it was claimed.
+    pub position: i64,
     /// What came of it.
     pub outcome: Outcome,
     /// When.
@@ -595,13 +651,12 @@ impl Settled {
         let (claimed, at) = (&self.claimed, self.at);
         let mut row = json!({
             "workspace": claimed.workspace_id, "pass_type": claimed.pass_type_id, "device": claimed.id, "lease": self.lease,
-            "marks": claimed.marks, "registered": claimed.registered_at.micros(), "at": at.micros(), "kind": "released",
+            "marks": claimed.marks, "asked": claimed.asked, "position": self.position, "registered": claimed.registered_at.micros(), "at": at.micros(), "kind": "released",
         });
         let mut set = |name: &str, value: Value| row[name] = value;
         match &self.outcome {
-            Outcome::Pushed { position, window, remind_after: [first, second, third] } => {
+            Outcome::Pushed { window, remind_after: [first, second, third] } => {
                 set("kind", "pushed".into());
-                set("position", (*position).into());
                 set("due", at.plus(*window).micros().into());
                 set("remind_0", at.plus(*first).micros().into());
                 set("remind_1", at.plus(*second).micros().into());
@@ -628,18 +683,27 @@ impl Settled {
     }
 }
 
-/// Records the outcomes of many pushes in one statement, except those whose lease was lost to another worker meanwhile.
-/// The devices whose outcome was recorded.
+/// Records the outcomes of many pushes, except those whose lease was lost to another worker meanwhile. The devices whose
+/// outcome was recorded, each with the cards that its push was about: those that
+/// changed since it had last asked when it was claimed.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn settle(tx: &mut Tx, batch: &[Settled]) -> Result<HashSet<DeviceKey>, StoreError> {
+pub async fn settle(tx: &mut Tx, batch: &[Settled]) -> Result<HashMap<DeviceKey, Vec<CardId>>, StoreError> {
+    type Key = (WorkspaceId, PassTypeId, DeviceLibraryId);
+    let key = |(workspace, pass_type, id): Key| DeviceKey { workspace, pass_type, id };
     let rows = Value::from_iter(batch.iter().map(Settled::to_json)).to_string();
-    // Held by key first: whoever marks several devices at once holds them in the same order.
-    let _: i64 = on_db!(tx, HOLD_OF_BATCH, |sql, c| sqlx::query_scalar(sql).bind(&rows).fetch_one(c).await?);
-    let keys: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId)> =
-        on_db!(tx, SETTLE, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
-    Ok(keys.into_iter().map(|(workspace, pass_type, id)| DeviceKey { workspace, pass_type, id }).collect())
+    hold_of_batch(tx, &rows).await?;
+    let about: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, CardId)> =
+        on_db!(tx, NEWS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
+    let settled: Vec<Key> = on_db!(tx, SETTLE, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
+    let mut recorded: HashMap<DeviceKey, Vec<CardId>> = settled.into_iter().map(|row| (key(row), Vec::new())).collect();
+    for (workspace, pass_type, id, card) in about {
+        if let Some(cards) = recorded.get_mut(&key((workspace, pass_type, id))) {
+            cards.push(card);
+        }
+    }
+    Ok(recorded)
 }
 
 /// The push service answers again: up to a thousand devices of the pass type that wait only because it had failed are

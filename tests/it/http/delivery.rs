@@ -18,6 +18,8 @@ on_both_databases![
     a_reader_of_another_maker_is_told_apart,
     a_publishing_that_has_not_come_to_a_card_is_said,
     the_ledger_of_an_unknown_card_is_not_found,
+    pushes_and_fetches_are_told_in_the_timeline_of_the_cards_they_were_about,
+    failed_deliveries_are_told_with_their_reason,
 ];
 
 async fn ledger(service: &Service, id: &str) -> Value {
@@ -192,5 +194,107 @@ async fn the_ledger_of_an_unknown_card_is_not_found(database: TestDatabase) {
         let answer = service.api(Method::GET, &format!("/api/v1/cards/{id}/delivery"), &Value::Null).await;
         assert_eq!(answer.status, 404, "{id}");
     }
+    service.stop().await;
+}
+
+/// What the card's timeline says of its deliveries after it was installed.
+async fn told(service: &Service, id: &str) -> Vec<Value> {
+    let answer = service.api(Method::GET, &format!("/api/v1/cards/{id}/events"), &Value::Null).await;
+    let page = answer.json();
+    let kinds = ["card.pushed", "card.fetched", "delivery.failed"];
+    let events =
+        page["data"].as_array().unwrap().iter().filter(|event| kinds.iter().any(|kind| event["type"] == *kind));
+    events.cloned().collect()
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+}
+
+async fn pushes_and_fetches_are_told_in_the_timeline_of_the_cards_they_were_about(database: TestDatabase) {
+    let (service, mut phone) = shop(&database).await;
+    let other = service.put_card("M-2", &anna(1)).await;
+    phone.add(other["urls"]["apple"].as_str().unwrap(), service.now()).await.unwrap();
+    // When a pass is added, its phone fetches it once more.
+    let before = told(&service, "M-1").await.len();
+    let others = told(&service, "M-2").await.len();
+    change(&service, 2).await;
+    service.deliver().await;
+    service.wake(&mut phone).await;
+    let events = told(&service, "M-1").await.split_off(before);
+    assert_eq!(kinds(&events), ["card.pushed", "card.fetched"], "{events:?}");
+    let device = ledger(&service, "M-1").await["targets"][0]["device"].clone();
+    assert_eq!(events[0]["data"], json!({"card": "M-1", "wallet": "apple", "device": device}));
+    assert_eq!(events[1]["data"], json!({"card": "M-1", "wallet": "apple"}));
+    assert_eq!(told(&service, "M-2").await.len(), others, "that push was not about it");
+
+    // What brings nothing new is not told again.
+    service.wake(&mut phone).await;
+    assert_eq!(told(&service, "M-1").await.len(), before + 2);
+    // A push that is repeated is.
+    change(&service, 3).await;
+    service.clock.advance(Duration::from_secs(3));
+    service.deliver().await;
+    service.clock.advance(Duration::from_secs(3601));
+    passloom::actions::deliver::remind_due(&service.app).await.unwrap();
+    service.deliver().await;
+    assert_eq!(kinds(&told(&service, "M-1").await.split_off(before + 2)), ["card.pushed", "card.pushed"]);
+
+    // Publishing is a push about every card; erasing is told to the phone only.
+    let mut document = bakery();
+    document["logo_text"] = json!("Newer");
+    service.publish("bakery", &document).await;
+    service.refresh().await;
+    assert_eq!(service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await.status, 204);
+    service.clock.advance(Duration::from_secs(3));
+    service.deliver().await;
+    service.wake(&mut phone).await;
+    assert_eq!(kinds(&told(&service, "M-2").await.split_off(others)), ["card.pushed", "card.fetched"]);
+    let all = service.api(Method::GET, "/api/v1/events?limit=1000", &Value::Null).await.json();
+    let all = all["data"].as_array().unwrap();
+    let of_erased: Vec<_> = all.iter().filter(|event| event["data"]["card"] == "M-1").map(|e| &e["type"]).collect();
+    assert_eq!(of_erased, ["card.erased"]);
+    assert!(!json!(all).to_string().contains("erased/"), "what is left of a card is nobody's card");
+    service.stop().await;
+}
+
+async fn failed_deliveries_are_told_with_their_reason(database: TestDatabase) {
+    let (service, phone) = shop(&database).await;
+    let token = PushToken::parse(phone.push_token()).unwrap();
+    let seen = std::cell::Cell::new(told(&service, "M-1").await.len());
+    let after = async |answer: Answer, points: i64| {
+        service.apns().answer_next(Some(&token), answer, 1);
+        change(&service, points).await;
+        service.clock.advance(Duration::from_secs(2));
+        service.deliver().await;
+        let events = told(&service, "M-1").await.split_off(seen.get());
+        seen.set(seen.get() + events.len());
+        assert_eq!(kinds(&events), ["delivery.failed"], "{events:?}");
+        let data = events[0]["data"].clone();
+        assert_eq!((&data["wallet"], &data["card"]), (&json!("apple"), &json!("M-1")));
+        (data["reason"].as_str().unwrap().to_owned(), data["retry_at"].clone())
+    };
+    let (reason, retry_at) = after(Answer::new(429, "TooManyRequests"), 2).await;
+    assert_eq!(reason, "TooManyRequests");
+    assert!(retry_at.as_str() > Some(service.now().to_rfc3339().as_str()), "{retry_at}");
+    service.clock.advance(Duration::from_secs(60));
+    service.deliver().await;
+    seen.set(told(&service, "M-1").await.len());
+    let (reason, retry_at) = after(Answer::new(400, "DeviceTokenNotForTopic"), 3).await;
+    assert_eq!((reason.as_str(), retry_at), ("APNs refused the push: DeviceTokenNotForTopic", Value::Null));
+    let (reason, retry_at) = after(Answer::new(403, "BadCertificate"), 4).await;
+    assert_eq!((reason.as_str(), retry_at), ("APNs refuses the certificate: BadCertificate", Value::Null));
+    // The probes that follow are not told one by one.
+    service.apns().answer_next(Some(&token), Answer::new(403, "BadCertificate"), 1);
+    service.clock.advance(Duration::from_secs(300));
+    service.deliver().await;
+    assert_eq!(told(&service, "M-1").await.len(), seen.get());
+    service.clock.advance(Duration::from_secs(300));
+    service.deliver().await;
+    assert_eq!(kinds(&told(&service, "M-1").await.split_off(seen.get())), ["card.pushed"]);
+    seen.set(seen.get() + 1);
+    let (reason, retry_at) = after(Answer::new(410, "Unregistered"), 5).await;
+    assert_eq!((reason.as_str(), retry_at), ("the push token is dead: Unregistered", Value::Null));
+    assert!(!json!(told(&service, "M-1").await).to_string().contains(phone.push_token()));
     service.stop().await;
 }

@@ -18,7 +18,8 @@ pub const DOC: Operation = Operation {
     id: "listCardEvents",
     tag: "Events",
     summary: "Read what happened to a card",
-    description: "Oldest first: issued, page opened, installed on a device, changed, pushed, fetched, removed.",
+    description: "Oldest first: issued, page opened, installed on a device, changed, pushed, fetched, removed; and each \
+        failed delivery with its `reason` and, when it is tried again by itself, `retry_at`.",
     needs: Needs::Scope(Scope::CardsRead),
     parameters: &[&parameters::CARD_ID, &parameters::LIMIT, &parameters::CURSOR],
     body: Content::Nothing,

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use passloom::domain::card::{Card, State};
-use passloom::domain::ids::{FieldKey, SerialNumber};
+use passloom::domain::ids::{CardId, FieldKey, SerialNumber};
 use passloom::domain::locale::Language;
 use passloom::store::{StoreError, Tx, cards};
 use serde_json::json;
@@ -176,7 +178,9 @@ async fn an_older_face_does_not_replace_a_newer_one_that_was_fetched(database: T
     };
     assert_eq!(fetched(&mut tx).await, None);
     for (second, face, newest) in [(1.0, 5, (5, at(1.0))), (2.0, 4, (5, at(1.0))), (3.0, 6, (6, at(3.0)))] {
-        cards::note_fetch(&mut tx, &card, face, at(second)).await.unwrap();
+        let faces = BTreeMap::from([(card.id.clone(), face), (CardId::parse("gone").unwrap(), face)]);
+        let new = cards::note_fetches(&mut tx, &shop.workspace, &faces, at(second)).await.unwrap();
+        assert_eq!(new.len(), usize::from(newest.1 == at(second)), "{face}: {new:?}");
         assert_eq!(fetched(&mut tx).await, Some(newest));
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use passloom::domain::card::Card;
@@ -88,6 +88,7 @@ async fn record_all(store: &Store, outcomes: &[(Claimed, &str, Outcome)], at: Ti
     let settled = |(claimed, lease, outcome): &(Claimed, &str, Outcome)| Settled {
         claimed: claimed.clone(),
         lease: (*lease).to_owned(),
+        position: 1,
         outcome: outcome.clone(),
         at,
     };
@@ -119,7 +120,7 @@ async fn next_due(store: &Store) -> Option<Timestamp> {
 }
 
 fn pushed() -> Outcome {
-    Outcome::Pushed { position: 1, window: WINDOW, remind_after: REMIND_AFTER }
+    Outcome::Pushed { window: WINDOW, remind_after: REMIND_AFTER }
 }
 
 fn retry(due_at: Timestamp) -> Outcome {
@@ -444,7 +445,7 @@ async fn how_many_devices_asked_since_a_face_is_known(database: TestDatabase) {
     assert_eq!(of_card().await, (2, 0));
     for (position, asked) in [(4, 4), (6, 6), (5, 6)] {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &key, position, at(1.0)).await.unwrap();
+        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), position)]), at(1.0)).await.unwrap();
         tx.commit().await.unwrap();
         let held = devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
         assert_eq!(held.asked, asked, "an older question changes nothing");
@@ -553,7 +554,7 @@ async fn a_phone_that_asked_is_not_reminded(database: TestDatabase) {
     let (_, card, key) = shop_with_phone(&store).await;
     let ask = async |position| {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &key, position, at(1.0)).await.unwrap();
+        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), position)]), at(1.0)).await.unwrap();
         tx.commit().await.unwrap();
     };
     mark(&store, &card, at(0.0)).await;
