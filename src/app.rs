@@ -18,6 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
 use crate::outside::per_minute::PerMinute;
+use crate::outside::proxies::TrustedProxies;
 use crate::outside::random::Random;
 use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
@@ -47,6 +48,8 @@ pub struct App {
     pub lines: PushLines,
     /// How many requests with complaints of phones each address may send.
     pub complaints: PerMinute,
+    /// Whose word on addresses is believed.
+    pub trusted_proxies: TrustedProxies,
     /// How many pushes may be under way on one connection to APNs.
     pub in_flight: usize,
     /// Tells streams without an end that the node stops.
@@ -94,6 +97,7 @@ pub struct AppParts {
     pub sandbox: Option<SimulatedApns>,
     pub apns_endpoint: ApnsEndpoint,
     pub known_intermediates: Vec<X509>,
+    pub trusted_proxies: TrustedProxies,
     pub in_flight: usize,
 }
 
@@ -105,6 +109,7 @@ impl App {
             wake: Wake::new(parts.store.clone()),
             lines: PushLines::default(),
             complaints: PerMinute::new(30),
+            trusted_proxies: parts.trusted_proxies,
             in_flight: parts.in_flight.max(1),
             store: parts.store,
             clock: parts.clock,

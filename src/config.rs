@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::outside::proxies::TrustedProxies;
 use crate::outside::secrets::MasterKey;
 use crate::telemetry::LogFormat;
 
@@ -35,6 +36,7 @@ macro_rules! settings {
 settings! {
     LISTEN "listen" "an address and port such as 127.0.0.1:8080";
     PUBLIC_URL "public_url" "an https address such as https://cards.example.com (http only for a loopback address)";
+    TRUSTED_PROXIES "trusted_proxies" "addresses and networks such as 10.0.0.1, 192.168.0.0/16, or loopback, with commas between them";
     DATA_DIR "data_dir" "a directory";
     DATABASE_URL "database_url" "sqlite://PATH or postgres://…";
     MASTER_KEY "master_key" "32 bytes as 64 hexadecimal digits or base64" secret;
@@ -96,6 +98,7 @@ pub struct Config {
     pub public_url: String,
     /// Whether no public address was given; then it is localhost at the port that is listened on.
     pub public_url_default: bool,
+    pub trusted_proxies: TrustedProxies,
     pub data_dir: PathBuf,
     /// Whether the data directory was given; then the development certificates lie within it.
     pub data_dir_given: bool,
@@ -200,6 +203,9 @@ impl Config {
             listen,
             public_url,
             public_url_default,
+            trusted_proxies: values
+                .read(&TRUSTED_PROXIES, TrustedProxies::parse)?
+                .unwrap_or_else(TrustedProxies::loopback),
             data_dir_given: given.is_some(),
             data_dir,
             database_url,
@@ -308,6 +314,7 @@ mod tests {
         for (name, value) in [
             ("PASSLOOM_PUBLIC_URL", "http://cards.example.com"),
             ("PASSLOOM_PUBLIC_URL", "cards.example.com"),
+            ("PASSLOOM_TRUSTED_PROXIES", "proxy.example.com"),
             ("PASSLOOM_DATABASE_URL", "mysql://x"),
             ("PASSLOOM_SANDBOX", "yes"),
             ("PASSLOOM_APNS_IN_FLIGHT", "0"),

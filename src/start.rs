@@ -122,6 +122,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
             .map(|chain| chain.intermediate.clone())
             .chain(trust::intermediates())
             .collect(),
+        trusted_proxies: config.trusted_proxies,
         in_flight: config.apns_in_flight,
     }));
     let workspace = default_workspace();

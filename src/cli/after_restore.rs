@@ -35,7 +35,8 @@ pub fn run(args: AfterRestoreArgs) -> anyhow::Result<ExitCode> {
             Store::open(&config.database_url).await.context("PASSLOOM_DATABASE_URL: the database can't be opened")?;
         let workspaces = after_restore(&store, SystemClock.now()).await?;
         store.close().await;
-        println!("Raised the epoch of {workspaces} workspaces; every card is told to its phones anew.");
+        let noun = if workspaces == 1 { "workspace" } else { "workspaces" };
+        println!("Raised the epoch in {workspaces} {noun}: every card is told to its phones anew.");
         Ok(ExitCode::SUCCESS)
     })
 }

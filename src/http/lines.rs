@@ -143,8 +143,14 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use actix_web::{FromRequest, dev};
+    use futures_util::stream;
     use proptest::prelude::*;
+    use tokio::time::Instant;
+
+    use super::*;
 
     fn split(chunks: &[&[u8]]) -> Vec<Line> {
         let mut lines = Lines::default();
@@ -179,6 +185,25 @@ mod tests {
         let longest = "y".repeat(LONGEST);
         assert_eq!(split(&[longest.as_bytes(), b"\r\n"]), [text(&longest)]);
         assert_eq!(split(&[longest.as_bytes(), b"y\n", b"z"]), [Line::TooLong, text("z")]);
+    }
+
+    /// A body of those pieces, after which its sender falls silent.
+    async fn silent_after(pieces: &'static [&'static str]) -> Body {
+        let pieces =
+            stream::iter(pieces.iter().map(|piece| Ok::<_, PayloadError>(Bytes::from_static(piece.as_bytes()))));
+        let mut payload = dev::Payload::from(pieces.chain(stream::pending()).boxed_local());
+        let request = TestRequest::default().to_http_request();
+        Body::new(Payload::from_request(&request, &mut payload).await.expect("a payload"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_that_is_silent_for_a_minute_counts_as_gone_after_its_lines_were_taken() {
+        let mut body = silent_after(&["a\nb\nc"]).await;
+        let started = Instant::now();
+        assert_eq!(body.next(9).await, Ok(vec![text("a"), text("b")]));
+        assert!(started.elapsed() < Duration::from_secs(1), "what is there isn't kept waiting");
+        assert_eq!(body.next(9).await, Err(BrokenOff::Slow), "half a line is none");
+        assert_eq!(started.elapsed().as_secs(), 60);
     }
 
     proptest! {

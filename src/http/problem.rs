@@ -135,7 +135,10 @@ impl From<ActionError> for Problem {
                 Self::new(&NOT_PUBLISHED, "the template was never published, so it can't have cards")
             }
             ActionError::TemplateExists => Self::new(&TEMPLATE_EXISTS, "there is a template of that id"),
-            ActionError::TemplateInUse => Self::new(&TEMPLATE_IN_USE, "the template has cards, which are shown by it"),
+            ActionError::TemplateInUse => Self::new(
+                &TEMPLATE_IN_USE,
+                "cards are shown by the template; erased ones, too: phones that hold their passes show them void",
+            ),
             ActionError::IssuerMissing => {
                 Self::new(&ISSUER_MISSING, "the workspace has no certificate to sign passes with")
             }

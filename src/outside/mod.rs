@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod crash;
 pub mod per_minute;
+pub mod proxies;
 pub mod random;
 pub mod secrets;

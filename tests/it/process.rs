@@ -43,6 +43,51 @@ fn in_an_empty_directory_the_main_job_works_and_ends_in_order() {
     assert!(phone_command.wait().unwrap().success());
 }
 
+#[test]
+fn after_a_restore_one_command_brings_phones_to_what_the_database_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (runtime, port) = (tokio::runtime::Runtime::new().unwrap(), free_port());
+    let points = |program: &Program, points: i64| {
+        let body = json!({"attributes": {"points": points}});
+        runtime.block_on(program.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &body)).unwrap();
+    };
+    let program = Program::start(command(directory.path(), port));
+    let mut phone = phone(directory.path());
+    let serial = runtime.block_on(phone.add(&program.demo, SystemClock.now())).unwrap();
+    assert!(program.terminate().success());
+    let database = directory.path().join("data/passloom.db");
+    let backup = directory.path().join("backup.db");
+    std::fs::copy(&database, &backup).unwrap();
+
+    let program = Program::start(command(directory.path(), port));
+    points(&program, 999);
+    let topic = certificates::PASS_TYPE;
+    assert_eq!(runtime.block_on(phone.update(topic, SystemClock.now())).unwrap().len(), 1);
+    assert_eq!(phone.field(&serial, "points").as_deref(), Some("999"));
+    assert!(program.terminate().success());
+    for rest in ["data/passloom.db-wal", "data/passloom.db-shm"] {
+        let _ = std::fs::remove_file(directory.path().join(rest));
+    }
+    std::fs::copy(&backup, &database).unwrap();
+
+    let done = command(directory.path(), port).arg("after-restore").output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(said, "Raised the epoch in 1 workspace: every card is told to its phones anew.\n");
+    let program = Program::start(command(directory.path(), port));
+    assert_eq!(runtime.block_on(phone.update(topic, SystemClock.now())).unwrap().len(), 1);
+    assert_eq!(phone.field(&serial, "points").as_deref(), Some("120"), "what the database holds");
+    assert!(program.terminate().success());
+
+    let nowhere = command(directory.path(), port)
+        .arg("after-restore")
+        .env("PASSLOOM_DATABASE_URL", "postgres://nobody:hidden@127.0.0.1:1/none")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(nowhere.stderr).unwrap();
+    assert!(!nowhere.status.success() && said.contains("PASSLOOM_DATABASE_URL") && !said.contains("hidden"), "{said}");
+}
+
 async fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'static str) {
     let directory = tempfile::tempdir().unwrap();
     // An APNs that outlives the service, as the real one does.

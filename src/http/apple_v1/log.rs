@@ -15,7 +15,7 @@ const MOST: usize = 50;
 /// Takes what a phone has to say: always 200, because phones repeat anything else. Of an address that says too much
 /// nothing more is kept for the rest of the minute.
 pub async fn log(app: web::Data<App>, request: HttpRequest, body: Limited<LOG>) -> HttpResponse {
-    if app.complaints.allows(client_address(&request)).await {
+    if app.complaints.allows(client_address(&app.trusted_proxies, &request)).await {
         let body: Value = serde_json::from_slice(&body.0).unwrap_or_default();
         let messages = body.get("logs").and_then(Value::as_array);
         let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).take(MOST).collect();

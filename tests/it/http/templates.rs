@@ -27,6 +27,8 @@ on_both_databases![
     the_pictures_of_a_draft_are_listed,
     what_a_get_answers_may_be_put_back,
     cards_that_keep_their_version_are_named_when_it_is_published,
+    at_most_a_hundred_cards_are_named_when_it_is_published,
+    a_template_has_at_most_300_pictures_of_64_mib_together,
     a_card_that_would_break_a_rule_keeps_its_version,
     a_removed_attribute_keeps_its_values_and_its_type,
     a_vanished_choice_renders_as_stored,
@@ -538,6 +540,65 @@ async fn cards_that_keep_their_version_are_named_when_it_is_published(database: 
     assert_eq!(kept["errors"][0]["pointer"], "/attributes/name");
     assert_eq!(service.card("M-1").await["template_version"], 1);
     assert_eq!(service.card("M-2").await["template_version"], 2);
+    service.stop().await;
+}
+
+async fn at_most_a_hundred_cards_are_named_when_it_is_published(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let line = |n: usize| format!("{}\n", json!({"id": format!("M-{n:03}"), "template": "bakery"}));
+    let body: String = (0..250).map(line).collect();
+    let headers = [("authorization", &*format!("Bearer {}", service.key)), ("content-type", "application/x-ndjson")];
+    let bulk = service.send(Method::POST, "/api/v1/cards/bulk", &headers, body.into_bytes()).await;
+    assert_eq!(bulk.status, 200);
+    let mut document = bakery();
+    document["barcode"]["value"] = json!("{{ name }}");
+    service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    let published = service.api(Method::POST, "/api/v1/templates/bakery/publish", &Value::Null).await.json();
+    let cards = &published["cards"];
+    assert_eq!(cards["keeping"].as_array().unwrap().len(), 100);
+    assert_eq!(cards["complete"], false, "there are more, and the answer says so");
+    assert!(cards["checked"].as_u64() >= Some(100) && cards["checked"].as_u64() <= Some(250), "{}", cards["checked"]);
+    service.stop().await;
+}
+
+async fn a_template_has_at_most_300_pictures_of_64_mib_together(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let put = async |template: &str, role: String, bytes: &[u8]| {
+        let path = format!("/api/v1/templates/{template}/images/{role}");
+        let headers = [("authorization", &*format!("Bearer {}", service.key)), ("content-type", "image/png")];
+        service.send(Method::PUT, &path, &headers, bytes.to_vec()).await
+    };
+    let picture = png(30, 30);
+    let there = service.api(Method::GET, "/api/v1/templates/bakery/images", &Value::Null).await.json();
+    let there = there["data"].as_array().unwrap().len();
+    for n in there..300 {
+        assert_eq!(put("bakery", format!("strip@{n}"), &picture).await.status, 204, "{n}");
+    }
+    let one_more = put("bakery", "strip@more".to_owned(), &picture).await;
+    assert_eq!((one_more.status, one_more.pointers()), (422, vec![String::new()]));
+    assert!(one_more.json().to_string().contains("at most 300 pictures"), "{}", one_more.json());
+    assert_eq!(put("bakery", "strip@299".to_owned(), &picture).await.status, 204, "one may be replaced");
+
+    service.api(Method::PUT, "/api/v1/templates/large", &bakery()).await;
+    // What looks like noise isn't made smaller: some 15 MB each.
+    let mut seed = 1_u32;
+    let noise = image::RgbImage::from_fn(2_240, 2_240, |_, _| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        image::Rgb([(seed >> 24) as u8, (seed >> 16) as u8, (seed >> 8) as u8])
+    });
+    let mut large = std::io::Cursor::new(Vec::new());
+    noise.write_to(&mut large, image::ImageFormat::Png).unwrap();
+    let large = large.into_inner();
+    let fit = 64 * 1024 * 1024 / large.len();
+    assert!((4..8).contains(&fit), "{} bytes", large.len());
+    for n in 0..fit {
+        assert_eq!(put("large", format!("strip@{n}"), &large).await.status, 204, "{n}");
+    }
+    let one_more = put("large", "strip@more".to_owned(), &large).await;
+    assert_eq!(one_more.status, 422);
+    assert!(one_more.json().to_string().contains("64 MiB"), "{}", one_more.json());
     service.stop().await;
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use passloom::actions::after_restore::{EPOCH, after_restore};
 use passloom::actions::device_logs::forget_complaints;
+use passloom::outside::proxies::TrustedProxies;
 use passloom::sandbox::phone::Phone;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ on_both_databases![
     parts_of_an_address_are_decoded_once,
     phones_complaints_are_grouped_and_shown_without_secrets,
     complaints_are_bounded_by_number_age_and_address,
+    only_a_trusted_proxy_is_believed_about_addresses,
     after_a_restore_every_phone_shows_what_the_database_holds,
 ];
 
@@ -247,6 +249,22 @@ async fn complaints_are_bounded_by_number_age_and_address(database: TestDatabase
     service.clock.advance(Duration::from_secs(31 * 24 * 3600));
     forget_complaints(&service.app).await.unwrap();
     assert_eq!(groups(&service).await.len(), 0);
+    service.stop().await;
+}
+
+async fn only_a_trusted_proxy_is_believed_about_addresses(database: TestDatabase) {
+    let proxies = |text: &str| TrustedProxies::parse(text).unwrap();
+    let service = Service::start_configured(&database, |config| config.trusted_proxies = proxies("10.0.0.0/8")).await;
+    let card = async {
+        service.publish("bakery", &bakery()).await;
+        service.put_card("M-1", &anna(1)).await
+    };
+    card.await;
+    // The tests' own address is none of the proxies: whatever it says, it is one client.
+    for n in 0..40 {
+        assert_eq!(complain(&service, &format!("198.51.100.{n}"), &["on and on".to_owned()]).await, 200);
+    }
+    assert_eq!(groups(&service).await[0]["count"], 30);
     service.stop().await;
 }
 

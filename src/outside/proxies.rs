@@ -1,0 +1,80 @@
+//! Which proxies are believed when they say for whom they ask.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// The addresses of proxies of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Those on this machine.
+    pub fn loopback() -> Self {
+        Self(["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect())
+    }
+
+    /// Reads addresses and networks with commas between them; `loopback` stands for this machine's.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut nets = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            match part.parse::<IpAddr>() {
+                _ if part == "loopback" => nets.extend(Self::loopback().0),
+                Ok(address) => nets.push(IpNet::from(address.to_canonical())),
+                Err(_) => nets.push(part.parse().ok()?),
+            }
+        }
+        Some(Self(nets))
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&address))
+    }
+
+    /// For whom `peer` asks. What it says of others (`forwarded`, the values of X-Forwarded-For in their order) is believed
+    /// only of a trusted proxy, and of several addresses the last that isn't one: those before it are the client's own word.
+    pub fn client(&self, peer: IpAddr, forwarded: &str) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.has(peer) {
+            return peer;
+        }
+        let mut hops = forwarded.rsplit(',').map(|hop| hop.trim().parse().ok().map(|ip: IpAddr| ip.to_canonical()));
+        hops.find(|hop| hop.is_none_or(|ip| !self.has(ip))).flatten().unwrap_or(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(proxies: &str, peer: &str, forwarded: &str) -> String {
+        let proxies = TrustedProxies::parse(proxies).expect("proxies");
+        proxies.client(peer.parse().expect("an address"), forwarded).to_string()
+    }
+
+    #[test]
+    fn a_forwarded_address_is_believed_only_from_a_proxy_and_only_the_last() {
+        assert_eq!(client("loopback", "203.0.113.9", "198.51.100.1"), "203.0.113.9");
+        assert_eq!(client("loopback", "127.0.0.1", ""), "127.0.0.1");
+        assert_eq!(client("loopback", "127.0.0.1", "198.51.100.1"), "198.51.100.1");
+        assert_eq!(client("loopback", "::1", "9.9.9.9, 198.51.100.1, 127.0.0.1"), "198.51.100.1");
+        assert_eq!(client("loopback", "::ffff:127.0.0.1", "9.9.9.9,198.51.100.2"), "198.51.100.2");
+        assert_eq!(client("loopback", "127.0.0.1", "198.51.100.1, nonsense"), "127.0.0.1");
+        assert_eq!(
+            client("10.0.0.0/8, 2001:db8::7", "10.1.2.3", "198.51.100.1, 2001:db8::7, 10.9.9.9"),
+            "198.51.100.1"
+        );
+        assert_eq!(
+            client("10.0.0.0/8", "127.0.0.1", "198.51.100.1"),
+            "127.0.0.1",
+            "loopback is trusted only by its word"
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_and_no_network_is_refused() {
+        for wrong in ["", "proxy.example.com", "10.0.0.0/33", "10.0.0.1;10.0.0.2", "10.0.0.1,,10.0.0.2"] {
+            assert_eq!(TrustedProxies::parse(wrong), None, "{wrong:?}");
+        }
+    }
+}
