@@ -4,9 +4,10 @@
 //! (cards, devices, the workspace's counter), each by key; wishes are fulfilled in the order in which they were made, so
 //! a card may be named more than once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::card_change::{Desk, Judged, judge, put_in_place, what_changed};
@@ -230,40 +231,38 @@ async fn fulfil(app: &App, workspace: &WorkspaceId, orders: &[Order<'_>]) -> Res
     let now = app.now();
     let mut told: Vec<NewEvent<'_>> = Vec::new();
     let mut each = Vec::with_capacity(orders.len());
-    for (n, order) in orders.iter().enumerate() {
-        // Drawing some hundred cards takes a while in which others want to be served, too.
-        if n % 16 == 15 {
-            tokio::task::yield_now().await;
-        }
-        let known = working.get(&order.id);
-        if let (Some(card), Wish::Patch(patch)) = (known, &order.wish)
-            && patch.template.is_none()
-            && !designs.contains_key(&card.card.content.template)
-        {
+    let mut rest = orders;
+    while !rest.is_empty() {
+        let (round, later) = rest.split_at(length_of_round(rest));
+        rest = later;
+        let strays = |order: &Order<'_>| match (working.get(&order.id), &order.wish) {
+            (Some(card), Wish::Patch(patch)) => {
+                patch.template.is_none() && !designs.contains_key(&card.card.content.template)
+            }
+            _ => false,
+        };
+        if round.iter().any(strays) {
             return Ok(None);
         }
-        let outcome = one(app, workspace, order, &designs, known, now);
-        each.push(match outcome {
-            Ok((next, done)) => {
-                let revision = next.card.revision;
-                match done {
-                    Done::Created => {
-                        let content = &next.card.content;
-                        let data = json!({"revision": revision, "state": content.state, "template": content.template});
-                        told.push(app.event(EventKind::CardCreated, Some(&order.id), data)?);
-                    }
-                    Done::Updated => {
-                        let before = known.map_or(&next.card.content, |before| &before.card.content);
-                        let data = what_changed(before, &next.card);
-                        told.push(app.event(EventKind::CardUpdated, Some(&order.id), data)?);
-                    }
-                    Done::Unchanged => {}
+        let judge = |order| one(app, workspace, order, &designs, working.get(&order.id), now);
+        let outcomes: Vec<_> = match round {
+            [order] => vec![judge(order)],
+            _ => round.par_iter().map(judge).collect(),
+        };
+        for (order, outcome) in round.iter().zip(outcomes) {
+            each.push(match outcome {
+                Ok((next, done)) => {
+                    let revision = next.card.revision;
+                    let before = working.get(&order.id).map(|before| &before.card.content);
+                    told.extend(event_of(app, &order.id, before, &next.card, done)?);
+                    working.insert(order.id.clone(), next);
+                    Ok((done, revision))
                 }
-                working.insert(order.id.clone(), next);
-                Ok((done, revision))
-            }
-            Err(error) => Err(error),
-        });
+                Err(error) => Err(error),
+            });
+        }
+        // Others want to be served, too.
+        tokio::task::yield_now().await;
     }
     if !store(tx, app, workspace, &designs, &mut working, told, now).await? {
         return Ok(None);
@@ -275,6 +274,33 @@ async fn fulfil(app: &App, workspace: &WorkspaceId, orders: &[Order<'_>]) -> Res
         })
         .collect();
     Ok(Some(Fulfilled { each, cards }))
+}
+
+/// How many of the orders may be judged side by side: as many as hold up the others on this thread for a millisecond or
+/// two, and none of a card that another of them changes.
+fn length_of_round(orders: &[Order<'_>]) -> usize {
+    let most = 16 * rayon::current_num_threads();
+    let mut ids = HashSet::new();
+    orders.iter().take(most).take_while(|order| ids.insert(&order.id)).count()
+}
+
+/// What is to be told of an order that was fulfilled.
+fn event_of<'o>(
+    app: &App,
+    id: &'o CardId,
+    before: Option<&Content>,
+    card: &Card,
+    done: Done,
+) -> Result<Option<NewEvent<'o>>, ActionError> {
+    let (kind, data) = match (done, before) {
+        (Done::Unchanged, _) => return Ok(None),
+        (Done::Updated, Some(before)) => (EventKind::CardUpdated, what_changed(before, card)),
+        (Done::Created | Done::Updated, _) => {
+            let (state, template) = (card.content.state, &card.content.template);
+            (EventKind::CardCreated, json!({"revision": card.revision, "state": state, "template": template}))
+        }
+    };
+    app.event(kind, Some(id), data).map(Some)
 }
 
 /// The cards that are there, held by key.
