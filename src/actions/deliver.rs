@@ -407,7 +407,7 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     }
     let now = app.now();
     let batch: Vec<Settled> = done.iter().map(|done| done.settled.clone()).collect();
-    let mut tx = app.store.begin().await?;
+    let mut tx = app.store.begin_batch().await?;
     let recorded = devices::settle(&mut tx, &batch).await?;
     let mut paused = HashMap::new();
     for Done { settled, issuer } in done {

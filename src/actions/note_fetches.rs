@@ -36,7 +36,7 @@ async fn write_fetches(app: &App, fetched: Vec<Fetched>) -> Result<(), ActionErr
         *newest = face.max(*newest);
     }
     for (workspace, faces) in by_workspace {
-        let mut tx = app.store.begin().await?;
+        let mut tx = app.store.begin_batch().await?;
         // The counter first: an erasure holds it when it takes the card away, and this must not wait for the card with
         // the counter still to come.
         let position = workspaces::take_position(&mut tx, &workspace).await?;
@@ -60,7 +60,7 @@ pub async fn note_question(app: &App, key: DeviceKey, position: i64) -> Result<(
             let known = newest.entry(key).or_default();
             *known = position.max(*known);
         }
-        let mut tx = app.store.begin().await?;
+        let mut tx = app.store.begin_batch().await?;
         devices::note_asked(&mut tx, &newest, app.now()).await?;
         Ok(tx.commit().await?)
     };

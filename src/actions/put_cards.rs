@@ -226,7 +226,7 @@ async fn fulfil(app: &App, workspace: &WorkspaceId, orders: &[Order<'_>]) -> Res
     let wanted = named.chain(seen.iter().map(|issued| &issued.card.content.template)).collect();
     let designs = designs(app, workspace, wanted).await?;
 
-    let mut tx = app.store.begin().await?;
+    let mut tx = if orders.len() > 1 { app.store.begin_batch().await? } else { app.store.begin().await? };
     let mut working = hold(&mut tx, workspace, &ids).await?;
     let now = app.now();
     let mut told: Vec<NewEvent<'_>> = Vec::new();

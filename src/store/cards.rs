@@ -18,9 +18,10 @@ macro_rules! find_card {
                 c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
                 c.live_message, c.created_at, c.updated_at,
                 t.version AS t_version, t.position AS t_position, t.modified AS t_modified,
-                f.face AS f_face, f.fetched_at AS f_fetched_at
+                (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS f_face,
+                (SELECT f.fetched_at FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id)
+                    AS f_fetched_at
             FROM ", $from, " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
-            LEFT JOIN fetches f ON f.workspace_id = c.workspace_id AND f.card_id = c.id
             WHERE ", $where
         )
     };
@@ -82,12 +83,12 @@ statements! {
     HOLD_MANY = {
         sqlite: "SELECT id FROM cards WHERE workspace_id = $1 AND id IN (SELECT value FROM json_each($2)) ORDER BY id",
         postgres: "SELECT id FROM cards WHERE workspace_id = $1
-            AND id IN (SELECT json_array_elements_text(CAST($2 AS json))) ORDER BY id FOR NO KEY UPDATE",
+            AND id = ANY (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))) ORDER BY id FOR NO KEY UPDATE",
     };
     FIND_MANY = {
         sqlite: find_card!(from "json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
         postgres: find_card!(from "json_array_elements_text(CAST($2 AS json)) e(id)
-            JOIN cards c ON c.workspace_id = $1 AND c.id = e.id", "TRUE"),
+            CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = $1 AND cards.id = e.id OFFSET 0) c", "TRUE"),
     };
     HOLD_BY_SERIAL = "SELECT id FROM cards WHERE pass_type_id = $1 AND serial_number = $2" + " FOR NO KEY UPDATE";
     BY_PAGE = {

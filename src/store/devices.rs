@@ -142,7 +142,7 @@ statements! {
             GROUP BY r.card_id",
         postgres: "SELECT r.card_id, COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= e.face THEN 1 ELSE 0 END), 0)
             FROM json_to_recordset(CAST($2 AS json)) AS e(card text, face bigint)
-            JOIN registrations r ON r.workspace_id = $1 AND r.card_id = e.card
+            CROSS JOIN LATERAL (SELECT * FROM registrations WHERE workspace_id = $1 AND card_id = e.card OFFSET 0) r
             JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
             GROUP BY r.card_id",
     };
@@ -155,7 +155,7 @@ statements! {
             WHERE workspace_id = $1 AND card_id IN (SELECT value FROM json_each($2))",
         postgres: "SELECT COUNT(*) FROM (SELECT d.id FROM devices d WHERE (d.workspace_id, d.pass_type_id, d.id) IN (
                 SELECT r.workspace_id, r.pass_type_id, r.device_id FROM registrations r
-                WHERE r.workspace_id = $1 AND r.card_id IN (SELECT json_array_elements_text(CAST($2 AS json))))
+                WHERE r.workspace_id = $1 AND r.card_id = ANY (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))))
             ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
     };
     MARK = {
@@ -168,7 +168,7 @@ statements! {
             scheduled_at = CASE WHEN due_at IS NULL THEN $3 ELSE scheduled_at END,
             due_at = COALESCE(due_at, CASE WHEN pushed_at <= $3 AND pushed_at + $4 > $3 THEN pushed_at + $4 ELSE $3 END)
         WHERE workspace_id = $1 AND kind = 'apns' AND dead_since IS NULL AND (pass_type_id, id) IN (
-            SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id IN (SELECT json_array_elements_text(CAST($2 AS json))))",
+            SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id = ANY (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))))",
     };
     // One step through the index for each pass type, however many devices of it wait.
     DUE_PASS_TYPES = "WITH RECURSIVE waiting (id) AS (

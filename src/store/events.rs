@@ -17,13 +17,13 @@ statements! {
             SELECT $1, $2, 1 + e.key + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
                 e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
             FROM json_each($4) e WHERE e.value ->> 'card' IS NULL
-                OR EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card' AND c.erased_at IS NULL)",
+                OR (SELECT c.erased_at IS NULL FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
         postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
             SELECT $1, $2, e.n + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
                 e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
             FROM json_array_elements(CAST($4 AS json)) WITH ORDINALITY AS e(value, n)
             WHERE e.value ->> 'card' IS NULL
-                OR EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card' AND c.erased_at IS NULL)",
+                OR (SELECT c.erased_at IS NULL FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
     };
     OF_CARD = "SELECT id, type, at, data, position, n FROM events
         WHERE workspace_id = $1 AND card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5";

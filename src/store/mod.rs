@@ -220,6 +220,9 @@ impl Store {
             Some(path) => Self::open_sqlite(Path::new(path)).await?,
             None => {
                 let options: PgConnectOptions = url.parse()?;
+                // Everything is looked up by key. On a table that was small when a statement was first planned, PostgreSQL
+                // would rather read it whole, and go on so while it grows; and compiling a plan takes longer than any.
+                let options = options.options([("enable_seqscan", "off"), ("jit", "off")]);
                 let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
                 Pools::Postgres(pool.connect_with(options.application_name("passloom")).await?)
             }
@@ -275,6 +278,21 @@ impl Store {
             #[allow(clippy::disallowed_methods)] // the one place
             Pools::Postgres(pool) => TxKind::Postgres(pool.begin().await?),
         }))
+    }
+
+    /// The same for statements that take a batch: on PostgreSQL they are planned anew each time, for the tables as they are
+    /// now. A plan that was kept from when there were few cards would walk all of them for each batch.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub async fn begin_batch(&self) -> Result<Tx, StoreError> {
+        match &self.pools {
+            Pools::Sqlite { .. } => self.begin().await,
+            Pools::Postgres(pool) => {
+                let begin = "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan";
+                Ok(Tx(TxKind::Postgres(pool.begin_with(begin).await?)))
+            }
+        }
     }
 
     /// Tells every node on this database that something is due; does nothing on the embedded one, which has one node.
