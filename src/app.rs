@@ -8,10 +8,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
-use crate::actions::note_fetches::Fetched;
+use crate::actions::note_fetches::Notes;
 use crate::actions::published::Published;
 use crate::actions::push_lines::PushLines;
-use crate::actions::together::Together;
 use crate::actions::wake::Wake;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
@@ -22,7 +21,6 @@ use crate::outside::proxies::TrustedProxies;
 use crate::outside::random::Random;
 use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
-use crate::store::devices::DeviceKey;
 use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
 use crate::wallets::apple::apns::ApnsEndpoint;
@@ -58,10 +56,6 @@ pub struct App {
     pub decoding: Arc<Semaphore>,
     /// How many opened pages may be waiting to be noted; more are not noted.
     pub page_notes: Arc<Semaphore>,
-    /// What phones fetched, on its way into the database.
-    pub fetches: Together<Fetched>,
-    /// What phones asked, on its way into the database.
-    pub questions: Together<(DeviceKey, i64)>,
     /// The simulated APNs, in the sandbox.
     pub sandbox: Option<SimulatedApns>,
     /// By what workspaces sign and push.
@@ -75,6 +69,7 @@ pub struct App {
     master_key: MasterKey,
     signing: Arc<Semaphore>,
     secrets: Cache<WorkspaceId, WorkspaceSecret>,
+    notes: Cache<WorkspaceId, Arc<Notes>>,
     pub(crate) scaled: Cache<ScaledKey, Scaled>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
 }
@@ -120,8 +115,6 @@ impl App {
             stopping: watch::Sender::new(false),
             decoding: Arc::new(Semaphore::new(1)),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
-            fetches: Together::default(),
-            questions: Together::default(),
             sandbox: parts.sandbox,
             issuers: AppleIssuers::default(),
             apns_endpoint: parts.apns_endpoint,
@@ -130,6 +123,7 @@ impl App {
             master_key: parts.master_key,
             signing: Arc::new(Semaphore::new(cores)),
             secrets: Cache::new(10_000),
+            notes: Cache::new(10_000),
             scaled: Cache::builder()
                 .max_capacity(64 * 1024 * 1024)
                 .weigher(|_, files: &Scaled| {
@@ -214,6 +208,11 @@ impl App {
         let secret = WorkspaceSecret::new(bytes);
         self.secrets.insert(workspace.clone(), secret.clone()).await;
         Ok(secret)
+    }
+
+    /// Where what phones do in a workspace waits to be written.
+    pub async fn notes_of(&self, workspace: &WorkspaceId) -> Arc<Notes> {
+        self.notes.get_with_by_ref(workspace, async { Arc::default() }).await
     }
 
     /// Runs a signature off the async threads, at most one per core at a time.

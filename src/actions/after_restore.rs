@@ -33,6 +33,8 @@ async fn raise(store: &Store, workspace: &WorkspaceId, now: Timestamp) -> Result
     let mut tx = store.begin().await?;
     let published = templates::published(&mut tx, workspace).await?;
     for template in &published {
+        // In the order in which a publishing takes them.
+        templates::lock(&mut tx, workspace, template).await?;
         refreshes::start(&mut tx, workspace, template, now).await?;
     }
     let position = workspaces::raise_epoch(&mut tx, workspace, EPOCH).await?;

@@ -52,6 +52,8 @@ pub struct Delivery {
     lease: String,
     issuer: Arc<AppleIssuer>,
     position: i64,
+    /// The cards that it is about.
+    about: Vec<CardId>,
     since: Instant,
     probe: bool,
     /// The refused certificate that this push tries anew.
@@ -74,6 +76,8 @@ pub struct Round {
 pub struct Done {
     settled: Settled,
     issuer: Issuer,
+    about: Vec<CardId>,
+    probe: bool,
 }
 
 /// What a push said of its certificate.
@@ -186,9 +190,10 @@ async fn claim_some(
     if claimed.len() >= room {
         round.crowded.insert(pass_type.clone());
     }
-    let position = position(app, workspace).await?;
+    let (position, mut news) = told(app, workspace, &claimed).await?;
     let since = Instant::now();
     round.deliveries.extend(claimed.into_iter().map(|claimed| Delivery {
+        about: news.remove(&claimed.key()).unwrap_or_default(),
         claimed,
         lease: lease.clone(),
         issuer: Arc::clone(issuer),
@@ -221,15 +226,23 @@ async fn claim_probe(
     }
     tx.commit().await?;
     crash::point("after-claim");
-    let position = position(app, workspace).await?;
+    let (position, mut news) = told(app, workspace, std::slice::from_ref(&claimed)).await?;
+    let about = news.remove(&claimed.key()).unwrap_or_default();
     let refused = pause.map(|pause| pause.certificate.clone());
     let issuer = Arc::clone(issuer);
-    Ok(Some(Delivery { claimed, lease, issuer, position, since: Instant::now(), probe: true, refused }))
+    Ok(Some(Delivery { claimed, lease, issuer, position, about, since: Instant::now(), probe: true, refused }))
 }
 
-/// Whatever was committed before this moment is told by the pushes that leave after it.
-async fn position(app: &App, workspace: &WorkspaceId) -> Result<i64, ActionError> {
-    Ok(workspaces::position(&mut app.store.read().await?, workspace).await?)
+/// What pushes that leave after this moment tell of: whatever was committed up to a position, and which cards that means
+/// for each device.
+async fn told(
+    app: &App,
+    workspace: &WorkspaceId,
+    claimed: &[Claimed],
+) -> Result<(i64, HashMap<DeviceKey, Vec<CardId>>), ActionError> {
+    let mut reader = app.store.read().await?;
+    let position = workspaces::position(&mut reader, workspace).await?;
+    Ok((position, devices::news(&mut reader, claimed).await?))
 }
 
 /// Pushes to every device that is due now and records the outcomes; how many there were. For tests, which drive
@@ -271,13 +284,13 @@ impl Delivery {
 
 /// Makes one delivery. Touches no database: [`record`] does.
 pub async fn push(app: &App, delivery: Delivery) -> Done {
-    let Delivery { claimed, lease, issuer, position, since, probe, refused } = delivery;
+    let Delivery { claimed, lease, issuer, position, about, since, probe, refused } = delivery;
     let pass_type = claimed.pass_type().clone();
     // The line may have broken, or the lease grown old, while this one waited for its turn.
     if (!probe && !app.lines.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
         let outcome = Outcome::Released { problem: None };
         let settled = Settled { claimed, lease, position, outcome, at: app.now() };
-        return Done { settled, issuer: Issuer::Known };
+        return Done { settled, issuer: Issuer::Known, about, probe };
     }
     let before = app.lines.answers(&pass_type);
     let answer = issuer.apns.push(&pass_type, &claimed.push_token, app.now().plus(KEEP)).await;
@@ -336,7 +349,7 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
     if matches!(outcome, Outcome::Released { .. }) && matches!(said, Issuer::TakenAgain { .. }) {
         said = Issuer::Known;
     }
-    Done { settled: Settled { claimed, lease, position, outcome, at: now }, issuer: said }
+    Done { settled: Settled { claimed, lease, position, outcome, at: now }, issuer: said, about, probe }
 }
 
 /// The service answers. When it had been away, what waited for it is due now.
@@ -409,24 +422,25 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     let batch: Vec<Settled> = done.iter().map(|done| done.settled.clone()).collect();
     let mut tx = app.store.begin_batch().await?;
     let recorded = devices::settle(&mut tx, &batch).await?;
-    let mut paused = HashMap::new();
-    for Done { settled, issuer } in done {
-        let (workspace, pass_type) = (settled.claimed.workspace(), settled.claimed.pass_type());
-        if let Issuer::Refused { certificate, reason } = issuer
-            && !paused.contains_key(pass_type)
-        {
-            let probe_at = now.plus(REFUSED_PAUSE);
-            let new = push_pauses::begin(&mut tx, workspace, pass_type, certificate, reason, now, probe_at).await?;
-            if new {
-                tracing::error!(%pass_type, reason, "APNs refuses the certificate: pushes pause until it takes it");
-            }
-            paused.insert(pass_type, new);
+    // Pauses by pass type in one order, as every node takes them.
+    let mut refused = BTreeMap::new();
+    for Done { settled, issuer, .. } in done {
+        if let Issuer::Refused { certificate, reason } = issuer {
+            refused.entry(settled.claimed.pass_type()).or_insert((settled.claimed.workspace(), certificate, reason));
         }
     }
-    record_events(app, &mut tx, done, &recorded, |pass_type| paused.get(pass_type).is_some_and(|new| *new)).await?;
+    let mut paused = HashSet::new();
+    for (pass_type, (workspace, certificate, reason)) in refused {
+        let probe_at = now.plus(REFUSED_PAUSE);
+        if push_pauses::begin(&mut tx, workspace, pass_type, certificate, reason, now, probe_at).await? {
+            tracing::error!(%pass_type, reason, "APNs refuses the certificate: pushes pause until it takes it");
+            paused.insert(pass_type);
+        }
+    }
+    record_events(app, &mut tx, done, &recorded, &paused).await?;
     tx.commit().await?;
     crash::point("after-record");
-    for Done { settled, issuer } in done {
+    for Done { settled, issuer, .. } in done {
         if let Issuer::TakenAgain { certificate } = issuer {
             end_pause(app, settled.claimed.pass_type(), certificate, "APNs takes the certificate again").await?;
         }
@@ -437,34 +451,37 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     Ok(())
 }
 
-/// Tells in the timelines of the cards that pushes were about what came of them. `just_paused` says of which pass types
-/// the certificate was refused for the first time: that is told once, not for each probe.
+/// Tells in the timelines of the cards that pushes were about what came of them. That a certificate is refused is told when
+/// its pause begins, and that APNs is away by the pushes that found it out: not for each probe.
 async fn record_events(
     app: &App,
     tx: &mut Tx,
     done: &[Done],
-    recorded: &HashMap<DeviceKey, Vec<CardId>>,
-    just_paused: impl Fn(&PassTypeId) -> bool,
+    recorded: &HashSet<(DeviceKey, String)>,
+    just_paused: &HashSet<&PassTypeId>,
 ) -> Result<(), ActionError> {
     let mut told: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
-    for Done { settled, issuer } in done {
+    for Done { settled, issuer, about, probe } in done {
         let key = settled.claimed.key();
-        let Some(cards) = recorded.get(&key) else { continue };
-        let (wallet, device) = ("apple", short_form(key.id.as_str()));
+        let device = short_form(key.id.as_str());
         let failed = |reason: &str, retry_at: Option<Timestamp>| {
-            let data = json!({"wallet": wallet, "device": device, "reason": reason, "retry_at": retry_at});
+            let data = json!({"wallet": "apple", "device": device, "reason": reason, "retry_at": retry_at});
             (EventKind::DeliveryFailed, data)
         };
         let (kind, data) = match (&settled.outcome, issuer) {
-            (Outcome::Pushed { .. }, _) => (EventKind::CardPushed, json!({"wallet": wallet, "device": device})),
+            (Outcome::Pushed { .. }, _) => (EventKind::CardPushed, json!({"wallet": "apple", "device": device})),
             (Outcome::Retry { problem, due_at, .. }, _) => failed(problem, Some(*due_at)),
             (Outcome::Gone { problem } | Outcome::GaveUp { problem }, _) => failed(problem, None),
-            (Outcome::Released { .. }, Issuer::Refused { reason, .. }) if just_paused(&key.pass_type) => {
+            (Outcome::Released { .. }, Issuer::Refused { reason, .. }) if just_paused.contains(&key.pass_type) => {
                 failed(&format!("APNs refuses the certificate: {reason}"), None)
             }
+            (Outcome::Released { problem: Some(problem) }, _) if !probe => failed(problem, None),
             (Outcome::Released { .. }, _) => continue,
         };
-        for card in cards {
+        if !recorded.contains(&(key, settled.lease.clone())) {
+            continue;
+        }
+        for card in about {
             let event = app.event(kind, Some(card), data.clone())?;
             told.entry(settled.claimed.workspace()).or_default().push(event);
         }
@@ -487,7 +504,8 @@ async fn end_pause(app: &App, pass_type: &PassTypeId, certificate: &str, why: &s
     Ok(())
 }
 
-/// Makes devices due once more that were pushed to and haven't asked since; how many.
+/// Makes devices due once more that were pushed to and haven't followed since: they didn't ask, or didn't fetch all that
+/// they were told of. How many were looked at.
 ///
 /// # Errors
 /// When the database fails.
@@ -497,10 +515,10 @@ pub async fn remind_due(app: &App) -> Result<u64, ActionError> {
         return Ok(0);
     }
     let mut tx = app.store.begin().await?;
-    let reminded = devices::remind(&mut tx, now, REMINDERS).await?;
+    let (reminded, looked_at) = devices::remind(&mut tx, now, REMINDERS).await?;
     tx.commit().await?;
     if reminded > 0 {
         app.wake.notify_one();
     }
-    Ok(reminded)
+    Ok(looked_at)
 }

@@ -4,7 +4,7 @@ use super::error::ActionError;
 use super::note_fetches::note_question;
 use crate::app::App;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber};
-use crate::store::devices::{self, DeviceKey};
+use crate::store::devices::{self, DeviceKey, Question};
 
 /// The passes to fetch and the tag to ask with next time.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub async fn list_changed(
 ) -> Result<Option<ChangedPasses>, ActionError> {
     let held = devices::held(&mut app.store.read().await?, pass_type, device).await?;
     let Some(held) = held else { return Ok(None) };
-    if held.asked < held.newest {
-        let key = DeviceKey { workspace: held.workspace, pass_type: pass_type.clone(), id: device.clone() };
-        note_question(app, key, held.newest).await?;
-    }
     let after = tag.and_then(read_tag).filter(|tag| *tag <= held.newest).unwrap_or(0);
     let changed: Vec<_> = held.passes.into_iter().filter(|(_, position)| *position > after).collect();
+    if held.asked < held.newest {
+        let key = DeviceKey { workspace: held.workspace, pass_type: pass_type.clone(), id: device.clone() };
+        note_question(app, key, Question { position: held.newest, listed: !changed.is_empty() }).await?;
+    }
     let newest = changed.iter().map(|(_, position)| *position).max();
     Ok(newest.map(|tag| ChangedPasses { serials: changed.into_iter().map(|(serial, _)| serial).collect(), tag }))
 }

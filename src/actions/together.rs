@@ -1,12 +1,11 @@
 //! Small writes that many requests wait for, made in one transaction for all that wait.
 //!
-//! Whoever comes first writes at once; those that come while he commits are written together by the first of them, and so
-//! on. So one phone waits no longer than ever, and a thousand phones cost a few commits instead of a thousand. Nothing runs
-//! in the background: every request drives its own write, and what nobody waits for any more is written by the next.
+//! Whoever comes first writes at once; those that come while he commits are written together by one of them, and so on. So
+//! one phone waits no longer than ever, and a thousand phones cost a few commits instead of a thousand. Nothing runs in the
+//! background: every request drives its own write, and what nobody waits for any more is not written.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Mutex as Turn, oneshot};
 
 use super::error::ActionError;
@@ -15,13 +14,46 @@ use super::error::ActionError;
 /// the middle, they are written again.
 #[derive(Debug)]
 pub struct Together<T> {
-    waiting: Mutex<Vec<(T, oneshot::Sender<bool>)>>,
+    waiting: Mutex<Vec<Waiting<T>>>,
     turn: Turn<()>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    item: T,
+    told: oneshot::Sender<bool>,
 }
 
 impl<T> Default for Together<T> {
     fn default() -> Self {
         Self { waiting: Mutex::default(), turn: Turn::default() }
+    }
+}
+
+/// What somebody writes for all. Should he go away in the middle, it waits again.
+struct Taken<'t, T> {
+    from: &'t Together<T>,
+    entries: Vec<Waiting<T>>,
+}
+
+impl<T> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        let mut waiting = self.from.waiting();
+        self.entries.append(&mut waiting);
+        *waiting = std::mem::take(&mut self.entries);
+    }
+}
+
+impl<T> Together<T> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting<T>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that somebody still waits for.
+    fn take(&self) -> Taken<'_, T> {
+        let mut entries = std::mem::take(&mut *self.waiting());
+        entries.retain(|entry| !entry.told.is_closed());
+        Taken { from: self, entries }
     }
 }
 
@@ -35,32 +67,24 @@ impl<T: Clone> Together<T> {
         item: T,
         write: impl AsyncFn(Vec<T>) -> Result<(), ActionError>,
     ) -> Result<(), ActionError> {
-        let mut written = self.enter(item.clone());
-        let _turn = self.turn.lock().await;
-        loop {
-            match written.try_recv() {
-                Ok(true) => return Ok(()),
-                Ok(false) => return Err(ActionError::Busy),
-                // Whoever took it went away before it was written.
-                Err(TryRecvError::Closed) => written = self.enter(item.clone()),
-                Err(TryRecvError::Empty) => {
-                    let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-                    let (items, told): (Vec<T>, Vec<_>) = waiting.into_iter().unzip();
-                    let done = write(items).await;
-                    for told in told {
-                        // Who went away meanwhile needs no word.
-                        let _ = told.send(done.is_ok());
-                    }
-                    return done;
-                }
-            }
+        let (told, mut written) = oneshot::channel();
+        self.waiting().push(Waiting { item, told });
+        let outcome = |written| if written { Ok(()) } else { Err(ActionError::Busy) };
+        let _turn = tokio::select! {
+            biased;
+            written = &mut written => return outcome(written.unwrap_or(false)),
+            turn = self.turn.lock() => turn,
+        };
+        if let Ok(written) = written.try_recv() {
+            return outcome(written);
         }
-    }
-
-    fn enter(&self, item: T) -> oneshot::Receiver<bool> {
-        let (told, written) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((item, told));
-        written
+        let mut taken = self.take();
+        let done = write(taken.entries.iter().map(|entry| entry.item.clone()).collect()).await;
+        for entry in std::mem::take(&mut taken.entries) {
+            // Who went away meanwhile needs no word.
+            let _ = entry.told.send(done.is_ok());
+        }
+        done
     }
 }
 
@@ -108,27 +132,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_taken_by_a_request_that_goes_away_is_written_by_another() {
+    async fn what_was_taken_by_a_request_that_goes_away_is_written_by_another_with_all_that_wait() {
         let (together, batches) = (Together::default(), Mutex::new(Vec::new()));
         let stuck = async |_: Vec<u32>| std::future::pending().await;
         let write = async |items: Vec<u32>| {
             batches.lock().expect("unpoisoned").push(items);
             Ok(())
         };
+        // The first writes for itself; the second will write for all that have come by then, and goes away, too.
         let mut first = Box::pin(together.write(1, stuck));
         assert!(first.as_mut().now_or_never().is_none());
-        let mut second = Box::pin(together.write(2, write));
-        assert!(second.as_mut().now_or_never().is_none(), "it waits for the first");
+        let mut second = Box::pin(together.write(2, stuck));
+        assert!(second.as_mut().now_or_never().is_none());
+        let mut others: Vec<_> = (3..=5).map(|n| Box::pin(together.write(n, write))).collect();
+        for other in &mut others {
+            assert!(other.as_mut().now_or_never().is_none(), "it waits for the first");
+        }
         drop(first);
-        second.await.expect("written");
-
-        // The second leads now, with the third waiting within its batch, and goes away.
-        let mut leader = Box::pin(together.write(3, stuck));
-        let mut queued = Box::pin(together.write(4, write));
-        assert!(leader.as_mut().now_or_never().is_none());
-        assert!(queued.as_mut().now_or_never().is_none());
-        drop(leader);
-        queued.await.expect("written");
-        assert_eq!(*batches.lock().expect("unpoisoned"), [vec![2], vec![4]]);
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(join_all(others).await.iter().all(Result::is_ok));
+        let written = batches.into_inner().expect("unpoisoned");
+        assert_eq!(written, [vec![3, 4, 5]], "what nobody waits for any more is not written");
     }
 }

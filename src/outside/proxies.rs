@@ -1,6 +1,6 @@
 //! Which proxies are believed when they say for whom they ask.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -21,7 +21,8 @@ impl TrustedProxies {
             match part.parse::<IpAddr>() {
                 _ if part == "loopback" => nets.extend(Self::loopback().0),
                 Ok(address) => nets.push(IpNet::from(address.to_canonical())),
-                Err(_) => nets.push(part.parse().ok()?),
+                // A mapped network would never be met: addresses are compared in their own family.
+                Err(_) => nets.push(part.parse().ok().filter(|net: &IpNet| net.addr().to_canonical() == net.addr())?),
             }
         }
         Some(Self(nets))
@@ -33,14 +34,22 @@ impl TrustedProxies {
 
     /// For whom `peer` asks. What it says of others (`forwarded`, the values of X-Forwarded-For in their order) is believed
     /// only of a trusted proxy, and of several addresses the last that isn't one: those before it are the client's own word.
-    pub fn client(&self, peer: IpAddr, forwarded: &str) -> IpAddr {
+    pub fn client(&self, peer: IpAddr, forwarded: &[u8]) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.has(peer) {
             return peer;
         }
-        let mut hops = forwarded.rsplit(',').map(|hop| hop.trim().parse().ok().map(|ip: IpAddr| ip.to_canonical()));
+        let mut hops = forwarded.rsplit(|byte| *byte == b',').map(read_hop);
         hops.find(|hop| hop.is_none_or(|ip| !self.has(ip))).flatten().unwrap_or(peer)
     }
+}
+
+/// An address, with or without a port.
+fn read_hop(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim();
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().ok().or_else(|| hop.parse().ok().map(|socket: SocketAddr| socket.ip()))?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -49,7 +58,7 @@ mod tests {
 
     fn client(proxies: &str, peer: &str, forwarded: &str) -> String {
         let proxies = TrustedProxies::parse(proxies).expect("proxies");
-        proxies.client(peer.parse().expect("an address"), forwarded).to_string()
+        proxies.client(peer.parse().expect("an address"), forwarded.as_bytes()).to_string()
     }
 
     #[test]
@@ -60,6 +69,9 @@ mod tests {
         assert_eq!(client("loopback", "::1", "9.9.9.9, 198.51.100.1, 127.0.0.1"), "198.51.100.1");
         assert_eq!(client("loopback", "::ffff:127.0.0.1", "9.9.9.9,198.51.100.2"), "198.51.100.2");
         assert_eq!(client("loopback", "127.0.0.1", "198.51.100.1, nonsense"), "127.0.0.1");
+        assert_eq!(client("loopback", "127.0.0.1", "\u{e4}, 198.51.100.1:51234"), "198.51.100.1");
+        assert_eq!(client("loopback", "127.0.0.1", "[2001:db8::9]:443"), "2001:db8::9");
+        assert_eq!(client("loopback", "127.0.0.1", "[2001:db8::9]"), "2001:db8::9");
         assert_eq!(
             client("10.0.0.0/8, 2001:db8::7", "10.1.2.3", "198.51.100.1, 2001:db8::7, 10.9.9.9"),
             "198.51.100.1"
@@ -73,7 +85,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_and_no_network_is_refused() {
-        for wrong in ["", "proxy.example.com", "10.0.0.0/33", "10.0.0.1;10.0.0.2", "10.0.0.1,,10.0.0.2"] {
+        for wrong in
+            ["", "proxy.example.com", "10.0.0.0/33", "10.0.0.1;10.0.0.2", "10.0.0.1,,10.0.0.2", "::ffff:10.0.0.0/104"]
+        {
             assert_eq!(TrustedProxies::parse(wrong), None, "{wrong:?}");
         }
     }

@@ -40,14 +40,14 @@ macro_rules! list_cards {
     };
 }
 
-/// Notes the faces of a batch, but for cards that aren't there any more.
+/// Notes the faces of a batch, but for passes that aren't their cards' any more.
 macro_rules! note_fetches {
     ($batch:literal) => {
         concat!(
             "WITH e AS MATERIALIZED (",
             $batch,
             ") INSERT INTO fetches (workspace_id, card_id, face, fetched_at) SELECT $1, e.card, e.face, $3 FROM e
-            WHERE EXISTS (SELECT 1 FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)
+            WHERE (SELECT c.serial_number = e.serial FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)
             ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
             WHERE fetches.face < excluded.face RETURNING card_id"
         )
@@ -158,8 +158,9 @@ statements! {
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
     NOTE_FETCHES = {
-        sqlite: note_fetches!("SELECT value ->> 'card' AS card, value ->> 'face' AS face FROM json_each($2)"),
-        postgres: note_fetches!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(card text, face bigint)"),
+        sqlite: note_fetches!("SELECT value ->> 'card' AS card, value ->> 'serial' AS serial, value ->> 'face' AS face
+            FROM json_each($2)"),
+        postgres: note_fetches!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(card text, serial text, face bigint)"),
     };
 }
 
@@ -547,18 +548,19 @@ pub async fn newest_of_template(
     })
 }
 
-/// Notes the faces that phones have; an older one than known changes nothing, nor does one of a card that isn't there any
-/// more. The cards of which the face is new.
+/// Notes the faces that phones have; an older one than known changes nothing, nor does one of a card that was erased, be its
+/// id another card's by now. The cards of which the face is new.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn note_fetches(
     tx: &mut Tx,
     workspace: &WorkspaceId,
-    faces: &BTreeMap<CardId, i64>,
+    faces: &BTreeMap<(CardId, SerialNumber), i64>,
     now: Timestamp,
 ) -> Result<Vec<CardId>, StoreError> {
-    let rows: Vec<Value> = faces.iter().map(|(card, face)| json!({"card": card, "face": face})).collect();
+    let rows: Vec<Value> =
+        faces.iter().map(|((card, serial), face)| json!({"card": card, "serial": serial, "face": face})).collect();
     on_db!(tx, NOTE_FETCHES, |sql, c| {
         Ok(sqlx::query_scalar(sql).bind(workspace).bind(Json(rows)).bind(now).fetch_all(c).await?)
     })

@@ -7,7 +7,7 @@
 //! Claims go by pass type and outcomes come in batches: one statement, however many. A row's lease is its fence: an
 //! outcome whose lease was lost to another worker changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -48,40 +48,91 @@ macro_rules! settle {
             lease = NULL, leased_at = NULL, leased_until = NULL
         FROM ", $outcomes, " AS o
         WHERE devices.workspace_id = o.workspace AND devices.pass_type_id = o.pass_type AND devices.id = o.device
-            AND devices.lease = o.lease
-        RETURNING workspace_id, pass_type_id, id"
+            AND devices.lease = o.lease"
         )
     };
 }
 
-/// Notes a batch of questions.
+/// Notes a batch of questions. A push that left after the answer was made is still to be followed, and so is an answer that
+/// named passes: only one that named none ends the wait for the phone.
 macro_rules! note_asked {
     ($batch:literal) => {
         concat!(
             "WITH e AS MATERIALIZED (",
             $batch,
-            ") UPDATE devices SET asked = e.position, asked_at = $2, reminders = 0, remind_at = NULL FROM e
-            WHERE devices.workspace_id = e.workspace AND devices.pass_type_id = e.pass_type AND devices.id = e.device
+            ") UPDATE devices SET asked = e.position, asked_at = $2,
+                remind_at = CASE WHEN devices.pushed > e.position OR e.listed > 0 THEN devices.remind_at END
+            FROM e WHERE devices.workspace_id = e.workspace AND devices.pass_type_id = e.pass_type AND devices.id = e.device
                 AND devices.asked < e.position"
         )
     };
 }
 
-/// The cards that the pushes of a batch are about.
+/// Those of a batch that hold their lease still.
+macro_rules! holders {
+    ($batch:literal) => {
+        concat!(
+            "WITH o AS MATERIALIZED (",
+            $batch,
+            ") SELECT d.workspace_id, d.pass_type_id, d.id, d.lease FROM o CROSS JOIN devices d
+            WHERE d.workspace_id = o.workspace AND d.pass_type_id = o.pass_type AND d.id = o.device AND d.lease = o.lease"
+        )
+    };
+}
+
+/// The cards that pushes to a batch of devices are about: those that changed since the device last asked, and since it got
+/// the card, which brought its newest face.
 macro_rules! news {
     ($batch:literal) => {
         concat!(
             "WITH o AS MATERIALIZED (",
             $batch,
-            ") SELECT d.workspace_id, d.pass_type_id, d.id, c.id
-            FROM o CROSS JOIN devices d CROSS JOIN registrations r CROSS JOIN cards c CROSS JOIN templates t
-            WHERE d.workspace_id = o.workspace AND d.pass_type_id = o.pass_type AND d.id = o.device AND d.lease = o.lease
-                AND r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
+            ") SELECT r.workspace_id, r.pass_type_id, r.device_id, c.id
+            FROM o CROSS JOIN registrations r CROSS JOIN cards c CROSS JOIN templates t
+            WHERE r.workspace_id = o.workspace AND r.pass_type_id = o.pass_type AND r.device_id = o.device
                 AND c.workspace_id = r.workspace_id AND c.id = r.card_id AND c.erased_at IS NULL
                 AND t.workspace_id = c.workspace_id AND t.id = c.template_id
-                AND ((c.position > o.asked AND c.position > r.position AND c.position <= o.position)
-                    OR (t.position > o.asked AND t.position > r.position AND t.position <= o.position))
+                AND ((c.position > o.asked AND c.position > r.position)
+                    OR (t.position > o.asked AND t.position > r.position))
             ORDER BY c.id"
+        )
+    };
+}
+
+/// Whether the device hasn't followed its last push: it didn't ask, or has not fetched all that it was told of.
+macro_rules! behind {
+    () => {
+        "(asked < pushed OR EXISTS (SELECT 1 FROM registrations r
+            JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
+            JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
+            WHERE r.workspace_id = devices.workspace_id AND r.pass_type_id = devices.pass_type_id AND r.device_id = devices.id
+                AND ((c.position > r.position AND c.position <= devices.pushed AND c.position > COALESCE((SELECT f.face
+                        FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id), 0))
+                    OR (c.erased_at IS NULL AND t.position > r.position AND t.position <= devices.pushed
+                        AND t.position > COALESCE((SELECT f.face
+                            FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id), 0)))))"
+    };
+}
+
+macro_rules! remind {
+    ($ending:literal) => {
+        concat!(
+            "UPDATE devices SET remind_at = NULL,
+                due_at = CASE WHEN ",
+            behind!(),
+            " THEN $1 ELSE due_at END,
+                scheduled_at = CASE WHEN ",
+            behind!(),
+            " THEN $1 ELSE scheduled_at END,
+                reminders = CASE WHEN ",
+            behind!(),
+            " THEN reminders + 1 ELSE reminders END
+            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+                WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1) AND due_at IS NULL
+                ORDER BY remind_at LIMIT $2",
+            $ending,
+            ")
+            RETURNING CASE WHEN due_at IS NULL THEN 0 ELSE 1 END"
         )
     };
 }
@@ -120,17 +171,21 @@ statements! {
         WHERE p.id = $1 ORDER BY c.serial_number";
     NOTE_ASKED = {
         sqlite: note_asked!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
-            value ->> 'device' AS device, value ->> 'position' AS position FROM json_each($1)"),
+            value ->> 'device' AS device, value ->> 'position' AS position, value ->> 'listed' AS listed FROM json_each($1)"),
         postgres: note_asked!("SELECT * FROM json_to_recordset(CAST($1 AS json))
-            AS r(workspace text, pass_type text, device text, position bigint)"),
+            AS r(workspace text, pass_type text, device text, position bigint, listed bigint)"),
     };
-    // A registration brings the newest face, and a question all that came before it.
     NEWS = {
         sqlite: news!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
-            value ->> 'device' AS device, value ->> 'lease' AS lease, value ->> 'asked' AS asked,
-            value ->> 'position' AS position FROM json_each($1)"),
+            value ->> 'device' AS device, value ->> 'asked' AS asked FROM json_each($1)"),
         postgres: news!("SELECT * FROM json_to_recordset(CAST($1 AS json))
-            AS r(workspace text, pass_type text, device text, lease text, asked bigint, position bigint)"),
+            AS r(workspace text, pass_type text, device text, asked bigint)"),
+    };
+    HOLDERS = {
+        sqlite: holders!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
+            value ->> 'device' AS device, value ->> 'lease' AS lease FROM json_each($1)"),
+        postgres: holders!("SELECT * FROM json_to_recordset(CAST($1 AS json))
+            AS r(workspace text, pass_type text, device text, lease text)"),
     };
     OF_CARD = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN d.asked >= $3 THEN 1 ELSE 0 END), 0) FROM registrations r
         JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
@@ -239,16 +294,7 @@ statements! {
                 LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
     };
     TO_REMIND = "SELECT COUNT(*) FROM devices WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1)";
-    REMIND = {
-        sqlite: "UPDATE devices SET due_at = $1, scheduled_at = $1, remind_at = NULL, reminders = reminders + 1
-            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
-                WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1) AND due_at IS NULL
-                ORDER BY remind_at LIMIT $2)",
-        postgres: "UPDATE devices SET due_at = $1, scheduled_at = $1, remind_at = NULL, reminders = reminders + 1
-            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
-                WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1) AND due_at IS NULL
-                ORDER BY remind_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)",
-    };
+    REMIND = { sqlite: remind!(""), postgres: remind!(" FOR NO KEY UPDATE SKIP LOCKED") };
     RELEASE = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease = $1";
     RELEASE_ALL = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease IS NOT NULL";
     UNFINISHED = "SELECT COUNT(*) FROM devices WHERE due_at IS NOT NULL";
@@ -391,13 +437,23 @@ pub async fn held(
     Ok(Some(Held { workspace, newest, asked, passes: passes.collect() }))
 }
 
-/// Notes up to which positions devices were told what changed; an older question than known changes nothing.
+/// What a device was told when it asked what changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// Up to which position.
+    pub position: i64,
+    /// Whether the answer named passes, which it must still fetch.
+    pub listed: bool,
+}
+
+/// Notes what devices were told; an older question than known changes nothing.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_asked(tx: &mut Tx, asked: &BTreeMap<DeviceKey, i64>, now: Timestamp) -> Result<(), StoreError> {
-    let rows = asked.iter().map(|(key, position)| {
-        json!({"workspace": key.workspace, "pass_type": key.pass_type, "device": key.id, "position": position})
+pub async fn note_asked(tx: &mut Tx, asked: &BTreeMap<DeviceKey, Question>, now: Timestamp) -> Result<(), StoreError> {
+    let rows = asked.iter().map(|(key, Question { position, listed })| {
+        let listed = i64::from(*listed);
+        json!({"workspace": key.workspace, "pass_type": key.pass_type, "device": key.id, "position": position, "listed": listed})
     });
     let rows = Value::from_iter(rows).to_string();
     hold_of_batch(tx, &rows).await?;
@@ -651,7 +707,7 @@ impl Settled {
         let (claimed, at) = (&self.claimed, self.at);
         let mut row = json!({
             "workspace": claimed.workspace_id, "pass_type": claimed.pass_type_id, "device": claimed.id, "lease": self.lease,
-            "marks": claimed.marks, "asked": claimed.asked, "position": self.position, "registered": claimed.registered_at.micros(), "at": at.micros(), "kind": "released",
+            "marks": claimed.marks, "position": self.position, "registered": claimed.registered_at.micros(), "at": at.micros(), "kind": "released",
         });
         let mut set = |name: &str, value: Value| row[name] = value;
         match &self.outcome {
@@ -683,27 +739,43 @@ impl Settled {
     }
 }
 
-/// Records the outcomes of many pushes, except those whose lease was lost to another worker meanwhile. The devices whose
-/// outcome was recorded, each with the cards that its push was about: those that
-/// changed since it had last asked when it was claimed.
+/// The cards that pushes to these devices are about: those that changed since each last asked. Read after the claim
+/// was committed.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn settle(tx: &mut Tx, batch: &[Settled]) -> Result<HashMap<DeviceKey, Vec<CardId>>, StoreError> {
-    type Key = (WorkspaceId, PassTypeId, DeviceLibraryId);
-    let key = |(workspace, pass_type, id): Key| DeviceKey { workspace, pass_type, id };
+pub async fn news(
+    session: &mut impl Session,
+    claimed: &[Claimed],
+) -> Result<HashMap<DeviceKey, Vec<CardId>>, StoreError> {
+    let rows = claimed
+        .iter()
+        .map(|c| json!({"workspace": c.workspace_id, "pass_type": c.pass_type_id, "device": c.id, "asked": c.asked}));
+    let rows = Value::from_iter(rows).to_string();
+    let found: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, CardId)> =
+        on_db!(session, NEWS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
+    let mut news: HashMap<DeviceKey, Vec<CardId>> = HashMap::new();
+    for (workspace, pass_type, id, card) in found {
+        news.entry(DeviceKey { workspace, pass_type, id }).or_default().push(card);
+    }
+    Ok(news)
+}
+
+/// Records the outcomes of many pushes in one statement, except those whose lease was lost to another worker meanwhile.
+/// The devices whose outcome was recorded, each with its lease.
+///
+/// # Errors
+/// When the database fails.
+pub async fn settle(tx: &mut Tx, batch: &[Settled]) -> Result<HashSet<(DeviceKey, String)>, StoreError> {
     let rows = Value::from_iter(batch.iter().map(Settled::to_json)).to_string();
     hold_of_batch(tx, &rows).await?;
-    let about: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, CardId)> =
-        on_db!(tx, NEWS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
-    let settled: Vec<Key> = on_db!(tx, SETTLE, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
-    let mut recorded: HashMap<DeviceKey, Vec<CardId>> = settled.into_iter().map(|row| (key(row), Vec::new())).collect();
-    for (workspace, pass_type, id, card) in about {
-        if let Some(cards) = recorded.get_mut(&key((workspace, pass_type, id))) {
-            cards.push(card);
-        }
-    }
-    Ok(recorded)
+    let holders: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, String)> =
+        on_db!(tx, HOLDERS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
+    on_db!(tx, SETTLE, |sql, c| {
+        sqlx::query(sql).bind(&rows).execute(c).await?;
+    });
+    let holders = holders.into_iter();
+    Ok(holders.map(|(workspace, pass_type, id, lease)| (DeviceKey { workspace, pass_type, id }, lease)).collect())
 }
 
 /// The push service answers again: up to a thousand devices of the pass type that wait only because it had failed are
@@ -728,12 +800,18 @@ pub async fn to_remind(session: &mut impl Session, now: Timestamp) -> Result<i64
     on_db!(session, TO_REMIND, |sql, c| Ok(sqlx::query_scalar(sql).bind(now).fetch_one(c).await?))
 }
 
-/// Makes up to `limit` of them due.
+/// Looks at up to `limit` of them, and makes those due that are still behind: how many those were, and how many were
+/// looked at.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn remind(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
-    on_db!(tx, REMIND, |sql, c| Ok(sqlx::query(sql).bind(now).bind(limit).execute(c).await?.rows_affected()))
+pub async fn remind(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<(u64, u64), StoreError> {
+    let rows: Vec<i64> = on_db!(tx, REMIND, |sql, c| {
+        // PostgreSQL's constants are of its smaller kind.
+        let rows: Vec<i32> = sqlx::query_scalar(sql).bind(now).bind(limit).fetch_all(c).await?;
+        rows.into_iter().map(i64::from).collect()
+    });
+    Ok((rows.iter().sum::<i64>().unsigned_abs(), rows.len() as u64))
 }
 
 /// Hands back what a lease still holds; it stays due.

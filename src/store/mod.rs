@@ -30,7 +30,7 @@ use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Executor, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub use error::StoreError;
 
@@ -220,10 +220,15 @@ impl Store {
             Some(path) => Self::open_sqlite(Path::new(path)).await?,
             None => {
                 let options: PgConnectOptions = url.parse()?;
+                let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
                 // Everything is looked up by key. On a table that was small when a statement was first planned, PostgreSQL
                 // would rather read it whole, and go on so while it grows; and compiling a plan takes longer than any.
-                let options = options.options([("enable_seqscan", "off"), ("jit", "off")]);
-                let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
+                let pool = pool.after_connect(|c, _| {
+                    Box::pin(async move {
+                        c.execute("SET enable_seqscan = off; SET jit = off").await?;
+                        Ok(())
+                    })
+                });
                 Pools::Postgres(pool.connect_with(options.application_name("passloom")).await?)
             }
         };

@@ -178,7 +178,11 @@ async fn an_older_face_does_not_replace_a_newer_one_that_was_fetched(database: T
     };
     assert_eq!(fetched(&mut tx).await, None);
     for (second, face, newest) in [(1.0, 5, (5, at(1.0))), (2.0, 4, (5, at(1.0))), (3.0, 6, (6, at(3.0)))] {
-        let faces = BTreeMap::from([(card.id.clone(), face), (CardId::parse("gone").unwrap(), face)]);
+        let faces = BTreeMap::from([
+            ((card.id.clone(), card.serial.clone()), face),
+            ((CardId::parse("gone").unwrap(), card.serial.clone()), face),
+            ((card.id.clone(), SerialNumber::parse("of-an-erased-card").unwrap()), 99),
+        ]);
         let new = cards::note_fetches(&mut tx, &shop.workspace, &faces, at(second)).await.unwrap();
         assert_eq!(new.len(), usize::from(newest.1 == at(second)), "{face}: {new:?}");
         assert_eq!(fetched(&mut tx).await, Some(newest));

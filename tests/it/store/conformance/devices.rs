@@ -5,7 +5,7 @@ use passloom::domain::card::Card;
 use passloom::domain::ids::PushToken;
 use passloom::domain::retry::REMIND_AFTER;
 use passloom::domain::time::Timestamp;
-use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Fault, Held, Outcome, Settled};
+use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Fault, Held, Outcome, Question, Settled};
 use passloom::store::{Store, workspaces};
 
 use super::shop::{Shop, at, token};
@@ -36,6 +36,7 @@ on_both_databases![
     a_new_token_ends_the_waiting_of_the_old_one,
     a_push_that_nobody_follows_is_repeated_three_times_over_three_days,
     a_phone_that_asked_is_not_reminded,
+    a_phone_that_asked_and_did_not_fetch_is_reminded,
     a_pass_type_with_much_to_do_hides_no_other,
     a_pause_is_probed_by_one_node_at_a_time,
 ];
@@ -445,7 +446,7 @@ async fn how_many_devices_asked_since_a_face_is_known(database: TestDatabase) {
     assert_eq!(of_card().await, (2, 0));
     for (position, asked) in [(4, 4), (6, 6), (5, 6)] {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), position)]), at(1.0)).await.unwrap();
+        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0)).await.unwrap();
         tx.commit().await.unwrap();
         let held = devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
         assert_eq!(held.asked, asked, "an older question changes nothing");
@@ -519,9 +520,9 @@ async fn a_new_token_ends_the_waiting_of_the_old_one(database: TestDatabase) {
 async fn remind(store: &Store, now: Timestamp) -> u64 {
     let mut tx = store.begin().await.unwrap();
     let waiting = devices::to_remind(&mut tx, now).await.unwrap();
-    let reminded = devices::remind(&mut tx, now, 100).await.unwrap();
+    let (reminded, looked_at) = devices::remind(&mut tx, now, 100).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(i64::try_from(reminded).unwrap(), waiting);
+    assert_eq!(i64::try_from(looked_at).unwrap(), waiting);
     reminded
 }
 
@@ -554,7 +555,7 @@ async fn a_phone_that_asked_is_not_reminded(database: TestDatabase) {
     let (_, card, key) = shop_with_phone(&store).await;
     let ask = async |position| {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), position)]), at(1.0)).await.unwrap();
+        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0)).await.unwrap();
         tx.commit().await.unwrap();
     };
     mark(&store, &card, at(0.0)).await;
@@ -567,6 +568,58 @@ async fn a_phone_that_asked_is_not_reminded(database: TestDatabase) {
     let claimed = claim_one(&store, "a", at(10.0)).await;
     assert!(record(&store, &claimed, "a", pushed(), at(10.0)).await);
     assert_eq!(remind(&store, at(9000.0)).await, 0);
+}
+
+async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase) {
+    let store = database.store().await;
+    let (shop, card, key) = shop_with_phone(&store).await;
+    let mut card = card;
+    let told = async |card: &mut Card, pushed_at: f64| {
+        let mut tx = store.begin().await.unwrap();
+        card.position = workspaces::take_position(&mut tx, &shop.workspace).await.unwrap();
+        super::shop::update(&mut tx, card).await.unwrap();
+        tx.commit().await.unwrap();
+        mark(&store, card, at(pushed_at)).await;
+        let claimed = claim_one(&store, "a", at(pushed_at)).await;
+        let settled = Settled {
+            claimed,
+            lease: "a".to_owned(),
+            position: card.position,
+            outcome: pushed(),
+            at: at(pushed_at),
+        };
+        let mut tx = store.begin().await.unwrap();
+        assert_eq!(devices::settle(&mut tx, &[settled]).await.unwrap().len(), 1);
+        tx.commit().await.unwrap();
+    };
+    let ask = async |position: i64| {
+        let question = Question { position, listed: true };
+        let mut tx = store.begin().await.unwrap();
+        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), question)]), at(1.0)).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    told(&mut card, 0.0).await;
+    ask(card.position).await;
+    assert_eq!(remind(&store, at(3601.0)).await, 1, "it asked, was told of a pass, and never fetched it");
+    let claimed = claim_one(&store, "a", at(3601.0)).await;
+    assert!(record(&store, &claimed, "a", pushed(), at(3601.0)).await);
+
+    told(&mut card, 10_000.0).await;
+    ask(card.position).await;
+    let faces = BTreeMap::from([((card.id.clone(), card.serial.clone()), card.position)]);
+    let mut tx = store.begin().await.unwrap();
+    passloom::store::cards::note_fetches(&mut tx, &shop.workspace, &faces, at(10_001.0)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(remind(&store, at(99_000.0)).await, 0, "it fetched");
+
+    // An answer that was made before a push left doesn't count as following it.
+    let old = card.position;
+    told(&mut card, 200_000.0).await;
+    let earlier = Question { position: old, listed: false };
+    let mut tx = store.begin().await.unwrap();
+    devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), earlier)]), at(200_001.0)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(remind(&store, at(300_000.0)).await, 1);
 }
 
 async fn a_pass_type_with_much_to_do_hides_no_other(database: TestDatabase) {
