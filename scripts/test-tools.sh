@@ -38,11 +38,11 @@ if ((${#missing[@]})); then
 fi
 
 # In an environment of their own: a reader of passes that knows nothing of Passloom (file-magic is the binding to
-# libmagic that it uses without saying so in its own requirements), and a caller of APIs that knows only their
-# description.
+# libmagic that it uses without saying so in its own requirements), a caller of APIs that knows only their description,
+# and a judge of such descriptions.
 venv=target/tools/venv
-requirements="pkpass==0.1.1 file-magic==0.4.1 schemathesis==4.32.5"
-if [[ "$(cat "$venv/installed" 2>/dev/null)" != "$requirements" ]] || ! "$venv/bin/python" -c 'import pkpass, schemathesis' 2>/dev/null; then
+requirements="pkpass==0.1.1 file-magic==0.4.1 schemathesis==4.32.5 openapi-spec-validator==0.9.0"
+if [[ "$(cat "$venv/installed" 2>/dev/null)" != "$requirements" ]] || ! "$venv/bin/python" -c 'import pkpass, schemathesis, openapi_spec_validator' 2>/dev/null; then
     rm -rf "$venv"
     python3 -m venv "$venv"
     # shellcheck disable=SC2086 # one word each

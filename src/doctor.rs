@@ -91,7 +91,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
             findings.push(certificate(identity, now));
             findings.push(apns(config, identity, now).await);
         }
-        None if config.apple.is_none() => findings.push(finding(
+        None if sandbox && config.apple.is_none() => findings.push(finding(
             "certificate",
             State::Ok,
             "none is configured: the development chain signs in the sandbox, and only the sandbox's phones trust it",
@@ -156,7 +156,7 @@ async fn secrets(config: &Config, sandbox: bool, outside: &Outside) -> Vec<Findi
         match opened {
             Ok(key) => {
                 findings.push(finding(CHECK, State::Ok, "it opens the secrets in the database"));
-                findings.extend(stored_certificates(&store, &key, outside.clock.now()).await);
+                findings.extend(stored_certificates(config, &store, &key, outside.clock.now()).await);
             }
             Err(error) => findings.push(finding(CHECK, State::Error, format!("{error:#}"))),
         }
@@ -165,20 +165,23 @@ async fn secrets(config: &Config, sandbox: bool, outside: &Outside) -> Vec<Findi
     findings
 }
 
-async fn stored_certificates(store: &Store, key: &MasterKey, now: Timestamp) -> Vec<Finding> {
-    match stored_identities(store, key).await {
-        Ok(identities) => identities
-            .iter()
-            .map(|identity| match identity {
-                Ok(identity) => certificate(identity, now),
-                Err(error) => {
-                    finding("certificate", State::Error, format!("one in the database can't be used: {error}"))
-                }
-            })
-            .collect(),
-        // A schema of another version has been told.
-        Err(_) => Vec::new(),
+async fn stored_certificates(config: &Config, store: &Store, key: &MasterKey, now: Timestamp) -> Vec<Finding> {
+    // A schema of another version has been told.
+    let identities = stored_identities(store, key).await.unwrap_or_default();
+    let mut findings = Vec::new();
+    for identity in identities {
+        match identity {
+            Ok(identity) => {
+                findings.push(certificate(&identity, now));
+                findings.push(apns(config, &identity, now).await);
+            }
+            Err(error) => {
+                let detail = format!("one in the database can't be used: {error}");
+                findings.push(finding("certificate", State::Error, detail));
+            }
+        }
     }
+    findings
 }
 
 async fn schema(store: &Store) -> Result<Finding, crate::store::StoreError> {

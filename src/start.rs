@@ -309,8 +309,7 @@ pub(crate) fn read_identity(files: &AppleFiles) -> anyhow::Result<SigningIdentit
     let certificate = read("PASSLOOM_APPLE_CERTIFICATE", &files.certificate)?;
     let key = files.key.as_deref().map(|path| read("PASSLOOM_APPLE_KEY", path)).transpose()?;
     let wwdr = files.wwdr.as_deref().map(|path| read("PASSLOOM_APPLE_WWDR", path)).transpose()?;
-    let leaf = X509::from_pem(&certificate).or_else(|_| X509::from_der(&certificate));
-    let known: Vec<X509> = leaf.ok().and_then(|leaf| trust::intermediate_for(&leaf)).into_iter().collect();
+    let known = trust::intermediates();
     SigningIdentity::from_files(&certificate, key.as_deref(), files.password.as_deref(), wwdr.as_deref(), &known)
         .with_context(|| format!("PASSLOOM_APPLE_CERTIFICATE: {} can't be used", files.certificate.display()))
 }

@@ -69,7 +69,7 @@ impl Desk {
 /// What a new content is to a card.
 #[derive(Debug)]
 pub enum Judged {
-    /// Nothing differs, but for the sequence.
+    /// Nothing differs, but for the sequence and for defaults that were said aloud.
     Unchanged(Card),
     /// The card has a new revision, but shows what it showed: a push would bring nothing.
     SameFace(Card),
@@ -97,6 +97,11 @@ pub fn judge(
     let mut card = before.clone();
     card.sequence = sequence.or(card.sequence);
     if content == before.content {
+        return Ok(Judged::Unchanged(card));
+    }
+    // A default said aloud changes nothing now, and is kept for when the template's default is another one.
+    if content.means(&before.content, &desk.published.template) {
+        card.content = content;
         return Ok(Judged::Unchanged(card));
     }
     card.expired_at = match (before.content.state, content.state) {

@@ -33,7 +33,7 @@ fn time(node: &Node<'_>, problems: &mut Problems) -> Option<Timestamp> {
 }
 
 fn sequence(object: &mut Object<'_>, problems: &mut Problems) -> Option<i64> {
-    object.get("sequence").and_then(|n| n.integer(problems))
+    object.get("sequence").and_then(|n| n.long(problems))
 }
 
 impl<'v> CardDocument<'v> {

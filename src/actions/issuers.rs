@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::ActionError;
+use super::push_lines::certificate_of;
 use crate::app::App;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::input::{Lines, Node, Problems};
 use crate::issuers::{AppleIssuer, Source};
 use crate::outside::secrets::MasterKey;
 use crate::store::issuers::{self, AppleCertificateKey};
-use crate::store::{Store, StoreError, workspaces};
+use crate::store::{Store, StoreError, push_pauses, workspaces};
 use crate::wallets::apple::apns::Apns;
 use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::trust;
@@ -159,6 +160,7 @@ pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) 
 pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<Option<Value>, ActionError> {
     let Some(current) = app.find_apple_issuer(workspace).await? else { return Ok(None) };
     let now = app.now();
+    let pauses = push_pauses::all(&mut app.store.read().await?).await?;
     let mut all = app.issuers.of_workspace(workspace);
     all.sort_by_key(|issuer| std::cmp::Reverse((issuer.source, issuer.identity.not_before)));
     let shown: Vec<Value> = all
@@ -171,7 +173,13 @@ pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<O
                 Source::Configuration => ("configuration", None),
                 Source::Api(at) => ("api", Some(at)),
             };
+            let certificate = certificate_of(issuer);
+            let refused = pauses
+                .iter()
+                .find(|pause| pause.pass_type_id == identity.pass_type && pause.certificate == certificate);
+            let paused = refused.map(|pause| json!({"since": pause.since, "reason": pause.reason}));
             json!({
+                "paused": paused,
                 "pass_type": identity.pass_type, "team": identity.team, "name": identity.name,
                 "issued_by": identity.issued_by, "serial_number": identity.serial_number,
                 "fingerprint": identity.fingerprint, "not_before": identity.not_before,

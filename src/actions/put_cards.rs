@@ -371,12 +371,13 @@ fn one(
         Judged::SameFace(card) => (card, true, false),
         Judged::NewFace(card) => (card, true, true),
     };
+    let said_aloud = card.content != known.card.content;
     let next = Working {
         card,
         publication: known.publication.clone(),
         stored: known.stored.clone(),
         fetched: known.fetched,
-        written: known.written || changed || sequence.is_some(),
+        written: known.written || changed || said_aloud || sequence.is_some(),
         changed: known.changed || changed,
         new_face: known.new_face || new_face,
     };

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::attribute::Attribute;
 use super::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use super::locale::Language;
 use super::template::Template;
@@ -57,6 +58,33 @@ pub struct Content {
     pub state: State,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+}
+
+impl Content {
+    /// Whether a card would be the same with the other content: what is left out is as good as its default said aloud.
+    pub fn means(&self, other: &Self, template: &Template) -> bool {
+        let language = |content: &Self| content.locale.clone().or_else(|| template.languages.first().cloned());
+        let declared = |name: &String| template.attributes.iter().any(|attribute| attribute.name.as_str() == name);
+        let hidden = |content: &Self| -> Map<String, Value> {
+            let values = content.attributes.iter().filter(|(name, _)| !declared(name));
+            values.map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        self.template == other.template
+            && self.state == other.state
+            && self.expires_at == other.expires_at
+            && language(self) == language(other)
+            && self.shown(template) == other.shown(template)
+            && hidden(self) == hidden(other)
+    }
+
+    /// Every attribute that the template declares with the value that was given, its default, or null.
+    fn shown(&self, template: &Template) -> Map<String, Value> {
+        let value = |attribute: &Attribute| {
+            let given = self.attributes.get(attribute.name.as_str());
+            given.or(attribute.default.as_ref()).cloned().unwrap_or(Value::Null)
+        };
+        template.attributes.iter().map(|a| (a.name.as_str().to_owned(), value(a))).collect()
+    }
 }
 
 /// An issued card.
@@ -123,14 +151,6 @@ impl Card {
 
     /// Every attribute that the template declares with the card's value, its default, or null.
     pub fn shown_attributes(&self, template: &Template) -> Map<String, Value> {
-        template
-            .attributes
-            .iter()
-            .map(|attribute| {
-                let given = self.content.attributes.get(attribute.name.as_str());
-                let value = given.or(attribute.default.as_ref()).cloned().unwrap_or(Value::Null);
-                (attribute.name.as_str().to_owned(), value)
-            })
-            .collect()
+        self.content.shown(template)
     }
 }

@@ -165,6 +165,18 @@ impl<'v> Node<'v> {
         }
     }
 
+    /// A whole number of 64 bits, written as one.
+    pub fn long(&self, problems: &mut Problems) -> Option<i64> {
+        match self.value {
+            Value::Number(n) if n.is_i64() => n.as_i64(),
+            Value::Number(n) if n.is_u64() => {
+                problems.add(&self.pointer, format!("is greater than {}", i64::MAX));
+                None
+            }
+            _ => self.integer(problems),
+        }
+    }
+
     /// A whole number within ±2^53, the range in which JSON numbers are exact everywhere.
     pub fn integer(&self, problems: &mut Problems) -> Option<i64> {
         const EDGE: i64 = 1 << 53;

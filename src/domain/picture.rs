@@ -39,6 +39,9 @@ impl PictureName {
         let role = ROLES.into_iter().find(|known| *known == role);
         match (role, variant) {
             (Some(role), None) => Ok(Self { role, variant: None }),
+            (Some(_), Some("1x" | "2x" | "3x")) => {
+                Err("names a scale; every scale is made here: expected the role alone")
+            }
             (Some(role), Some(variant)) if is_variant(variant) => Ok(Self { role, variant: Some(variant.to_owned()) }),
             _ => Err("is not the name of a picture; expected for example strip@6: a role, @ and a name of the picture"),
         }

@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, ResponseError, web};
 use serde_json::json;
 
 use super::problem::{self, NOT_FOUND, Problem};
+use crate::actions::api_keys::default_workspace;
 use crate::store::health as store_health;
 
 /// `GET /healthz`: the process lives.
@@ -12,7 +13,9 @@ pub async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
-/// `GET /readyz`: the database answers and every workspace with certificates has a valid one; 503 with the reasons otherwise.
+/// `GET /readyz`: the database answers, and the node can sign: the default workspace has a valid certificate if it has any,
+/// and some workspace has one; 503 with the reasons otherwise. Another workspace's certificate that ended is a warning, since
+/// one tenant must not take the node from all others.
 pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
     let mut reasons = Vec::new();
     let asked = async { store_health::ping(&mut app.store.read().await?).await };
@@ -24,21 +27,23 @@ pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
         }
         Err(_) => reasons.push("the database doesn't answer within 5 seconds".to_owned()),
     }
-    let now = app.now();
-    let serving = app.issuers.all_serving(now);
+    let (now, mut warnings) = (app.now(), Vec::new());
+    let (serving, default) = (app.issuers.all_serving(now), default_workspace());
     for issuer in &serving {
         // A workspace that can still issue is not worth a whole node: its other pass types are told in the log.
         let mut own = serving.iter().filter(|other| other.workspace == issuer.workspace);
         let identity = &issuer.identity;
         if own.all(|other| !other.identity.is_valid(now)) {
-            reasons.push(format!(
+            let told = format!(
                 "the certificate of {} is valid from {} to {}",
                 identity.pass_type, identity.not_before, identity.not_after
-            ));
+            );
+            let essential = issuer.workspace == default || serving.iter().all(|other| !other.identity.is_valid(now));
+            if essential { &mut reasons } else { &mut warnings }.push(told);
         }
     }
     if reasons.is_empty() {
-        HttpResponse::Ok().json(json!({"status": "ready"}))
+        HttpResponse::Ok().json(json!({"status": "ready", "warnings": warnings}))
     } else {
         HttpResponse::ServiceUnavailable().json(json!({"status": "not ready", "reasons": reasons}))
     }

@@ -137,7 +137,7 @@ impl From<ActionError> for Problem {
             ActionError::TemplateExists => Self::new(&TEMPLATE_EXISTS, "there is a template of that id"),
             ActionError::TemplateInUse => Self::new(
                 &TEMPLATE_IN_USE,
-                "cards are shown by the template; erased ones, too: phones that hold their passes show them void",
+                "cards are shown by the template: those that are there, and erased ones whose passes phones still hold",
             ),
             ActionError::IssuerMissing => {
                 Self::new(&ISSUER_MISSING, "the workspace has no certificate to sign passes with")

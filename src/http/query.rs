@@ -42,6 +42,11 @@ impl Query {
         if values.next().is_some() {
             self.problems.add(format!("/{name}"), "is given more than once");
         }
+        // No text of ours has one, and PostgreSQL takes none.
+        if value.as_ref().is_some_and(|value| value.contains('\0')) {
+            self.problems.add(format!("/{name}"), "holds a NUL character");
+            return None;
+        }
         value
     }
 
@@ -67,9 +72,9 @@ impl Query {
     /// `cursor`: what [`cursor`] wrote.
     pub fn cursor<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
         let parse = |text: &str| {
-            let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-            bytes
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            let json = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            json.filter(|json| !json.contains("\\u0000"))
+                .and_then(|json| serde_json::from_str(&json).ok())
                 .ok_or("is not the next_cursor of an answer of this list")
         };
         self.parsed("cursor", parse)

@@ -1,7 +1,7 @@
 //! Every route, a line each, grouped by who calls. The lines are data: what is served, and what tests walk, is this list.
 //!
 //! A line is a method, an address, a handler and, for backends, its description. An address answers 405 to the methods
-//! that its lines don't name; addresses are matched in the order of their first line, so a fixed one stands before one
+//! that its lines don't name (what takes GET takes HEAD, but for phones, who say what they mean); addresses are matched in the order of their first line, so a fixed one stands before one
 //! with a name in its place.
 
 use std::future::ready;
@@ -9,6 +9,7 @@ use std::future::ready;
 use actix_web::Route;
 use actix_web::body::BoxBody;
 use actix_web::guard::{GuardContext, fn_guard};
+use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 
@@ -27,7 +28,7 @@ pub struct Endpoint {
     pub path: &'static str,
     /// What it does, takes and answers; described for backends only, the others' contracts are Apple's or a browser's.
     pub operation: Option<&'static Operation>,
-    route: fn() -> Route,
+    route: fn(Method) -> Route,
 }
 
 macro_rules! endpoints {
@@ -36,7 +37,7 @@ macro_rules! endpoints {
             method: stringify!($method),
             path: $path,
             operation: endpoints!(@described $($operation)?),
-            route: || web::$method().to($($handler)::+),
+            route: |method| web::method(method).to($($handler)::+),
         } ),*]
     };
     (@described) => { None };
@@ -46,9 +47,7 @@ macro_rules! endpoints {
 /// Whoever runs the service.
 pub const OPERATORS: &[Endpoint] = endpoints! {
     get    "/healthz"                               health::healthz;
-    head   "/healthz"                               health::healthz;
     get    "/readyz"                                health::readyz;
-    head   "/readyz"                                health::readyz;
     get    "/metrics"                               health::metrics;
     get    "/problems/{code}"                       health::problem_page;
     get    "/api/openapi.json"                      openapi::openapi_json;
@@ -64,7 +63,6 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     get    "/api/v1/cards/{id}"                     cards::get::get, cards::get::DOC;
     delete "/api/v1/cards/{id}"                     cards::erase::erase, cards::erase::DOC;
     get    "/api/v1/cards/{id}/apple"               cards::get::apple, cards::get::APPLE_DOC;
-    head   "/api/v1/cards/{id}/apple"               cards::get::apple;
     get    "/api/v1/cards/{id}/events"              cards::events::events, cards::events::DOC;
     get    "/api/v1/events"                         events::list, events::DOC;
     get    "/api/v1/cards/{id}/delivery"            cards::delivery::delivery, cards::delivery::DOC;
@@ -108,13 +106,10 @@ pub const PHONE_BASES: [&str; 2] = ["/apple/v1", "/apple//v1"];
 /// Customers with a browser.
 pub const CUSTOMERS: &[Endpoint] = endpoints! {
     get    "/c/{token}/card.pkpass"                 download::card_pkpass;
-    head   "/c/{token}/card.pkpass"                 download::card_pkpass;
     get    "/c/{token}/google"                      card_page::google;
-    head   "/c/{token}/google"                      card_page::google;
     get    "/c/{token}/card.css"                    card_page::style_sheet;
     get    "/c/{token}/{role}.png"                  card_page::picture;
     get    "/c/{token}"                             card_page::page;
-    head   "/c/{token}"                             card_page::page;
     get    "/assets/{name}"                         card_page::assets;
 };
 
@@ -137,12 +132,12 @@ fn fits(pattern: &str, path: &str) -> bool {
 pub fn all(config: &mut ServiceConfig) {
     // Addresses are tried one after the other, and nobody asks as often as phones do.
     for base in PHONE_BASES {
-        add(config, base, PHONES, |route, _| route);
+        add(config, base, PHONES, Heads::Listed, |route, _| route);
     }
-    add(config, "", OPERATORS, |route, _| route);
-    add(config, "", BACKENDS, for_backends);
-    add(config, "", CUSTOMERS, |route, _| route);
-    add(config, "", SANDBOX, |route, _| route);
+    add(config, "", OPERATORS, Heads::AsGets, |route, _| route);
+    add(config, "", BACKENDS, Heads::AsGets, for_backends);
+    add(config, "", CUSTOMERS, Heads::AsGets, |route, _| route);
+    add(config, "", SANDBOX, Heads::Listed, |route, _| route);
     config.default_service(web::to(health::not_found));
 }
 
@@ -157,7 +152,30 @@ fn for_backends(route: Route, endpoint: &Endpoint) -> Route {
     route.wrap(from_fn(auth::authenticated))
 }
 
-fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: fn(Route, &Endpoint) -> Route) {
+/// Which of a group's addresses take HEAD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heads {
+    /// Those that take GET: the same answer without its body.
+    AsGets,
+    /// Those whose lines say so.
+    Listed,
+}
+
+impl Endpoint {
+    fn methods(&self, heads: Heads) -> Vec<Method> {
+        let method = Method::from_bytes(self.method.to_uppercase().as_bytes()).unwrap_or_default();
+        let head = (method == Method::GET && heads == Heads::AsGets).then_some(Method::HEAD);
+        [method].into_iter().chain(head).collect()
+    }
+}
+
+fn add(
+    config: &mut ServiceConfig,
+    base: &str,
+    endpoints: &[Endpoint],
+    heads: Heads,
+    around: fn(Route, &Endpoint) -> Route,
+) {
     let mut paths: Vec<&str> = Vec::new();
     for endpoint in endpoints {
         if !paths.contains(&endpoint.path) {
@@ -166,8 +184,8 @@ fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: f
     }
     for path in paths {
         let here = endpoints.iter().filter(|endpoint| endpoint.path == path);
-        let allowed: Vec<String> = here.clone().map(|endpoint| endpoint.method.to_uppercase()).collect();
-        let allowed = allowed.join(", ");
+        let methods: Vec<Method> = here.clone().flat_map(|endpoint| endpoint.methods(heads)).collect();
+        let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let otherwise = web::to(move || ready(health::method_not_allowed(&allowed)));
         let resource = web::resource(format!("{base}{path}")).default_service(otherwise);
         // An address that also fits a later one with a name in its place takes its own methods only: a card may be called
@@ -175,13 +193,15 @@ fn add(config: &mut ServiceConfig, base: &str, endpoints: &[Endpoint], around: f
         let resource = match endpoints.iter().any(|other| other.path != path && fits(other.path, path)) {
             false => resource,
             true => {
-                let methods: Vec<&str> = here.clone().map(|endpoint| endpoint.method).collect();
-                let takes = move |context: &GuardContext<'_>| {
-                    methods.iter().any(|method| context.head().method.as_str().eq_ignore_ascii_case(method))
-                };
-                resource.guard(fn_guard(takes))
+                resource.guard(fn_guard(move |context: &GuardContext<'_>| methods.contains(&context.head().method)))
             }
         };
-        config.service(here.fold(resource, |resource, endpoint| resource.route(around((endpoint.route)(), endpoint))));
+        let routes =
+            here.flat_map(|endpoint| endpoint.methods(heads).into_iter().map(move |method| (endpoint, method)));
+        config.service(
+            routes.fold(resource, |resource, (endpoint, method)| {
+                resource.route(around((endpoint.route)(method), endpoint))
+            }),
+        );
     }
 }

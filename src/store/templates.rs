@@ -20,6 +20,12 @@ statements! {
     LOCK = "SELECT draft, version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2" + " FOR NO KEY UPDATE";
     HOLD = { sqlite: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2",
         postgres: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2 FOR UPDATE" };
+    // What is left of erased cards that no phone holds.
+    FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id IN (SELECT c.id FROM cards c
+        WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.erased_at IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id))";
+    FORGET_ERASED = "DELETE FROM cards WHERE workspace_id = $1 AND template_id = $2 AND erased_at IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM registrations r WHERE r.workspace_id = cards.workspace_id AND r.card_id = cards.id)";
     HAS_CARDS = "SELECT EXISTS (SELECT 1 FROM cards WHERE workspace_id = $1 AND template_id = $2)";
     DELETE_FILES = "DELETE FROM template_files WHERE workspace_id = $1 AND template_id = $2";
     DELETE_IMAGES = "DELETE FROM template_images WHERE workspace_id = $1 AND template_id = $2";
@@ -169,7 +175,8 @@ pub async fn list<T: Send>(
 }
 
 /// Takes everything of a template away, but for the number of its last version, and every content that nothing shows
-/// any more. `None` when there is no such template, `Some(false)` when it has cards, which keep it.
+/// any more. `None` when there is no such template, `Some(false)` when it has cards, which keep it: erased ones, too, while a
+/// phone is registered for their pass.
 ///
 /// # Errors
 /// When the database fails.
@@ -178,6 +185,11 @@ pub async fn delete(tx: &mut Tx, workspace: &WorkspaceId, id: &TemplateId) -> Re
     let version: Option<Option<i64>> =
         on_db!(tx, HOLD, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_optional(c).await?);
     let Some(version) = version else { return Ok(None) };
+    for statement in [FORGET_FETCHES, FORGET_ERASED] {
+        on_db!(tx, statement, |sql, c| {
+            sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+        });
+    }
     let has_cards: bool =
         on_db!(tx, HAS_CARDS, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_one(c).await?);
     if has_cards {

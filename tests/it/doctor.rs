@@ -83,6 +83,7 @@ async fn what_the_database_keeps_secret_is_opened_and_judged(database: TestDatab
         let stored =
             of(&findings, "certificate").iter().any(|f| f.detail.contains("pass.test.doctor of team TEAM000001"));
         assert_eq!(stored, state == State::Ok, "{findings:#?}");
+        assert_eq!(of(&findings, "apns").len(), usize::from(stored), "it is tried with each certificate");
     }
 }
 

@@ -35,10 +35,8 @@ pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest
     let mut query = Query::of(&request);
     let limit = query.limit();
     let (after, cursor) = (query.get("after"), query.get("cursor"));
-    if after.is_some() && cursor.is_some() {
-        query.problems.add("/cursor", "is given beside after; expected one of them");
-    }
     query.finish()?;
+    // Whoever pages from `after` on may keep it: a cursor is always later.
     let after = match &cursor {
         Some(id) => ("/cursor", Some(id.as_str())),
         None => ("/after", after.as_deref()),
@@ -53,7 +51,7 @@ pub(super) fn answer(found: &Events, next_cursor: Option<String>) -> HttpRespons
     let data: Vec<Value> = found
         .events
         .iter()
-        .map(|event| json!({"id": event.id, "type": event.kind, "at": event.at, "data": event.data.0}))
+        .map(|event| json!({"id": event.id, "type": event.kind, "timestamp": event.at, "data": event.data.0}))
         .collect();
     HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))

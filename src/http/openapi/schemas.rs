@@ -94,7 +94,7 @@ schemas! {
     }));
     /// What a PATCH of a card takes.
     CARD_PATCH "CardPatch" => closed(&[], json!({
-        "template": nullable(json!({"$ref": "#/components/schemas/TemplateId"})),
+        "template": {"$ref": "#/components/schemas/TemplateId"},
         "locale": nullable(language()),
         "attributes": nullable(attribute_values()),
         "state": nullable(state()),
@@ -149,10 +149,10 @@ schemas! {
     /// A page of cards.
     CARDS "Cards" => page_of(&CARD.reference());
     /// What happened.
-    EVENTS "Events" => page_of(&closed(&["id", "type", "at", "data"], json!({
+    EVENTS "Events" => page_of(&closed(&["id", "type", "timestamp", "data"], json!({
         "id": {"type": "string", "description": "Unique everywhere; also the id of the webhook calls that tell of it."},
         "type": {"enum": EventKind::ALL.map(EventKind::as_str)},
-        "at": time(),
+        "timestamp": time(),
         "data": {"type": "object", "description": "What there is to say, the card's id as `card`; never a personal value.", "additionalProperties": true},
     })));
     /// The name of a template.
@@ -220,7 +220,7 @@ schemas! {
         "team": {"type": "string"},
         "certificates": {"type": "array", "items": closed(
             &["pass_type", "team", "name", "issued_by", "serial_number", "fingerprint", "not_before", "not_after", "valid",
-              "active", "source", "set_at"],
+              "active", "paused", "source", "set_at"],
             json!({
                 "pass_type": {"type": "string"},
                 "team": {"type": "string"},
@@ -232,6 +232,7 @@ schemas! {
                 "not_after": time(),
                 "valid": {"type": "boolean", "description": "Whether it is within its dates."},
                 "active": {"type": "boolean", "description": "Whether it signs and pushes now for its pass type."},
+                "paused": nullable(closed(&["since", "reason"], json!({"since": time(), "reason": {"type": "string"}}))),
                 "source": {"enum": ["configuration", "api"]},
                 "set_at": nullable(time()),
             }),
@@ -385,8 +386,9 @@ pub fn state() -> Value {
 fn sequence() -> Value {
     nullable(json!({
         "type": "integer",
-        "minimum": -9_007_199_254_740_992_i64,
-        "maximum": 9_007_199_254_740_992_i64,
+        "format": "int64",
+        "minimum": i64::MIN,
+        "maximum": i64::MAX,
         "description": "Your own order of changes: one that isn't greater than the last stored is refused (409).",
     }))
 }

@@ -15,6 +15,9 @@ on_both_databases![
     a_wrong_revision_is_refused,
     a_late_change_is_refused_and_changes_nothing,
     what_changes_nothing_keeps_the_revision_and_wakes_nobody,
+    what_a_card_shows_may_be_put_back_and_is_kept_when_a_default_changes,
+    a_sequence_may_be_a_moment_in_nanoseconds,
+    what_takes_get_takes_head,
     fifty_requests_for_one_new_card_issue_one_card,
     states_and_ends_reach_the_pass,
     a_card_needs_a_published_template,
@@ -233,6 +236,53 @@ async fn what_changes_nothing_keeps_the_revision_and_wakes_nobody(database: Test
     assert!(service.wake(&mut phone).await.is_empty());
     let told = service.api(Method::GET, "/api/v1/events", &Value::Null).await.json();
     assert_eq!(told, seen, "nothing happened");
+    service.stop().await;
+}
+
+async fn what_a_card_shows_may_be_put_back_and_is_kept_when_a_default_changes(database: TestDatabase) {
+    let service = shop(&database).await;
+    let before = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let aloud = json!({"template": "bakery", "locale": before["locale"], "attributes": before["attributes"]});
+    let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &aloud).await;
+    assert_eq!((answer.status, answer.header("etag"), answer.json()), (200, "\"1\"", before.clone()));
+    // The backend's word stays its word.
+    let mut document = bakery();
+    assert_eq!(document["attributes"][0]["default"], 0);
+    document["attributes"][0]["default"] = json!(7);
+    service.publish("bakery", &document).await;
+    assert_eq!(service.card("M-1").await["attributes"]["points"], 0);
+    service.put_card("M-2", &json!({"template": "bakery"})).await;
+    assert_eq!(service.card("M-2").await["attributes"]["points"], 7);
+    service.stop().await;
+}
+
+async fn a_sequence_may_be_a_moment_in_nanoseconds(database: TestDatabase) {
+    let service = shop(&database).await;
+    let moment = 1_795_000_000_123_456_789_i64;
+    let card = service.put_card("M-1", &json!({"template": "bakery", "sequence": moment})).await;
+    assert_eq!(card["sequence"], moment);
+    let late = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"sequence": moment - 1})).await;
+    assert_eq!(late.status, 409);
+    let beyond = service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"sequence": u64::MAX})).await;
+    assert_eq!((beyond.status, beyond.pointers()), (422, vec!["/sequence".to_owned()]));
+    service.stop().await;
+}
+
+async fn what_takes_get_takes_head(database: TestDatabase) {
+    let service = shop(&database).await;
+    service.put_card("M-1", &json!({"template": "bakery"})).await;
+    for path in
+        ["/metrics", "/api/docs", "/api/openapi.json", "/problems/invalid", "/api/v1/cards/M-1", "/api/v1/cards"]
+    {
+        let headers = [("authorization", &*format!("Bearer {}", service.key))];
+        let get = service.send(Method::GET, path, &headers, Vec::new()).await;
+        let head = service.send(Method::HEAD, path, &headers, Vec::new()).await;
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+    }
+    assert_eq!(service.send(Method::HEAD, "/api/v1/cards/M-1", &[], Vec::new()).await.status, 401);
+    let refused = service.send(Method::POST, "/metrics", &[], Vec::new()).await;
+    assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"));
     service.stop().await;
 }
 

@@ -41,7 +41,7 @@ on_both_databases![
     an_issuer_in_the_database_ends_the_sandbox,
     the_end_of_a_certificate_is_told_at_each_threshold_once,
     a_renewal_ends_the_warnings,
-    a_node_is_not_ready_only_when_a_workspace_has_no_valid_certificate,
+    a_node_is_not_ready_only_when_it_can_not_sign_for_its_operator_or_for_anybody,
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -470,22 +470,26 @@ async fn a_renewal_ends_the_warnings(database: TestDatabase) {
     service.stop().await;
 }
 
-async fn a_node_is_not_ready_only_when_a_workspace_has_no_valid_certificate(database: TestDatabase) {
+async fn a_node_is_not_ready_only_when_it_can_not_sign_for_its_operator_or_for_anybody(database: TestDatabase) {
     let service = aged(&database, 390 * DAY).await;
     let ready = async || service.send(Method::GET, "/readyz", &[], Vec::new()).await;
     assert_eq!(ready().await.status, 200);
     let start = service.now();
     service.clock.advance(6 * DAY);
     let answer = ready().await;
-    assert_eq!(answer.status, 503);
-    let reasons = answer.json()["reasons"].clone();
-    assert!(reasons[0].as_str().unwrap().contains(SPA) && reasons.as_array().unwrap().len() == 1, "{reasons}");
+    assert_eq!(answer.status, 200, "one tenant takes the node from nobody else");
+    let warnings = answer.json()["warnings"].clone();
+    assert!(warnings[0].as_str().unwrap().contains(SPA) && warnings.as_array().unwrap().len() == 1, "{warnings}");
     put(&service, &document(&mint(&service, "pass.test.spa.second", service.now()))).await;
-    assert_eq!(ready().await.status, 200, "it can issue again");
+    assert_eq!(ready().await.json(), json!({"status": "ready", "warnings": []}), "it can issue again");
     put(&service, &document(&mint(&service, SPA, service.now()))).await;
-    assert_eq!(ready().await.status, 200);
+    service.clock.advance(420 * DAY);
+    put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    let answer = ready().await;
+    assert_eq!(answer.status, 503, "the operator's own certificate ended");
+    assert!(answer.json()["reasons"].to_string().contains(PASS_TYPE), "{}", answer.json());
     let shown = service.api(Method::GET, "/api/v1/issuers/apple", &Value::Null).await.json();
-    assert_eq!(shown["certificates"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["certificates"].as_array().unwrap().len(), 4);
     service.clock.set(start);
     service.stop().await;
 }

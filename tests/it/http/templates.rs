@@ -301,6 +301,15 @@ async fn a_template_without_cards_goes_with_everything_of_it(database: TestDatab
     // Moved away, the card keeps it no longer.
     service.publish("other", &bakery()).await;
     service.patch_card("M-1", &json!({"template": "other"})).await;
+    // Nor does one that was erased, unless a phone still holds its pass.
+    let installed = service.put_card("M-2", &json!({"template": "bakery"})).await;
+    service.put_card("M-3", &json!({"template": "bakery"})).await;
+    let (mut phone, serial) = service.phone_with(&installed).await;
+    for id in ["M-2", "M-3"] {
+        assert_eq!(service.api(Method::DELETE, &format!("/api/v1/cards/{id}"), &Value::Null).await.status, 204);
+    }
+    assert_eq!(service.api(Method::DELETE, path, &Value::Null).await.status, 409, "a phone shows it void");
+    phone.remove(&serial).await.unwrap();
     assert_eq!(service.api(Method::DELETE, path, &Value::Null).await.status, 204);
     assert_eq!(service.api(Method::GET, path, &Value::Null).await.status, 404);
     assert_eq!(service.api(Method::GET, &format!("{path}/versions"), &Value::Null).await.status, 404);
@@ -576,6 +585,7 @@ async fn a_template_has_at_most_300_pictures_of_64_mib_together(database: TestDa
     for n in there..300 {
         assert_eq!(put("bakery", format!("strip@{n}"), &picture).await.status, 204, "{n}");
     }
+    assert_eq!(put("bakery", "strip@2x".to_owned(), &picture).await.status, 404, "every scale is made by the service");
     let one_more = put("bakery", "strip@more".to_owned(), &picture).await;
     assert_eq!((one_more.status, one_more.pointers()), (422, vec![String::new()]));
     assert!(one_more.json().to_string().contains("at most 300 pictures"), "{}", one_more.json());

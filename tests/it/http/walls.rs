@@ -28,7 +28,7 @@ fn case(method: &str, path: &str) -> Option<(Vec<u8>, u16)> {
         ("put", "/api/v1/cards/{id}") => json(card, 422),
         ("patch", "/api/v1/cards/{id}") => json(json!({"attributes": {"points": 2}}), 404),
         ("get", "/api/v1/cards/{id}") => nothing(404),
-        ("get" | "head", "/api/v1/cards/{id}/apple") => nothing(404),
+        ("get", "/api/v1/cards/{id}/apple") => nothing(404),
         ("get", "/api/v1/cards/{id}/events" | "/api/v1/cards/{id}/delivery") => nothing(404),
         ("delete", "/api/v1/cards/{id}") => nothing(404),
         ("get", "/api/v1/cards" | "/api/v1/events") => nothing(200),

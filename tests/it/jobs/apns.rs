@@ -7,7 +7,8 @@ use passloom::domain::ids::PushToken;
 use passloom::sandbox::apns::Answer;
 use passloom::sandbox::phone::Phone;
 use passloom::store::push_pauses;
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::support::service::{PASS_TYPE, Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
@@ -177,6 +178,12 @@ async fn a_refused_certificate_pauses_all_of_its_devices_and_is_probed_every_fiv
     change(&service, 1).await;
     assert_eq!(service.deliver().await, PHONES, "they were under way");
     assert_eq!(pauses(&service).await, ["BadCertificate"]);
+    let issuer = service.api(Method::GET, "/api/v1/issuers/apple", &Value::Null).await.json();
+    let paused = &issuer["certificates"][0]["paused"];
+    assert_eq!(
+        (&paused["reason"], paused["since"].as_str()),
+        (&json!("BadCertificate"), Some(&*service.now().to_rfc3339()))
+    );
     after(&service, 299);
     assert_eq!(service.deliver().await, 0);
     let metrics = String::from_utf8(service.send(reqwest::Method::GET, "/metrics", &[], vec![]).await.body).unwrap();
@@ -238,9 +245,10 @@ async fn an_unwell_service_is_probed_and_everything_leaves_when_it_is_well(datab
         after(&service, 1);
     }
     let pauses: Vec<u32> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]) && pauses.contains(&900), "{pauses:?}");
+    assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]) && pauses.contains(&240), "{pauses:?}");
+    assert!(asked[0] <= 30, "the first probe leaves soon: {asked:?}");
     service.apns().answer_as_usual();
-    after(&service, 900);
+    after(&service, 240);
     assert_eq!(service.deliver().await, PHONES, "nobody waits for a turn of his own");
     service.stop().await;
 }

@@ -446,7 +446,9 @@ async fn how_many_devices_asked_since_a_face_is_known(database: TestDatabase) {
     assert_eq!(of_card().await, (2, 0));
     for (position, asked) in [(4, 4), (6, 6), (5, 6)] {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0)).await.unwrap();
+        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         let held = devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
         assert_eq!(held.asked, asked, "an older question changes nothing");
@@ -555,7 +557,9 @@ async fn a_phone_that_asked_is_not_reminded(database: TestDatabase) {
     let (_, card, key) = shop_with_phone(&store).await;
     let ask = async |position| {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0)).await.unwrap();
+        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     };
     mark(&store, &card, at(0.0)).await;
@@ -581,13 +585,8 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
         tx.commit().await.unwrap();
         mark(&store, card, at(pushed_at)).await;
         let claimed = claim_one(&store, "a", at(pushed_at)).await;
-        let settled = Settled {
-            claimed,
-            lease: "a".to_owned(),
-            position: card.position,
-            outcome: pushed(),
-            at: at(pushed_at),
-        };
+        let settled =
+            Settled { claimed, lease: "a".to_owned(), position: card.position, outcome: pushed(), at: at(pushed_at) };
         let mut tx = store.begin().await.unwrap();
         assert_eq!(devices::settle(&mut tx, &[settled]).await.unwrap().len(), 1);
         tx.commit().await.unwrap();
