@@ -81,18 +81,15 @@ macro_rules! holders {
 }
 
 /// The cards that pushes to a batch of devices are about: those that changed since the device last asked, and since it got
-/// the card, which brought its newest face.
+/// the card, which brought its newest face. `r` are the registrations of the batch `o`, `c` their cards, `t` the templates.
 macro_rules! news {
-    ($batch:literal) => {
+    ($batch:literal, $joins:literal) => {
         concat!(
             "WITH o AS MATERIALIZED (",
             $batch,
-            ") SELECT r.workspace_id, r.pass_type_id, r.device_id, c.id
-            FROM o CROSS JOIN registrations r CROSS JOIN cards c CROSS JOIN templates t
-            WHERE r.workspace_id = o.workspace AND r.pass_type_id = o.pass_type AND r.device_id = o.device
-                AND c.workspace_id = r.workspace_id AND c.id = r.card_id AND c.erased_at IS NULL
-                AND t.workspace_id = c.workspace_id AND t.id = c.template_id
-                AND ((c.position > o.asked AND c.position > r.position)
+            ") SELECT r.workspace_id, r.pass_type_id, r.device_id, c.id FROM o ",
+            $joins,
+            " WHERE c.erased_at IS NULL AND ((c.position > o.asked AND c.position > r.position)
                     OR (t.position > o.asked AND t.position > r.position))
             ORDER BY c.id"
         )
@@ -176,10 +173,21 @@ statements! {
             AS r(workspace text, pass_type text, device text, position bigint, listed bigint)"),
     };
     NEWS = {
-        sqlite: news!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
-            value ->> 'device' AS device, value ->> 'asked' AS asked FROM json_each($1)"),
-        postgres: news!("SELECT * FROM json_to_recordset(CAST($1 AS json))
-            AS r(workspace text, pass_type text, device text, asked bigint)"),
+        sqlite: news!(
+            "SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type, value ->> 'device' AS device,
+                value ->> 'asked' AS asked FROM json_each($1)",
+            "CROSS JOIN registrations r
+                ON r.workspace_id = o.workspace AND r.pass_type_id = o.pass_type AND r.device_id = o.device
+            CROSS JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
+            CROSS JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id"
+        ),
+        postgres: news!(
+            "SELECT * FROM json_to_recordset(CAST($1 AS json)) AS r(workspace text, pass_type text, device text, asked bigint)",
+            "CROSS JOIN LATERAL (SELECT * FROM registrations WHERE workspace_id = o.workspace
+                AND pass_type_id = o.pass_type AND device_id = o.device OFFSET 0) r
+            CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = r.workspace_id AND id = r.card_id OFFSET 0) c
+            CROSS JOIN LATERAL (SELECT * FROM templates WHERE workspace_id = c.workspace_id AND id = c.template_id OFFSET 0) t"
+        ),
     };
     HOLDERS = {
         sqlite: holders!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
