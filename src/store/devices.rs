@@ -111,24 +111,20 @@ macro_rules! behind {
     };
 }
 
+/// Looks at devices that were due to be reminded, and makes those due that are behind.
 macro_rules! remind {
     ($ending:literal) => {
         concat!(
-            "UPDATE devices SET remind_at = NULL,
-                due_at = CASE WHEN ",
+            "WITH n AS MATERIALIZED (SELECT workspace_id, pass_type_id, id, CASE WHEN ",
             behind!(),
-            " THEN $1 ELSE due_at END,
-                scheduled_at = CASE WHEN ",
-            behind!(),
-            " THEN $1 ELSE scheduled_at END,
-                reminders = CASE WHEN ",
-            behind!(),
-            " THEN reminders + 1 ELSE reminders END
-            WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
+            " THEN 1 ELSE 0 END AS behind FROM devices
                 WHERE remind_at IS NOT NULL AND (remind_at <= $1 OR pushed_at > $1) AND due_at IS NULL
                 ORDER BY remind_at LIMIT $2",
             $ending,
-            ")
+            ") UPDATE devices SET remind_at = NULL, reminders = reminders + n.behind,
+                due_at = CASE WHEN n.behind = 1 THEN $1 ELSE due_at END,
+                scheduled_at = CASE WHEN n.behind = 1 THEN $1 ELSE scheduled_at END
+            FROM n WHERE devices.workspace_id = n.workspace_id AND devices.pass_type_id = n.pass_type_id AND devices.id = n.id
             RETURNING CASE WHEN due_at IS NULL THEN 0 ELSE 1 END"
         )
     };
