@@ -9,13 +9,11 @@ use serde_json::{Value, json};
 use super::check_template::problems_of_values;
 use super::error::ActionError;
 use super::published::Published;
-use crate::app::App;
 use crate::domain::card::{Card, Content, Publication, State};
 use crate::domain::change::live_message;
 use crate::domain::input::Problems;
 use crate::domain::picture::PictureName;
 use crate::domain::render::{RenderedCard, render};
-use crate::domain::template::Template;
 use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
 use crate::outside::secrets::WorkspaceSecret;
@@ -30,22 +28,24 @@ pub struct Desk {
     pub issuer: Arc<AppleIssuer>,
     /// From which the card's tokens are derived.
     pub secret: WorkspaceSecret,
+    /// What customers and phones reach, without a slash at the end.
+    pub public_url: String,
 }
 
 impl Desk {
-    fn render<'t>(&self, template: &'t Template, card: &Card, page_base: &str) -> Result<RenderedCard<'t>, Problems> {
+    fn render(&self, card: &Card) -> Result<RenderedCard<'_>, Problems> {
         let token = self.secret.page_token(&card.serial, card.page_generation);
-        render(template, card, &format!("{page_base}/c/{}", token.as_str()))
+        render(&self.published.template, card, &format!("{}/c/{}", self.public_url, token.as_str()))
     }
 
     /// The card's pass.json, to compare faces and to check what its values break.
-    fn pass_json(&self, rendered: &RenderedCard<'_>, card: &Card, app: &App) -> PassJson {
+    fn pass_json(&self, rendered: &RenderedCard<'_>, card: &Card) -> PassJson {
         let identity = PassIdentity {
             serial: &card.serial,
             pass_type: &card.pass_type,
             team: &self.issuer.identity.team,
             auth_token: &self.secret.auth_token(&card.serial),
-            web_service_url: &format!("{}/apple", app.public_url),
+            web_service_url: &format!("{}/apple", self.public_url),
         };
         pass_json(rendered, &identity)
     }
@@ -54,14 +54,14 @@ impl Desk {
     ///
     /// # Errors
     /// Problems at the attributes whose values break a rule.
-    pub fn check(&self, app: &App, card: &Card) -> Result<(), ActionError> {
-        let rendered = self.render(&self.published.template, card, &app.public_url)?;
-        self.check_pass(app, &rendered, &self.pass_json(&rendered, card, app))
+    pub fn check(&self, card: &Card, now: Timestamp) -> Result<(), ActionError> {
+        let rendered = self.render(card)?;
+        self.check_pass(&rendered, &self.pass_json(&rendered, card), now)
     }
 
-    fn check_pass(&self, app: &App, rendered: &RenderedCard<'_>, pass: &PassJson) -> Result<(), ActionError> {
+    fn check_pass(&self, rendered: &RenderedCard<'_>, pass: &PassJson, now: Timestamp) -> Result<(), ActionError> {
         let has_picture = |name: &PictureName| self.published.passes.has_picture(name);
-        let problems = problems_of_values(rendered, &pass.json, &has_picture, app.now());
+        let problems = problems_of_values(rendered, &pass.json, &has_picture, now);
         if problems.is_empty() { Ok(()) } else { Err(ActionError::Invalid(problems)) }
     }
 }
@@ -82,12 +82,12 @@ pub enum Judged {
 /// # Errors
 /// When values break a rule, or the change is stale.
 pub fn judge(
-    app: &App,
     desk: &Desk,
     before: &Card,
     waiting: bool,
     content: Content,
     sequence: Option<i64>,
+    now: Timestamp,
 ) -> Result<Judged, ActionError> {
     if let (Some(given), Some(stored)) = (sequence, before.sequence)
         && given <= stored
@@ -106,41 +106,41 @@ pub fn judge(
     }
     card.expired_at = match (before.content.state, content.state) {
         (State::Expired, State::Expired) => before.expired_at,
-        (_, State::Expired) => Some(app.now()),
+        (_, State::Expired) => Some(now),
         _ => None,
     };
     card.content = content;
     card.revision += 1;
     let template = &desk.published.template;
-    let rendered = desk.render(template, &card, &app.public_url)?;
-    let pass = desk.pass_json(&rendered, &card, app);
+    let rendered = desk.render(&card)?;
+    let pass = desk.pass_json(&rendered, &card);
     // The old values are rendered with the new design: only what the backend changed counts as a change.
-    let message = match desk.render(template, before, &app.public_url) {
+    let message = match desk.render(before) {
         Err(_) => None,
         Ok(old) => {
             // Pictures stand in no JSON; and what differs in a field's value needs no second pass to be seen.
             let alike = before.content.template == card.content.template
                 && old.look == rendered.look
                 && old.values().eq(rendered.values());
-            if alike && desk.pass_json(&old, before, app) == pass {
-                desk.check_pass(app, &rendered, &pass)?;
+            if alike && desk.pass_json(&old, before) == pass {
+                desk.check_pass(&rendered, &pass, now)?;
                 return Ok(Judged::SameFace(card));
             }
             live_message(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting))
         }
     };
     let checked = if message == card.live_message {
-        desk.check_pass(app, &rendered, &pass)
+        desk.check_pass(&rendered, &pass, now)
     } else {
         card.live_message = message;
-        desk.check(app, &card)
+        desk.check(&card, now)
     };
     if let Err(error) = checked {
         // A message that this card's values break is left out; it never keeps a card from changing.
         if card.live_message.take().is_none() {
             return Err(error);
         }
-        desk.check(app, &card)?;
+        desk.check(&card, now)?;
     }
     Ok(Judged::NewFace(card))
 }

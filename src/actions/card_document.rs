@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 
 /// A document whose shape was checked; its attributes are checked once the template is known.
 #[derive(Debug)]
-pub struct CardDocument<'v> {
+pub struct CardDocument {
     /// The card's template.
     pub template: TemplateId,
     /// The backend's order of changes.
@@ -19,7 +19,7 @@ pub struct CardDocument<'v> {
     locale: Option<Language>,
     state: State,
     expires_at: Option<Timestamp>,
-    attributes: Option<Node<'v>>,
+    attributes: Option<Value>,
 }
 
 fn state(node: &Node<'_>, problems: &mut Problems) -> Option<State> {
@@ -36,28 +36,36 @@ fn sequence(object: &mut Object<'_>, problems: &mut Problems) -> Option<i64> {
     object.get("sequence").and_then(|n| n.long(problems))
 }
 
-impl<'v> CardDocument<'v> {
+fn take_attributes(body: &mut Value) -> Option<Value> {
+    body.as_object_mut()?.shift_remove("attributes")
+}
+
+fn attributes_node(given: &Value) -> Node<'_> {
+    Node { value: given, pointer: "/attributes".to_owned() }
+}
+
+impl CardDocument {
     /// Reads the document of a PUT. Members that are left out have their defaults.
-    pub fn read(body: &'v Value, problems: &mut Problems) -> Option<Self> {
-        let mut object = Node::root(body).object(problems)?;
+    pub fn read(mut body: Value, problems: &mut Problems) -> Option<Self> {
+        let mut object = Node::root(&body).object(problems)?;
         let template = object.required("template", problems).and_then(|n| n.parsed(problems, TemplateId::parse));
         let locale = object.get("locale").and_then(|n| n.parsed(problems, Language::parse));
-        let attributes = object.get("attributes");
-        if let Some(node) = &attributes {
+        if let Some(node) = object.get("attributes") {
             node.members(problems, 200);
         }
         let state = object.get("state").and_then(|n| state(&n, problems)).unwrap_or(State::Active);
         let expires_at = object.get("expires_at").and_then(|n| time(&n, problems));
         let sequence = sequence(&mut object, problems);
         object.finish(problems);
+        let attributes = take_attributes(&mut body).filter(|given| !given.is_null());
         Some(Self { template: template?, sequence, locale, state, expires_at, attributes })
     }
 
     /// The card's content, its attributes checked against the template's.
     pub fn content(&self, declared: &[Attribute], problems: &mut Problems) -> Content {
         let mut attributes = Map::new();
-        if let Some(node) = &self.attributes {
-            attributes = check_values(node, declared, problems);
+        if let Some(given) = &self.attributes {
+            attributes = check_values(&attributes_node(given), declared, problems);
         }
         Content {
             template: self.template.clone(),
@@ -71,7 +79,7 @@ impl<'v> CardDocument<'v> {
 
 /// A merge patch (RFC 7396) whose shape was checked. The outer `None` leaves a member, the inner one takes it away.
 #[derive(Debug)]
-pub struct CardPatch<'v> {
+pub struct CardPatch {
     /// Another template.
     pub template: Option<TemplateId>,
     /// The backend's order of changes.
@@ -79,13 +87,13 @@ pub struct CardPatch<'v> {
     locale: Option<Option<Language>>,
     state: Option<State>,
     expires_at: Option<Option<Timestamp>>,
-    attributes: Option<Node<'v>>,
+    attributes: Option<Value>,
 }
 
-impl<'v> CardPatch<'v> {
+impl CardPatch {
     /// Reads the body of a PATCH.
-    pub fn read(body: &'v Value, problems: &mut Problems) -> Option<Self> {
-        let mut object = Node::root(body).object(problems)?;
+    pub fn read(mut body: Value, problems: &mut Problems) -> Option<Self> {
+        let mut object = Node::root(&body).object(problems)?;
         let template = object.given("template").and_then(|n| n.parsed(problems, TemplateId::parse));
         let locale = object.given("locale").map(|n| match n.value {
             Value::Null => None,
@@ -99,12 +107,12 @@ impl<'v> CardPatch<'v> {
             Value::Null => None,
             _ => time(&n, problems),
         });
-        let attributes = object.given("attributes");
-        if let Some(node) = attributes.as_ref().filter(|n| !n.value.is_null()) {
+        if let Some(node) = object.given("attributes").filter(|n| !n.value.is_null()) {
             node.members(problems, 200);
         }
         let sequence = sequence(&mut object, problems);
         object.finish(problems);
+        let attributes = take_attributes(&mut body);
         Some(Self { template, sequence, locale, state, expires_at, attributes })
     }
 
@@ -117,7 +125,7 @@ impl<'v> CardPatch<'v> {
         {
             patched.template = template.clone();
             // Kept values must fit the new design, too; those that it doesn't declare stay, hidden.
-            let given = |name: &str| self.attributes.as_ref().is_some_and(|n| n.value.get(name).is_some());
+            let given = |name: &str| self.attributes.as_ref().is_some_and(|values| values.get(name).is_some());
             for attribute in declared.iter().filter(|a| !given(a.name.as_str())) {
                 if let Some(value) = content.attributes.get(attribute.name.as_str()).filter(|v| !v.is_null()) {
                     let kept = Node { value, pointer: value_pointer(&attribute.name) };
@@ -139,11 +147,11 @@ impl<'v> CardPatch<'v> {
             }
             None => {}
         }
-        if let Some(node) = &self.attributes {
-            if node.value.is_null() {
+        if let Some(values) = &self.attributes {
+            if values.is_null() {
                 patched.attributes = Map::new();
             } else {
-                for (name, value) in check_values(node, declared, problems) {
+                for (name, value) in check_values(&attributes_node(values), declared, problems) {
                     if value.is_null() {
                         patched.attributes.shift_remove(&name);
                     } else {

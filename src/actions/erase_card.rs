@@ -3,8 +3,8 @@
 use serde_json::{Map, json};
 
 use super::card_change::put_in_place;
+use super::card_order::IfMatch;
 use super::error::ActionError;
-use super::put_cards::IfMatch;
 use crate::app::App;
 use crate::domain::card::{Card, Content, State};
 use crate::domain::event::EventKind;

@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
+use super::card_order::{IfMatch, Order};
 use super::error::ActionError;
 use super::images::{ImagePlace, put_image};
 use super::publish_template::publish_template;
-use super::put_cards::{IfMatch, Order, put_card};
+use super::put_cards::put_card;
 use super::put_template::put_template;
 use crate::app::App;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
@@ -63,5 +64,5 @@ pub async fn demo_card(app: &App, workspace: &WorkspaceId) -> Result<Issued, Act
         "template": "bakery-points", "locale": "en",
         "attributes": {"points": 120, "balance": "1.20", "tier": "silver", "name": "Anna"},
     });
-    Ok(put_card(app, workspace, Order::put(id, &document, IfMatch::Anything)?).await?.0)
+    Ok(put_card(app, workspace, Order::put(id, document, IfMatch::Anything)?).await?.0)
 }

@@ -30,6 +30,18 @@ macro_rules! find_card {
     };
 }
 
+macro_rules! hold_cards {
+    ($from:literal, $hold:literal) => {
+        concat!(
+            "SELECT c.id, c.serial_number, c.revision, c.sequence, c.locale, c.attributes,
+                (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS face
+            FROM ",
+            $from,
+            $hold
+        )
+    };
+}
+
 macro_rules! list_cards {
     ($also:literal) => {
         concat!(
@@ -81,9 +93,9 @@ statements! {
         postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2"),
     };
     HOLD_MANY = {
-        sqlite: "SELECT id FROM cards WHERE workspace_id = $1 AND id IN (SELECT value FROM json_each($2)) ORDER BY id",
-        postgres: "SELECT id FROM cards WHERE workspace_id = $1
-            AND id = ANY (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))) ORDER BY id FOR NO KEY UPDATE",
+        sqlite: hold_cards!("json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", ""),
+        postgres: hold_cards!("cards c WHERE c.workspace_id = $1
+            AND c.id = ANY (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))) ORDER BY c.id", " FOR NO KEY UPDATE OF c"),
     };
     FIND_MANY = {
         sqlite: find_card!(from "json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
@@ -359,14 +371,40 @@ pub async fn find_many(
     rows.into_iter().map(Row::issued).collect()
 }
 
-/// The same, held until the transaction ends; see [`lock`]. They are held by key.
+/// What tells whether a card is still as it was when it was read: everything that is stored of it without giving it a new
+/// revision, and the newest face that phones fetched.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Held {
+    /// The card.
+    pub id: CardId,
+    serial_number: SerialNumber,
+    revision: i64,
+    sequence: Option<i64>,
+    locale: Option<String>,
+    attributes: Json<Map<String, Value>>,
+    face: Option<i64>,
+}
+
+impl Held {
+    /// Whether it is the card that was read then, with what phones had of it.
+    pub fn is(&self, card: &Card, fetched: Option<Fetch>) -> bool {
+        self.id == card.id
+            && self.serial_number == card.serial
+            && self.revision == card.revision
+            && self.sequence == card.sequence
+            && self.locale.as_deref() == card.content.locale.as_ref().map(Language::as_str)
+            && self.attributes.0 == card.content.attributes
+            && self.face == fetched.map(|fetch| fetch.face)
+    }
+}
+
+/// Holds the cards of these ids until the transaction ends, by key; those that aren't there are left out. Read them
+/// afterwards; see [`lock`].
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
-pub async fn lock_many(tx: &mut Tx, workspace: &WorkspaceId, ids: &[&CardId]) -> Result<Vec<Issued>, StoreError> {
-    let held: Vec<CardId> =
-        on_db!(tx, HOLD_MANY, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?);
-    find_many(tx, workspace, &held.iter().collect::<Vec<_>>()).await
+pub async fn hold_many(tx: &mut Tx, workspace: &WorkspaceId, ids: &[&CardId]) -> Result<Vec<Held>, StoreError> {
+    on_db!(tx, HOLD_MANY, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?))
 }
 
 /// Adds cards of one workspace; false when one of them is there already, and then nothing must be committed. Their

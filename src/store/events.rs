@@ -20,10 +20,11 @@ statements! {
                 OR (SELECT c.erased_at IS NULL FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
         postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
             SELECT $1, $2, e.n + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
-                e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
-            FROM json_array_elements(CAST($4 AS json)) WITH ORDINALITY AS e(value, n)
-            WHERE e.value ->> 'card' IS NULL
-                OR (SELECT c.erased_at IS NULL FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
+                e.id, e.type, e.card, $3, e.data
+            FROM ROWS FROM (json_to_recordset(CAST($4 AS json)) AS (id text, type text, card text, data text))
+                WITH ORDINALITY AS e(id, type, card, data, n)
+            WHERE e.card IS NULL
+                OR (SELECT c.erased_at IS NULL FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)",
     };
     OF_CARD = "SELECT id, type, at, data, position, n FROM events
         WHERE workspace_id = $1 AND card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5";

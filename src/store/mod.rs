@@ -249,6 +249,8 @@ impl Store {
             // What was answered survives a power cut.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // A batch of rows is handed over at once: 50 at a time, the two threads would keep waking each other.
+            .row_buffer_size(1024)
             .busy_timeout(Duration::from_secs(10));
         let writer = SqlitePoolOptions::new()
             .max_connections(1)

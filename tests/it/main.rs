@@ -6,6 +6,7 @@
 // Clippy's allow-unwrap-in-tests knows only functions marked `#[test]`, not what they call.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod batches;
 mod certificate;
 mod chaos;
 mod dependencies;

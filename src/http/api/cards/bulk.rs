@@ -1,19 +1,25 @@
 //! `POST /api/v1/cards/bulk`
 
+use std::pin::pin;
+
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpResponse, error};
+use futures_util::FutureExt;
+use futures_util::future::{self, Either, LocalBoxFuture};
 use futures_util::stream;
 use serde_json::{Value, json};
 
 use crate::actions::api_keys::Scope;
+use crate::actions::card_order::{IfMatch, Order};
 use crate::actions::error::ActionError;
-use crate::actions::put_cards::{Done, IfMatch, Order, put_cards};
+use crate::actions::judge_orders::Done;
+use crate::actions::put_cards::{self, foresee, put_cards};
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::http::auth::{CardsWrite, Key};
-use crate::http::lines::{Body, LONGEST, Line};
+use crate::http::lines::{Body, BrokenOff, LONGEST, Line};
 use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
 use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
 
@@ -35,30 +41,52 @@ pub const DOC: Operation = Operation {
 /// How many lines one transaction takes at most.
 const BATCH: usize = 500;
 
-/// Reads lines, fulfils them some hundred at a time, and answers each once it is stored. What is held at a time is one
-/// batch, however long the body is.
+/// What is read and judged while the batch before it is stored.
+type Ahead = LocalBoxFuture<'static, (Body, Result<Option<Batch>, BrokenOff>)>;
+
+/// Reads lines, carries them out some hundred at a time, and answers each once it is stored. What is held at a time is two
+/// batches, however long the body is.
 ///
 /// # Errors
 /// None of its own: a bad line is answered as such.
 pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Payload) -> HttpResponse {
-    let state = (Body::new(payload), app, key.workspace);
-    let answers = stream::try_unfold(state, |(mut body, app, workspace)| async move {
-        let lines = match body.next(BATCH).await {
-            Ok(lines) if lines.is_empty() => return Ok(None),
-            Ok(lines) => lines,
+    let workspace = key.workspace;
+    let ahead = read_ahead(app.clone(), workspace.clone(), Body::new(payload));
+    let answers = stream::try_unfold(ahead, move |ahead| {
+        let (app, workspace) = (app.clone(), workspace.clone());
+        async move {
+            let (body, batch) = ahead.await;
             // The answer breaks off, too: a sender that is still there sees that not every line was taken.
-            Err(broken) => {
+            let batch = batch.map_err(|broken| {
                 tracing::info!(?broken, "a bulk broke off");
-                return Err(error::ErrorBadRequest("the body broke off"));
-            }
-        };
-        let answers = fulfil(&app, &workspace, lines).await;
-        Ok::<_, actix_web::Error>(Some((answers, (body, app, workspace))))
+                error::ErrorBadRequest("the body broke off")
+            })?;
+            let Some(batch) = batch else { return Ok(None) };
+            let storing = pin!(batch.store(&app, &workspace));
+            // No answer waits for lines that may not come before it is read.
+            let next = match future::select(storing, read_ahead(app.clone(), workspace.clone(), body)).await {
+                Either::Left((answers, ahead)) => (answers, ahead),
+                Either::Right((read, storing)) => (storing.await, future::ready(read).boxed_local()),
+            };
+            Ok::<_, actix_web::Error>(Some(next))
+        }
     });
     HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header((CACHE_CONTROL, "no-store"))
         .streaming(answers)
+}
+
+fn read_ahead(app: web::Data<App>, workspace: WorkspaceId, mut body: Body) -> Ahead {
+    async move {
+        let batch = match body.next(BATCH).await {
+            Ok(lines) if lines.is_empty() => Ok(None),
+            Ok(lines) => Ok(Some(Batch::judge(&app, &workspace, lines).await)),
+            Err(broken) => Err(broken),
+        };
+        (body, batch)
+    }
+    .boxed_local()
 }
 
 /// A line as far as it can be read without the database.
@@ -114,59 +142,78 @@ impl Read {
     }
 }
 
-async fn fulfil(app: &App, workspace: &WorkspaceId, lines: Vec<Line>) -> Bytes {
-    let lines: Vec<Read> = lines.into_iter().map(Read::line).collect();
-    let mut orders = Vec::with_capacity(lines.len());
-    // For each line why it is no order; those that are come in the same order.
-    let mut refused: Vec<Option<Problem>> = Vec::with_capacity(lines.len());
-    for line in &lines {
-        let order = match (&line.body, &line.id) {
-            (Ok(body), Some(id)) if line.patch => Order::patch(id.clone(), body, IfMatch::Anything),
-            (Ok(body), Some(id)) => Order::put(id.clone(), body, IfMatch::Anything),
-            // Told below, with the line itself.
-            _ => Err(ActionError::Invalid(Problems::new())),
+/// Some hundred lines, judged and not stored yet.
+struct Batch {
+    /// For each line its id as far as it can be read, and why it is no order; those that are come in the same order.
+    lines: Vec<(Option<CardId>, Option<Problem>)>,
+    orders: Result<Option<put_cards::Batch>, ActionError>,
+}
+
+impl Batch {
+    async fn judge(app: &App, workspace: &WorkspaceId, lines: Vec<Line>) -> Self {
+        let mut orders = Vec::with_capacity(lines.len());
+        let mut read = Vec::with_capacity(lines.len());
+        for line in lines {
+            let Read { id, body, patch } = Read::line(line);
+            let refused = match (body, &id) {
+                (Err(problem), _) => Some(problem),
+                // A line without an id has a problem.
+                (Ok(_), None) => Some(ActionError::Fault("a line has neither id nor problem".to_owned()).into()),
+                (Ok(body), Some(id)) => {
+                    let order = if patch { Order::patch } else { Order::put };
+                    order(id.clone(), body, IfMatch::Anything).map(|order| orders.push(order)).err().map(Problem::from)
+                }
+            };
+            read.push((id, refused));
+        }
+        let orders = match orders.is_empty() {
+            true => Ok(None),
+            false => foresee(app, workspace, orders).await.map(Some),
         };
-        refused.push(order.map(|order| orders.push(order)).err().map(Problem::from));
+        Self { lines: read, orders }
     }
-    let stored = match orders.is_empty() {
-        true => Ok(Vec::new()),
-        false => put_cards(app, workspace, &orders).await.map(|fulfilled| fulfilled.each),
-    };
-    drop(orders);
-    let mut stored = stored.map(Vec::into_iter).map_err(|error| {
-        tracing::error!(%error, "a batch of a bulk could not be stored");
-        Problem::from(error).document()
-    });
-    let mut answers = Vec::with_capacity(lines.len() * 96);
-    for (line, refused) in lines.iter().zip(refused) {
-        let outcome = match (&line.body, refused, &mut stored) {
-            (Err(problem), ..) => Err(problem.document()),
-            (Ok(_), Some(problem), _) => Err(problem.document()),
-            (Ok(_), None, Err(problem)) => Err(problem.clone()),
-            (Ok(_), None, Ok(stored)) => match stored.next() {
-                Some(outcome) => outcome.map_err(told),
-                None => Err(told(ActionError::Fault("a line has no outcome".to_owned()))),
-            },
+
+    /// Stores it; a line of answer for each of its lines.
+    async fn store(self, app: &App, workspace: &WorkspaceId) -> Bytes {
+        let stored = match self.orders {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(batch)) => put_cards(app, workspace, batch).await.map(|fulfilled| fulfilled.each),
+            Err(error) => Err(error),
         };
-        let answer = match outcome {
-            Ok((done, revision)) => {
-                let status = match done {
-                    Done::Created => "created",
-                    Done::Updated => "updated",
-                    Done::Unchanged => "unchanged",
-                };
-                json!({"id": line.id, "status": status, "revision": revision, "problem": null})
-            }
-            Err(problem) => {
-                let stale = problem["type"] == "/problems/stale";
-                let status = if stale { "stale" } else { "failed" };
-                json!({"id": line.id, "status": status, "revision": null, "problem": problem})
-            }
-        };
-        answers.extend_from_slice(answer.to_string().as_bytes());
-        answers.push(b'\n');
+        let mut stored = stored.map(Vec::into_iter).map_err(|error| {
+            tracing::error!(%error, "a batch of a bulk could not be stored");
+            Problem::from(error).document()
+        });
+        let mut answers = Vec::with_capacity(self.lines.len() * 96);
+        for (id, refused) in self.lines {
+            let outcome = match (refused, &mut stored) {
+                (Some(problem), _) => Err(problem.document()),
+                (None, Err(problem)) => Err(problem.clone()),
+                (None, Ok(stored)) => match stored.next() {
+                    Some(outcome) => outcome.map_err(told),
+                    None => Err(told(ActionError::Fault("a line has no outcome".to_owned()))),
+                },
+            };
+            let answer = match outcome {
+                Ok((done, revision)) => {
+                    let status = match done {
+                        Done::Created => "created",
+                        Done::Updated => "updated",
+                        Done::Unchanged => "unchanged",
+                    };
+                    json!({"id": id, "status": status, "revision": revision, "problem": null})
+                }
+                Err(problem) => {
+                    let stale = problem["type"] == "/problems/stale";
+                    let status = if stale { "stale" } else { "failed" };
+                    json!({"id": id, "status": status, "revision": null, "problem": problem})
+                }
+            };
+            answers.extend_from_slice(answer.to_string().as_bytes());
+            answers.push(b'\n');
+        }
+        Bytes::from(answers)
     }
-    Bytes::from(answers)
 }
 
 /// A line's failure; what is our fault is logged, since no status of the answer tells of it.

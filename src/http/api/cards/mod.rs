@@ -13,7 +13,7 @@ use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use crate::actions::card_answer::card_answer;
-use crate::actions::put_cards::IfMatch;
+use crate::actions::card_order::IfMatch;
 use crate::app::App;
 use crate::http::problem::Problem;
 use crate::store::cards::Issued;

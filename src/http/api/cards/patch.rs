@@ -5,7 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::{answer, if_match};
 use crate::actions::api_keys::Scope;
 use crate::actions::card_answer::find_card;
-use crate::actions::put_cards::{Order, put_card};
+use crate::actions::card_order::Order;
+use crate::actions::put_cards::put_card;
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::http::auth::{CardsWrite, Key};
@@ -43,7 +44,7 @@ pub async fn patch(
     body: Json,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
-    let order = match Order::patch(id.clone(), &body.0, if_match(&request)) {
+    let order = match Order::patch(id.clone(), body.0, if_match(&request)) {
         Ok(order) => order,
         // Whether the card is there is told before what is wrong with the patch.
         Err(wrong) => {

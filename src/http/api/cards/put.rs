@@ -4,7 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
 use crate::actions::api_keys::Scope;
-use crate::actions::put_cards::{Done, Order, put_card};
+use crate::actions::card_order::Order;
+use crate::actions::judge_orders::Done;
+use crate::actions::put_cards::put_card;
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::domain::input::Problems;
@@ -42,7 +44,7 @@ pub async fn put(
     body: Json,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|e| Problems::one("/id", e.to_string()))?;
-    let order = Order::put(id, &body.0, if_match(&request))?;
+    let order = Order::put(id, body.0, if_match(&request))?;
     let (issued, done) = put_card(&app, &key.workspace, order).await?;
     let response = match done {
         Done::Created => HttpResponse::Created(),

@@ -1,0 +1,188 @@
+//! A batch is judged before its cards are held: what happens to them in between counts all the same.
+
+use std::time::Duration;
+
+use passloom::actions::card_order::{IfMatch, Order};
+use passloom::actions::error::ActionError;
+use passloom::actions::judge_orders::Done;
+use passloom::actions::put_cards::{Batch, foresee, put_cards};
+use passloom::domain::ids::{CardId, WorkspaceId};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::service::{Service, anna, bakery};
+use crate::support::{TestDatabase, on_both_databases};
+
+on_both_databases![
+    a_batch_whose_cards_stay_as_they_were_is_stored_as_it_was_foreseen,
+    a_patch_is_laid_over_what_was_stored_meanwhile,
+    a_later_sequence_that_was_stored_meanwhile_makes_an_order_stale,
+    a_card_that_was_issued_meanwhile_is_replaced,
+    a_card_that_was_erased_meanwhile_is_not_brought_back,
+    a_card_that_was_erased_and_issued_anew_meanwhile_is_another_card,
+    a_card_that_changed_its_template_meanwhile_is_drawn_by_the_new_one,
+    a_version_that_was_published_meanwhile_decides_what_fits,
+    what_a_phone_fetched_meanwhile_needs_no_notice_any_more,
+];
+
+fn default() -> WorkspaceId {
+    WorkspaceId::parse("default").unwrap()
+}
+
+/// One line of each kind, so that it is a batch: the first for M-1, the second for a card that nobody else touches.
+async fn foreseen(service: &Service, first: Order) -> Batch {
+    let other = Order::put(CardId::parse("other").unwrap(), anna(1), IfMatch::Anything).unwrap();
+    foresee(&service.app, &default(), vec![first, other]).await.unwrap()
+}
+
+fn patch(body: Value) -> Order {
+    Order::patch(CardId::parse("M-1").unwrap(), body, IfMatch::Anything).unwrap()
+}
+
+fn put(body: Value) -> Order {
+    Order::put(CardId::parse("M-1").unwrap(), body, IfMatch::Anything).unwrap()
+}
+
+/// What came of the order for M-1.
+async fn stored(service: &Service, batch: Batch) -> Result<(Done, i64), ActionError> {
+    let mut each = put_cards(&service.app, &default(), batch).await.unwrap().each.into_iter();
+    let first = each.next().unwrap();
+    assert!(matches!(each.next(), Some(Ok((Done::Created, 1)))), "the other one is stored");
+    first
+}
+
+async fn shop(database: &TestDatabase) -> Service {
+    let service = Service::start(database).await;
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &anna(1)).await;
+    service
+}
+
+async fn a_batch_whose_cards_stay_as_they_were_is_stored_as_it_was_foreseen(database: TestDatabase) {
+    let service = shop(&database).await;
+    let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
+    assert_eq!(
+        service.api(Method::GET, "/api/v1/cards/other", &Value::Null).await.status,
+        404,
+        "nothing is stored yet"
+    );
+    assert_eq!(service.card("M-1").await["revision"], 1);
+    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    let card = service.card("M-1").await;
+    assert_eq!((card["attributes"]["points"].as_i64(), card["revision"].as_i64()), (Some(2), Some(2)));
+    service.stop().await;
+}
+
+async fn a_patch_is_laid_over_what_was_stored_meanwhile(database: TestDatabase) {
+    let service = shop(&database).await;
+    let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
+    service.patch_card("M-1", &json!({"attributes": {"name": "Berta"}, "state": "voided"})).await;
+    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 3))));
+    let card = service.card("M-1").await;
+    assert_eq!((card["attributes"]["points"].as_i64(), card["attributes"]["name"].as_str()), (Some(2), Some("Berta")));
+    assert_eq!(card["state"], "voided");
+
+    // A default said aloud makes no revision, and is kept all the same.
+    let batch = foreseen_again(&service, patch(json!({"attributes": {"points": 3}}))).await;
+    let aloud = service.patch_card("M-1", &json!({"attributes": {"tier": "basic"}, "locale": "en"})).await;
+    assert_eq!(aloud["revision"], 3);
+    put_cards(&service.app, &default(), batch).await.unwrap();
+    let mut design = bakery();
+    design["attributes"][2]["default"] = json!("gold");
+    design["languages"] = json!(["lv", "en", "ru"]);
+    service.publish("bakery", &design).await;
+    let card = service.card("M-1").await;
+    assert_eq!((card["attributes"]["tier"].as_str(), card["locale"].as_str()), (Some("basic"), Some("en")));
+    assert_eq!(card["attributes"]["points"], 3);
+    service.stop().await;
+}
+
+/// Like [`foreseen`], when the other card was stored before.
+async fn foreseen_again(service: &Service, first: Order) -> Batch {
+    let other = Order::patch(CardId::parse("other").unwrap(), json!({}), IfMatch::Anything).unwrap();
+    foresee(&service.app, &default(), vec![first, other]).await.unwrap()
+}
+
+async fn a_later_sequence_that_was_stored_meanwhile_makes_an_order_stale(database: TestDatabase) {
+    let service = shop(&database).await;
+    let batch = foreseen(&service, patch(json!({"sequence": 7, "attributes": {"points": 7}}))).await;
+    // It changes nothing but the sequence, so that the revision stays.
+    service.patch_card("M-1", &json!({"sequence": 8})).await;
+    assert!(matches!(stored(&service, batch).await, Err(ActionError::Stale { stored: 8 })));
+    assert_eq!(service.card("M-1").await["attributes"]["points"], 1);
+    service.stop().await;
+}
+
+async fn a_card_that_was_issued_meanwhile_is_replaced(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let batch = foreseen(&service, put(anna(2))).await;
+    let issued = service.put_card("M-1", &anna(1)).await;
+    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    let card = service.card("M-1").await;
+    assert_eq!((&card["serial_number"], &card["attributes"]["points"]), (&issued["serial_number"], &json!(2)));
+    service.stop().await;
+}
+
+async fn a_card_that_was_erased_meanwhile_is_not_brought_back(database: TestDatabase) {
+    let service = shop(&database).await;
+    let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
+    assert_eq!(service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await.status, 204);
+    assert!(matches!(stored(&service, batch).await, Err(ActionError::NotFound("card"))));
+    assert_eq!(service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await.status, 404);
+    service.stop().await;
+}
+
+async fn a_card_that_was_erased_and_issued_anew_meanwhile_is_another_card(database: TestDatabase) {
+    let service = shop(&database).await;
+    let batch = foreseen(&service, patch(json!({"attributes": {"note": "hello"}}))).await;
+    assert_eq!(service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await.status, 204);
+    let anew = service.put_card("M-1", &anna(1)).await;
+    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    let card = service.card("M-1").await;
+    assert_eq!((&card["serial_number"], &card["attributes"]["note"]), (&anew["serial_number"], &json!("hello")));
+    assert_eq!(card["attributes"]["points"], 1);
+    service.stop().await;
+}
+
+async fn a_card_that_changed_its_template_meanwhile_is_drawn_by_the_new_one(database: TestDatabase) {
+    let service = shop(&database).await;
+    let mut club = bakery();
+    club["attributes"][2]["choices"] = json!(["basic", "gold"]);
+    service.publish("club", &club).await;
+    let batch = foreseen(&service, patch(json!({"attributes": {"tier": "silver"}}))).await;
+    service.patch_card("M-1", &json!({"template": "club"})).await;
+    let refused = stored(&service, batch).await;
+    let Err(ActionError::Invalid(problems)) = refused else { panic!("{refused:?}") };
+    assert_eq!(problems.into_vec()[0].pointer, "/attributes/tier");
+    assert_eq!(service.card("M-1").await["attributes"]["tier"], "basic");
+    service.stop().await;
+}
+
+async fn a_version_that_was_published_meanwhile_decides_what_fits(database: TestDatabase) {
+    let service = shop(&database).await;
+    let batch = foreseen(&service, patch(json!({"attributes": {"name": "Maximiliana"}}))).await;
+    let mut short = bakery();
+    short["attributes"][3]["max_length"] = json!(8);
+    service.publish("bakery", &short).await;
+    let refused = stored(&service, batch).await;
+    let Err(ActionError::Invalid(problems)) = refused else { panic!("{refused:?}") };
+    assert_eq!(problems.into_vec()[0].pointer, "/attributes/name");
+    assert_eq!(service.card("M-1").await["attributes"]["name"], "Anna");
+    service.stop().await;
+}
+
+async fn what_a_phone_fetched_meanwhile_needs_no_notice_any_more(database: TestDatabase) {
+    let service = shop(&database).await;
+    let (mut phone, _) = service.phone_with(&service.card("M-1").await).await;
+    service.patch_card("M-1", &json!({"attributes": {"tier": "silver"}})).await;
+    // Judged while the phone has yet to fetch the tier, whose message comes before that of the points.
+    let batch = foreseen(&service, patch(json!({"attributes": {"points": 5}}))).await;
+    assert_eq!(service.wake(&mut phone).await[0].notice.as_deref(), Some("Your status is now silver"));
+    stored(&service, batch).await.unwrap();
+    assert_eq!(service.wake(&mut phone).await[0].notice.as_deref(), Some("You now have 5 points"));
+    service.deliver().await;
+    service.clock.advance(Duration::from_secs(2));
+    service.deliver().await;
+    service.stop().await;
+}
