@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 16;
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(700);
 
-/// The same pool sizes as the service has.
+/// The same pools as the service has.
 #[derive(Clone)]
 enum Pool {
     Sqlite(SqlitePool),
@@ -43,9 +43,13 @@ impl Pool {
         Ok(match url.strip_prefix("sqlite://") {
             Some(path) => {
                 let options = SqliteConnectOptions::new().filename(path).read_only(true);
-                Self::Sqlite(SqlitePoolOptions::new().max_connections(8).connect_with(options).await?)
+                let pool = SqlitePoolOptions::new().max_connections(8).test_before_acquire(false);
+                Self::Sqlite(pool.connect_with(options).await?)
             }
-            None => Self::Postgres(PgPoolOptions::new().max_connections(24).connect(url).await?),
+            None => {
+                let pool = PgPoolOptions::new().max_connections(24).test_before_acquire(false);
+                Self::Postgres(pool.connect(url).await?)
+            }
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that a running service has, put together in one place.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use moka::future::Cache;
 use openssl::x509::X509;
@@ -18,7 +19,7 @@ use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
 use crate::outside::per_minute::PerMinute;
 use crate::outside::proxies::TrustedProxies;
-use crate::outside::random::Random;
+use crate::outside::random::{Random, RequestIds};
 use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
 use crate::store::{Store, Tx, workspaces};
@@ -34,6 +35,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// What requests are called in logs.
+    pub request_ids: RequestIds,
     /// What customers and phones reach, without a slash at the end.
     pub public_url: String,
     /// The bootstrap key's fingerprint, when one is configured.
@@ -68,7 +71,7 @@ pub struct App {
     pub(crate) loading_issuers: tokio::sync::Mutex<()>,
     master_key: MasterKey,
     signing: Arc<Semaphore>,
-    secrets: Cache<WorkspaceId, WorkspaceSecret>,
+    secrets: RwLock<HashMap<WorkspaceId, WorkspaceSecret>>,
     notes: Cache<WorkspaceId, Arc<Notes>>,
     pub(crate) scaled: Cache<ScaledKey, Scaled>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
@@ -108,6 +111,7 @@ impl App {
             in_flight: parts.in_flight.max(1),
             store: parts.store,
             clock: parts.clock,
+            request_ids: RequestIds::new(&*parts.random),
             random: parts.random,
             public_url: parts.public_url.trim_end_matches('/').to_owned(),
             admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
@@ -122,7 +126,7 @@ impl App {
             loading_issuers: tokio::sync::Mutex::default(),
             master_key: parts.master_key,
             signing: Arc::new(Semaphore::new(cores)),
-            secrets: Cache::new(10_000),
+            secrets: RwLock::default(),
             notes: Cache::new(10_000),
             scaled: Cache::builder()
                 .max_capacity(64 * 1024 * 1024)
@@ -198,15 +202,15 @@ impl App {
     /// # Errors
     /// When there is no such workspace, the key is another one, or the database fails.
     pub async fn secret(&self, workspace: &WorkspaceId) -> Result<WorkspaceSecret, ActionError> {
-        if let Some(secret) = self.secrets.get(workspace).await {
-            return Ok(secret);
+        if let Some(secret) = self.secrets.read().unwrap_or_else(PoisonError::into_inner).get(workspace) {
+            return Ok(secret.clone());
         }
         let sealed = workspaces::secret(&mut self.store.read().await?, workspace).await?;
         let sealed = sealed.ok_or(ActionError::NotFound("workspace"))?;
         let opened = self.master_key.open(&secret_purpose(workspace), &sealed)?;
         let bytes = opened.try_into().map_err(|_| crate::outside::secrets::SecretError::Damaged)?;
         let secret = WorkspaceSecret::new(bytes);
-        self.secrets.insert(workspace.clone(), secret.clone()).await;
+        self.secrets.write().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), secret.clone());
         Ok(secret)
     }
 

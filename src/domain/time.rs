@@ -1,6 +1,6 @@
 //! Points in time.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A moment in UTC, counted in microseconds since 1970. This is also how both databases hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -77,15 +77,15 @@ impl Timestamp {
 
     /// An HTTP date (RFC 9110, 5.6.7), e.g. `Sat, 21 Nov 2026 23:15:00 GMT`.
     pub fn to_http_date(self) -> String {
-        self.to_jiff().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+        // The years that such a date can name: 1970 to 9999.
+        let seconds = u64::try_from(self.seconds()).unwrap_or(0).min(253_402_300_799);
+        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
-    /// Reads the preferred form of an HTTP date; the obsolete forms count as unreadable.
+    /// Reads an HTTP date, in the obsolete forms, too.
     pub fn parse_http_date(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let civil = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
-        let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-        Some(Self::from_seconds(zoned.timestamp().as_second()))
+        let since = httpdate::parse_http_date(text.trim()).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(Self::from_seconds(i64::try_from(since.as_secs()).ok()?))
     }
 
     /// Year, month, day, hour, minute and second in UTC.
@@ -128,5 +128,13 @@ mod tests {
         for bad in ["", "2026-11-21T23:15:39Z", "Sat, 31 Feb 2026 10:00:00 GMT", "0"] {
             assert_eq!(Timestamp::parse_http_date(bad), None, "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn an_http_date_may_have_an_old_form_and_no_time_is_too_far_for_one() {
+        let same = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
+        assert!(same.iter().all(|text| Timestamp::parse_http_date(text) == Some(Timestamp::from_seconds(784_111_777))));
+        assert_eq!(Timestamp::from_seconds(i64::MIN).to_http_date(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(Timestamp::from_seconds(i64::MAX).to_http_date(), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

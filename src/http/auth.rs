@@ -98,12 +98,12 @@ async fn bearer(request: &HttpRequest) -> Result<Bearer, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unknown());
     }
-    authenticate(app, &key).await?.ok_or_else(unknown)
+    authenticate(app, key).await?.ok_or_else(unknown)
 }
 
 /// The scheme and the secret of an `Authorization` header.
-pub fn authorization(request: &HttpRequest) -> Option<(String, String)> {
+pub fn authorization(request: &HttpRequest) -> Option<(&str, &str)> {
     let text = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, secret) = text.trim().split_once(' ')?;
-    Some((scheme.to_owned(), secret.trim().to_owned()))
+    Some((scheme, secret.trim()))
 }

@@ -3,13 +3,13 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 
 use super::apple_v1::Failure;
 use super::problem::Problem;
 use super::server::Shared;
-use crate::outside::random::uuid;
 use crate::telemetry::RequestLabels;
 
 /// The answer's header with the request's id.
@@ -27,8 +27,8 @@ pub async fn observe(
         return next.call(request).await;
     };
     let started = std::time::Instant::now();
-    let id = uuid(&*app.random, app.now()).map(|id| id.to_string()).unwrap_or_default();
-    let method = request.method().as_str().to_owned();
+    let id = app.request_ids.next(app.now()).to_string();
+    let method = request.method().clone();
     let mut response = next.call(request).await?;
     let route = response.request().match_pattern().unwrap_or_else(|| "(none)".to_owned());
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -39,14 +39,20 @@ pub async fn observe(
     let cause = response.response().error().and_then(cause_of);
     if status >= 500 {
         let cause = cause.unwrap_or_else(|| "no cause was given".to_owned());
-        tracing::error!(request = id, method, route, status, cause, "a request failed");
+        tracing::error!(request = id, %method, route, status, cause, "a request failed");
     } else {
-        tracing::debug!(request = id, method, route, status, ms = elapsed.as_millis(), "request");
+        tracing::debug!(request = id, %method, route, status, ms = elapsed.as_millis(), "request");
     }
     // Methods are the client's own words; only known ones become a label.
-    let method = match method.as_str() {
-        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
-        _ => "other".to_owned(),
+    let method = match method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
     };
     app.metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     app.metrics.request_seconds.observe(elapsed.as_secs_f64());

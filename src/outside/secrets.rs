@@ -95,7 +95,7 @@ impl MasterKey {
 /// A workspace's secret, from which the tokens of its cards are derived. Never rotated: copies of old passes keep
 /// their tokens for ever.
 #[derive(Clone)]
-pub struct WorkspaceSecret([u8; 32]);
+pub struct WorkspaceSecret(Hmac<Sha256>);
 
 impl std::fmt::Debug for WorkspaceSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,23 +106,25 @@ impl std::fmt::Debug for WorkspaceSecret {
 impl WorkspaceSecret {
     /// From 32 bytes.
     pub fn new(secret: [u8; 32]) -> Self {
-        Self(secret)
+        Self(Hmac::new_from_slice(&secret).unwrap_or_else(|_| unreachable!("HMAC takes any key")))
     }
 
-    fn derive(&self, what: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("HMAC takes any key"));
-        mac.update(what.as_bytes());
+    fn derive(&self, parts: &[&str]) -> String {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part.as_bytes());
+        }
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
     }
 
     /// The authentication token in every Apple pass of that serial number.
     pub fn auth_token(&self, serial: &SerialNumber) -> AuthToken {
-        AuthToken::trusted(self.derive(&format!("apple:{serial}")))
+        AuthToken::trusted(self.derive(&["apple:", serial.as_str()]))
     }
 
     /// The token in a card's public address; another generation is another address.
     pub fn page_token(&self, serial: &SerialNumber, generation: i64) -> PageToken {
-        PageToken::trusted(self.derive(&format!("page:{serial}:{generation}"))[..32].to_owned())
+        PageToken::trusted(self.derive(&["page:", serial.as_str(), ":", &generation.to_string()])[..32].to_owned())
     }
 }
 

@@ -30,7 +30,9 @@ use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Executor, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{
+    Connection as _, Executor, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
+};
 
 pub use error::StoreError;
 
@@ -99,6 +101,9 @@ pub const STATEMENTS: &[&[Sql]] = &[
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// After how long without use a connection to PostgreSQL may have been hung up.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// The open database.
 #[derive(Debug, Clone)]
@@ -221,6 +226,15 @@ impl Store {
             None => {
                 let options: PgConnectOptions = url.parse()?;
                 let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
+                // Whether a connection still stands is asked when it was left alone for a while, not before every use.
+                let pool = pool.test_before_acquire(false).before_acquire(|c, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for >= LEFT_ALONE {
+                            c.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                });
                 // Everything is looked up by key. On a table that was small when a statement was first planned, PostgreSQL
                 // would rather read it whole, and go on so while it grows; and compiling a plan takes longer than any.
                 let pool = pool.after_connect(|c, _| {
@@ -252,13 +266,16 @@ impl Store {
             // A batch of rows is handed over at once: 50 at a time, the two threads would keep waking each other.
             .row_buffer_size(1024)
             .busy_timeout(Duration::from_secs(10));
-        let writer = SqlitePoolOptions::new()
+        // A file doesn't hang up.
+        let pool = SqlitePoolOptions::new().test_before_acquire(false);
+        let writer = pool
+            .clone()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
             .idle_timeout(None)
             .max_lifetime(None);
         let writer = writer.connect_with(options.clone()).await?;
-        let readers = SqlitePoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
+        let readers = pool.max_connections(8).acquire_timeout(Duration::from_secs(10));
         let readers = readers.connect_with(options.read_only(true)).await?;
         Ok(Pools::Sqlite { readers, writer })
     }

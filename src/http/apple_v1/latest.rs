@@ -28,7 +28,7 @@ pub async fn latest(
     // Our dates may run ahead of the clock, so one that lies in the future is believed.
     let since = request.headers().get(IF_MODIFIED_SINCE).and_then(|v| Timestamp::parse_http_date(v.to_str().ok()?));
     let purpose = if request.method() == Method::HEAD { Purpose::Look } else { Purpose::Hold };
-    Ok(match fetch_pass(&app, &pass_type, &serial, &token, since, purpose).await? {
+    Ok(match fetch_pass(&app, &pass_type, &serial, token, since, purpose).await? {
         Fetched::Pass(pass, modified) => pkpass(&pass, modified),
         Fetched::NotModified(modified) => {
             HttpResponse::NotModified().insert_header((LAST_MODIFIED, modified.to_http_date())).finish()

@@ -35,7 +35,7 @@ pub async fn register(
     } else {
         DeviceKind::Other
     };
-    let registered = register_device(&app, &pass_type, &serial, &device, &token, push_token.as_ref(), kind).await?;
+    let registered = register_device(&app, &pass_type, &serial, &device, token, push_token.as_ref(), kind).await?;
     Ok(match registered {
         Registered::Created => HttpResponse::Created().finish(),
         Registered::Known => HttpResponse::Ok().finish(),

@@ -19,6 +19,6 @@ pub async fn unregister(
     let (Some((device, pass_type, serial)), Some((_, token))) = (registration(&path), authorization(&request)) else {
         return Ok(unauthorized());
     };
-    let authorized = unregister_device(&app, &pass_type, &serial, &device, &token).await?;
+    let authorized = unregister_device(&app, &pass_type, &serial, &device, token).await?;
     Ok(if authorized { HttpResponse::Ok().finish() } else { unauthorized() })
 }
