@@ -69,7 +69,7 @@ macro_rules! note_fetches {
 /// Writes a batch of changed cards. The batch is materialised first: else SQLite walks it anew for each card of the
 /// workspace.
 macro_rules! update_cards {
-    ($batch:literal) => {
+    ($batch:literal, $same:literal) => {
         concat!(
             "WITH e AS MATERIALIZED (",
             $batch,
@@ -77,7 +77,8 @@ macro_rules! update_cards {
                 expires_at = e.expires_at, expired_at = e.expired_at, sequence = e.sequence, revision = e.revision,
                 position = e.position, modified = e.modified, live_message = e.live_message, created_at = e.created_at,
                 updated_at = e.updated_at
-            FROM e WHERE cards.workspace_id = e.workspace AND cards.id = e.id"
+            FROM e WHERE ",
+            $same
         )
     };
 }
@@ -137,11 +138,15 @@ statements! {
                 value ->> 'revision' AS revision, value ->> 'position' AS position, value ->> 'modified' AS modified,
                 value ->> 'live_message' AS live_message, value ->> 'created_at' AS created_at,
                 value ->> 'updated_at' AS updated_at
-            FROM json_each($2)"),
-        postgres: update_cards!("SELECT CAST($1 AS text) AS workspace, r.*
+            FROM json_each($2)", "cards.workspace_id = e.workspace AND cards.id = e.id"),
+        // The rows are held, so they stay in their place; for less than some ten thousand cards, PostgreSQL would rather read
+        // all of the workspace than look up the hundred that it expects in any batch.
+        postgres: update_cards!("SELECT r.*, c.place
             FROM json_to_recordset(CAST($2 AS json)) AS r(id text, template text, locale text, attributes text, state text,
                 expires_at bigint, expired_at bigint, sequence bigint, revision bigint, position bigint, modified bigint,
-                live_message text, created_at bigint, updated_at bigint)"),
+                live_message text, created_at bigint, updated_at bigint)
+            CROSS JOIN LATERAL (SELECT ctid AS place FROM cards WHERE workspace_id = $1 AND cards.id = r.id OFFSET 0) c",
+            "cards.ctid = e.place"),
     };
     ENDED = "SELECT workspace_id FROM cards WHERE state = 'active' AND expires_at <= $1 ORDER BY expires_at LIMIT 1";
     HOLD_ENDED = "SELECT id FROM cards WHERE workspace_id = $1 AND state = 'active' AND expires_at <= $2

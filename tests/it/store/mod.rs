@@ -1,5 +1,6 @@
 //! The store on both databases: every statement, the two schemas, and one suite of promises.
 
 mod conformance;
+mod plans;
 mod schema;
 mod statements;

@@ -4,6 +4,6 @@ mod api_keys;
 mod cards;
 mod devices;
 mod refreshes;
-mod shop;
+pub mod shop;
 mod templates;
 mod workspaces;
