@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 16;
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(700);
 
-/// The same pools as the service has.
+/// As many connections as the service has, and as there none is tried before each use.
 #[derive(Clone)]
 enum Pool {
     Sqlite(SqlitePool),

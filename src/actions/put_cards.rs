@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::card_change::{Desk, put_in_place};
 use super::card_order::{Order, Wish};
@@ -27,6 +28,9 @@ use crate::store::{StoreError, Tx, devices, events, templates, workspaces};
 
 /// How often a batch is judged anew because a template was published meanwhile, or because the database asked for it.
 const ATTEMPTS: usize = 10;
+/// For how long what was foreseen is believed: of cards it is known when they are held, of who signs and of what was
+/// refused it isn't.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// What came of a batch; committed.
 #[derive(Debug)]
@@ -41,7 +45,14 @@ pub struct Fulfilled {
 #[derive(Debug)]
 pub struct Batch {
     orders: Arc<[Order]>,
-    foreseen: Option<(Arc<Judge>, Verdicts)>,
+    foreseen: Option<Foreseen>,
+}
+
+#[derive(Debug)]
+struct Foreseen {
+    judge: Arc<Judge>,
+    verdicts: Verdicts,
+    at: Timestamp,
 }
 
 /// Carries out a single order.
@@ -57,16 +68,26 @@ pub async fn put_card(app: &App, workspace: &WorkspaceId, order: Order) -> Resul
     Ok((fulfilled.cards.remove(&id).ok_or_else(missing)?, done))
 }
 
-/// Judges orders against their cards as they are, holding nothing.
-///
-/// # Errors
-/// When the database fails.
-pub async fn foresee(app: &App, workspace: &WorkspaceId, orders: Vec<Order>) -> Result<Batch, ActionError> {
+/// Judges orders against their cards as they are, holding nothing. Should that fail, they are judged when they are stored.
+pub async fn foresee(app: &App, workspace: &WorkspaceId, orders: Vec<Order>) -> Batch {
     let orders: Arc<[Order]> = orders.into();
-    let seen = cards::find_many(&mut app.store.read().await?, workspace, &named(&orders)).await?;
-    let judge = Arc::new(prepare(app, workspace, &orders, &seen).await?);
-    let verdicts = judge_all(&judge, &orders, seen, app.now()).await?;
-    Ok(Batch { orders, foreseen: verdicts.map(|verdicts| (judge, verdicts)) })
+    let foreseen = look_ahead(app, workspace, &orders).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a batch could not be judged ahead");
+        None
+    });
+    Batch { orders, foreseen }
+}
+
+async fn look_ahead(
+    app: &App,
+    workspace: &WorkspaceId,
+    orders: &Arc<[Order]>,
+) -> Result<Option<Foreseen>, ActionError> {
+    let at = app.now();
+    let seen = cards::find_many(&mut app.store.read().await?, workspace, &named(orders)).await?;
+    let judge = Arc::new(prepare(app, workspace, orders, &seen).await?);
+    let verdicts = judge_all(&judge, orders, seen, at).await?;
+    Ok(verdicts.map(|verdicts| Foreseen { judge, verdicts, at }))
 }
 
 /// Carries out a batch in one transaction; orders that can't be carried out fail alone.
@@ -144,11 +165,12 @@ async fn fulfil(
     app: &App,
     workspace: &WorkspaceId,
     orders: &Arc<[Order]>,
-    foreseen: Option<(Arc<Judge>, Verdicts)>,
+    foreseen: Option<Foreseen>,
 ) -> Result<Option<Fulfilled>, ActionError> {
     let ids = named(orders);
-    let (judge, foreseen) = match foreseen {
-        Some((judge, verdicts)) => (judge, Some(verdicts)),
+    let now = app.now();
+    let (judge, foreseen) = match foreseen.filter(|foreseen| foreseen.at <= now && now <= foreseen.at.plus(BELIEVED)) {
+        Some(foreseen) => (foreseen.judge, Some(foreseen.verdicts)),
         None => {
             // Designs are made ready before the transaction; should a card have another template by then, they are anew.
             let seen: Vec<Issued> = if orders.iter().any(|order| matches!(order.wish, Wish::Patch(_))) {

@@ -377,7 +377,7 @@ pub async fn find_many(
 }
 
 /// What tells whether a card is still as it was when it was read: everything that is stored of it without giving it a new
-/// revision, and the newest face that phones fetched.
+/// revision, and the newest face that phones had fetched when this was asked for, before any wait for another transaction.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Held {
     /// The card.

@@ -22,6 +22,7 @@ on_both_databases![
     a_card_that_was_erased_and_issued_anew_meanwhile_is_another_card,
     a_card_that_changed_its_template_meanwhile_is_drawn_by_the_new_one,
     a_version_that_was_published_meanwhile_decides_what_fits,
+    a_refusal_that_was_foreseen_long_ago_is_not_believed,
     what_a_phone_fetched_meanwhile_needs_no_notice_any_more,
 ];
 
@@ -32,7 +33,7 @@ fn default() -> WorkspaceId {
 /// One line of each kind, so that it is a batch: the first for M-1, the second for a card that nobody else touches.
 async fn foreseen(service: &Service, first: Order) -> Batch {
     let other = Order::put(CardId::parse("other").unwrap(), anna(1), IfMatch::Anything).unwrap();
-    foresee(&service.app, &default(), vec![first, other]).await.unwrap()
+    foresee(&service.app, &default(), vec![first, other]).await
 }
 
 fn patch(body: Value) -> Order {
@@ -100,7 +101,7 @@ async fn a_patch_is_laid_over_what_was_stored_meanwhile(database: TestDatabase) 
 /// Like [`foreseen`], when the other card was stored before.
 async fn foreseen_again(service: &Service, first: Order) -> Batch {
     let other = Order::patch(CardId::parse("other").unwrap(), json!({}), IfMatch::Anything).unwrap();
-    foresee(&service.app, &default(), vec![first, other]).await.unwrap()
+    foresee(&service.app, &default(), vec![first, other]).await
 }
 
 async fn a_later_sequence_that_was_stored_meanwhile_makes_an_order_stale(database: TestDatabase) {
@@ -169,6 +170,17 @@ async fn a_version_that_was_published_meanwhile_decides_what_fits(database: Test
     let Err(ActionError::Invalid(problems)) = refused else { panic!("{refused:?}") };
     assert_eq!(problems.into_vec()[0].pointer, "/attributes/name");
     assert_eq!(service.card("M-1").await["attributes"]["name"], "Anna");
+    service.stop().await;
+}
+
+async fn a_refusal_that_was_foreseen_long_ago_is_not_believed(database: TestDatabase) {
+    let service = shop(&database).await;
+    let batch = foreseen(&service, put(json!({"template": "club"}))).await;
+    service.publish("club", &bakery()).await;
+    // The sender read no answers for a while.
+    service.clock.advance(Duration::from_secs(6));
+    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    assert_eq!(service.card("M-1").await["template"], "club");
     service.stop().await;
 }
 

@@ -27,6 +27,7 @@ on_both_databases![
     what_arrived_before_a_sender_went_away_is_stored_whole_lines_only,
     a_template_that_is_published_meanwhile_is_the_one_that_counts,
     another_workspaces_cards_are_out_of_reach,
+    senders_who_read_no_answers_keep_nobody_waiting,
 ];
 
 async fn bulk(service: &Service, body: &str) -> Vec<Value> {
@@ -257,7 +258,7 @@ async fn a_long_body_is_fulfilled_by_two_bulks_at_once(database: TestDatabase) {
     let service = shop(&database).await;
     let body = |from: i64| -> String {
         // The same cards in different orders, and some of its own for each.
-        (0..1500)
+        (0..600)
             .map(|n| {
                 let n = (n * 7 + from) % 1500;
                 format!("{}\n", json!({"id": format!("M-{n}"), "template": "bakery", "attributes": {"points": from}}))
@@ -378,6 +379,44 @@ async fn another_workspaces_cards_are_out_of_reach(database: TestDatabase) {
     assert_eq!(statuses(&answers), [("failed", 0), ("failed", 0)]);
     assert_eq!(answers[0]["problem"]["status"], 404);
     assert_eq!(service.card("M-1").await["attributes"]["points"], 1);
+    service.stop().await;
+}
+
+async fn senders_who_read_no_answers_keep_nobody_waiting(database: TestDatabase) {
+    let service = shop(&database).await;
+    // Each bad member is named in the answer, so that no socket can hold all of them.
+    let unknown: String = (0..100)
+        .map(|n| format!(r#", "a member that is unknown, whose long name is in the answer: {n}": 0"#))
+        .collect();
+    let lines: String = (0..600)
+        .map(|n| match n % 2 {
+            0 => format!("{{\"id\": \"M-{n}\", \"template\": \"bakery\"}}\n"),
+            _ => format!("{{\"id\": \"M-{n}\", \"template\": \"bakery\"{unknown}}}\n"),
+        })
+        .collect();
+    let mut stalled = Vec::new();
+    for _ in 0..26 {
+        stalled.push(Open::open(&service, &lines).await);
+    }
+    // More than there are connections to either database.
+    for points in 1..=8 {
+        service.publish("bakery", &bakery()).await;
+        service.put_card("Anna", &anna(points)).await;
+        assert_eq!(service.card("Anna").await["attributes"]["points"], points);
+    }
+    // Who reads after all gets every answer.
+    let mut last = stalled.pop().unwrap();
+    drop(stalled);
+    drop(std::mem::replace(&mut last.body, mpsc::unbounded_channel().0));
+    let mut answers = Vec::new();
+    while let Some(answer) = last.line().await {
+        answers.push(answer);
+    }
+    assert_eq!(answers.len(), 600);
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["id"], format!("M-{n}"));
+        assert_eq!(answer["status"] == "failed", n % 2 == 1, "{answer}");
+    }
     service.stop().await;
 }
 

@@ -41,8 +41,19 @@ pub const DOC: Operation = Operation {
 /// How many lines one transaction takes at most.
 const BATCH: usize = 500;
 
-/// What is read and judged while the batch before it is stored.
-type Ahead = LocalBoxFuture<'static, (Body, Result<Option<Batch>, BrokenOff>)>;
+/// Lines on their way.
+type Reading = LocalBoxFuture<'static, (Body, Result<Vec<Line>, BrokenOff>)>;
+
+/// Where a bulk is when the next batch's answers are asked for. The client decides when that is, so nothing waits here that
+/// others may wait for: no connection, no lock.
+enum Next {
+    /// The lines are being read.
+    Reading(Reading),
+    /// The same, since before its sender had all answers so far: its patience is counted anew.
+    ReadingAhead(Reading),
+    /// They were read and judged while those before them were stored.
+    Judged(Body, Batch),
+}
 
 /// Reads lines, carries them out some hundred at a time, and answers each once it is stored. What is held at a time is two
 /// batches, however long the body is.
@@ -51,24 +62,29 @@ type Ahead = LocalBoxFuture<'static, (Body, Result<Option<Batch>, BrokenOff>)>;
 /// None of its own: a bad line is answered as such.
 pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Payload) -> HttpResponse {
     let workspace = key.workspace;
-    let ahead = read_ahead(app.clone(), workspace.clone(), Body::new(payload));
-    let answers = stream::try_unfold(ahead, move |ahead| {
+    let answers = stream::try_unfold(Next::Reading(read(Body::new(payload))), move |next| {
         let (app, workspace) = (app.clone(), workspace.clone());
         async move {
-            let (body, batch) = ahead.await;
+            let (body, lines) = match next {
+                Next::Judged(body, batch) => {
+                    return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, body, batch).await));
+                }
+                Next::Reading(reading) => reading.await,
+                Next::ReadingAhead(reading) => match reading.await {
+                    (body, Err(BrokenOff::Slow)) => read(body).await,
+                    read => read,
+                },
+            };
             // The answer breaks off, too: a sender that is still there sees that not every line was taken.
-            let batch = batch.map_err(|broken| {
+            let lines = lines.map_err(|broken| {
                 tracing::info!(?broken, "a bulk broke off");
                 error::ErrorBadRequest("the body broke off")
             })?;
-            let Some(batch) = batch else { return Ok(None) };
-            let storing = pin!(batch.store(&app, &workspace));
-            // No answer waits for lines that may not come before it is read.
-            let next = match future::select(storing, read_ahead(app.clone(), workspace.clone(), body)).await {
-                Either::Left((answers, ahead)) => (answers, ahead),
-                Either::Right((read, storing)) => (storing.await, future::ready(read).boxed_local()),
-            };
-            Ok::<_, actix_web::Error>(Some(next))
+            if lines.is_empty() {
+                return Ok(None);
+            }
+            let batch = Batch::judge(&app, &workspace, lines).await;
+            Ok(Some(store(&app, &workspace, body, batch).await))
         }
     });
     HttpResponse::Ok()
@@ -77,16 +93,26 @@ pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Paylo
         .streaming(answers)
 }
 
-fn read_ahead(app: web::Data<App>, workspace: WorkspaceId, mut body: Body) -> Ahead {
+fn read(mut body: Body) -> Reading {
     async move {
-        let batch = match body.next(BATCH).await {
-            Ok(lines) if lines.is_empty() => Ok(None),
-            Ok(lines) => Ok(Some(Batch::judge(&app, &workspace, lines).await)),
-            Err(broken) => Err(broken),
-        };
-        (body, batch)
+        let lines = body.next(BATCH).await;
+        (body, lines)
     }
     .boxed_local()
+}
+
+/// Stores a batch, and reads and judges the next one meanwhile, if it comes; no answer waits for lines that may not come
+/// before it is read.
+async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: Batch) -> (Bytes, Next) {
+    let storing = pin!(batch.store(app, workspace));
+    match future::select(storing, read(body)).await {
+        Either::Left((answers, reading)) => (answers, Next::ReadingAhead(reading)),
+        Either::Right(((body, Ok(lines)), storing)) if !lines.is_empty() => {
+            let (answers, batch) = future::join(storing, Batch::judge(app, workspace, lines)).await;
+            (answers, Next::Judged(body, batch))
+        }
+        Either::Right((read, storing)) => (storing.await, Next::ReadingAhead(future::ready(read).boxed_local())),
+    }
 }
 
 /// A line as far as it can be read without the database.
@@ -146,7 +172,7 @@ impl Read {
 struct Batch {
     /// For each line its id as far as it can be read, and why it is no order; those that are come in the same order.
     lines: Vec<(Option<CardId>, Option<Problem>)>,
-    orders: Result<Option<put_cards::Batch>, ActionError>,
+    orders: Option<put_cards::Batch>,
 }
 
 impl Batch {
@@ -167,8 +193,8 @@ impl Batch {
             read.push((id, refused));
         }
         let orders = match orders.is_empty() {
-            true => Ok(None),
-            false => foresee(app, workspace, orders).await.map(Some),
+            true => None,
+            false => Some(foresee(app, workspace, orders).await),
         };
         Self { lines: read, orders }
     }
@@ -176,9 +202,8 @@ impl Batch {
     /// Stores it; a line of answer for each of its lines.
     async fn store(self, app: &App, workspace: &WorkspaceId) -> Bytes {
         let stored = match self.orders {
-            Ok(None) => Ok(Vec::new()),
-            Ok(Some(batch)) => put_cards(app, workspace, batch).await.map(|fulfilled| fulfilled.each),
-            Err(error) => Err(error),
+            None => Ok(Vec::new()),
+            Some(batch) => put_cards(app, workspace, batch).await.map(|fulfilled| fulfilled.each),
         };
         let mut stored = stored.map(Vec::into_iter).map_err(|error| {
             tracing::error!(%error, "a batch of a bulk could not be stored");
