@@ -258,7 +258,7 @@ async fn a_long_body_is_fulfilled_by_two_bulks_at_once(database: TestDatabase) {
     let service = shop(&database).await;
     let body = |from: i64| -> String {
         // The same cards in different orders, and some of its own for each.
-        (0..600)
+        (0..1500)
             .map(|n| {
                 let n = (n * 7 + from) % 1500;
                 format!("{}\n", json!({"id": format!("M-{n}"), "template": "bakery", "attributes": {"points": from}}))

@@ -52,7 +52,7 @@ enum Next {
     /// The same, since before its sender had all answers so far: its patience is counted anew.
     ReadingAhead(Reading),
     /// They were read and judged while those before them were stored.
-    Judged(Body, Batch),
+    Judged(Box<(Body, Batch)>),
 }
 
 /// Reads lines, carries them out some hundred at a time, and answers each once it is stored. What is held at a time is two
@@ -66,7 +66,8 @@ pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Paylo
         let (app, workspace) = (app.clone(), workspace.clone());
         async move {
             let (body, lines) = match next {
-                Next::Judged(body, batch) => {
+                Next::Judged(judged) => {
+                    let (body, batch) = *judged;
                     return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, body, batch).await));
                 }
                 Next::Reading(reading) => reading.await,
@@ -109,7 +110,7 @@ async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: Batch) -> 
         Either::Left((answers, reading)) => (answers, Next::ReadingAhead(reading)),
         Either::Right(((body, Ok(lines)), storing)) if !lines.is_empty() => {
             let (answers, batch) = future::join(storing, Batch::judge(app, workspace, lines)).await;
-            (answers, Next::Judged(body, batch))
+            (answers, Next::Judged(Box::new((body, batch))))
         }
         Either::Right((read, storing)) => (storing.await, Next::ReadingAhead(future::ready(read).boxed_local())),
     }
