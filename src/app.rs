@@ -111,7 +111,7 @@ impl App {
             in_flight: parts.in_flight.max(1),
             store: parts.store,
             clock: parts.clock,
-            request_ids: RequestIds::new(&*parts.random),
+            request_ids: RequestIds::default(),
             random: parts.random,
             public_url: parts.public_url.trim_end_matches('/').to_owned(),
             admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
