@@ -65,8 +65,8 @@ pub struct Working {
 }
 
 impl Working {
-    /// Before the first order.
-    pub fn stored(issued: Issued) -> Self {
+    /// As it is before the first order.
+    fn before(issued: Issued) -> Self {
         let stored = Some(Arc::new(issued.card.clone()));
         let Issued { card, publication, fetched } = issued;
         Self { card, publication, fetched, stored, written: false, changed: false, new_face: false }
@@ -109,6 +109,19 @@ impl Verdicts {
         };
         self.cards.values().filter(|card| card.stored.is_some()).count() == held.len() && held.iter().all(same)
     }
+
+    fn take(&mut self, order: &Order, outcome: Result<(Working, Done), ActionError>) {
+        let place = self.each.len();
+        self.each.push(outcome.map(|(next, done)| {
+            let revision = next.card.revision;
+            let before = self.cards.get(&order.id).map(|before| &before.card.content);
+            if let Some((kind, data)) = event_of(before, &next.card, done) {
+                self.told.push(Told { order: place, kind, data });
+            }
+            self.cards.insert(order.id.clone(), next);
+            (done, revision)
+        }));
+    }
 }
 
 /// Judges the orders of one workspace.
@@ -124,7 +137,8 @@ pub struct Judge {
 
 impl Judge {
     /// Lays the orders over the cards as they are. `None` when a patch is for a card whose design isn't at hand.
-    pub fn all(&self, orders: &[Order], cards: BTreeMap<CardId, Working>, now: Timestamp) -> Option<Verdicts> {
+    pub fn all(&self, orders: &[Order], cards: Vec<Issued>, now: Timestamp) -> Option<Verdicts> {
+        let cards = cards.into_iter().map(|issued| (issued.card.id.clone(), Working::before(issued))).collect();
         let mut verdicts = Verdicts { cards, each: Vec::with_capacity(orders.len()), told: Vec::new() };
         let mut rest = orders;
         while !rest.is_empty() {
@@ -237,21 +251,6 @@ impl Judge {
         // Replaced by the newest once the counter is held.
         let publication = Publication { version: desk.published.version, position: 0, modified: 0 };
         Ok(Working { card, publication, fetched: None, stored: None, written: true, changed: true, new_face: true })
-    }
-}
-
-impl Verdicts {
-    fn take(&mut self, order: &Order, outcome: Result<(Working, Done), ActionError>) {
-        let place = self.each.len();
-        self.each.push(outcome.map(|(next, done)| {
-            let revision = next.card.revision;
-            let before = self.cards.get(&order.id).map(|before| &before.card.content);
-            if let Some((kind, data)) = event_of(before, &next.card, done) {
-                self.told.push(Told { order: place, kind, data });
-            }
-            self.cards.insert(order.id.clone(), next);
-            (done, revision)
-        }));
     }
 }
 

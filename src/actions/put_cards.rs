@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::card_change::{Desk, put_in_place};
 use super::card_order::{Order, Wish};
 use super::error::ActionError;
-use super::judge_orders::{Design, Designs, Done, Judge, Verdicts, Working};
+use super::judge_orders::{Design, Designs, Done, Judge, Verdicts};
 use crate::app::App;
 use crate::domain::card::Publication;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
@@ -149,14 +149,11 @@ async fn judge_all(
     cards: Vec<Issued>,
     now: Timestamp,
 ) -> Result<Option<Verdicts>, ActionError> {
-    let working = |cards: Vec<Issued>| {
-        cards.into_iter().map(|issued| (issued.card.id.clone(), Working::stored(issued))).collect()
-    };
     if orders.len() == 1 {
-        return Ok(judge.all(orders, working(cards), now));
+        return Ok(judge.all(orders, cards, now));
     }
     let (judge, orders) = (Arc::clone(judge), Arc::clone(orders));
-    let work = tokio::task::spawn_blocking(move || judge.all(&orders, working(cards), now));
+    let work = tokio::task::spawn_blocking(move || judge.all(&orders, cards, now));
     work.await.map_err(|_| ActionError::Fault("judging panicked".to_owned()))
 }
 

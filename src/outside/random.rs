@@ -61,7 +61,7 @@ fn uuid_at(now: Timestamp, rest: &[u8; 10]) -> uuid::Uuid {
 }
 
 /// Gives requests their ids: UUIDs like all others, but made from a count. They are no secret, so that no random bytes are
-/// asked for, which takes longer than all else that is done for a request's sake; and they don't tell the count.
+/// asked for, which took longer than all else that is done around a request; and they don't tell the count.
 #[derive(Debug, Default)]
 pub struct RequestIds {
     /// The keys of a hash, of this process alone.

@@ -30,6 +30,7 @@ macro_rules! find_card {
     };
 }
 
+/// Cards that are held, with what tells whether they changed since they were read; see [`Held`].
 macro_rules! hold_cards {
     ($from:literal, $hold:literal) => {
         concat!(

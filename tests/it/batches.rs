@@ -30,7 +30,7 @@ fn default() -> WorkspaceId {
     WorkspaceId::parse("default").unwrap()
 }
 
-/// One line of each kind, so that it is a batch: the first for M-1, the second for a card that nobody else touches.
+/// Two orders, so that it is a batch: the first for M-1, the second for a card that nobody else touches.
 async fn foreseen(service: &Service, first: Order) -> Batch {
     let other = Order::put(CardId::parse("other").unwrap(), anna(1), IfMatch::Anything).unwrap();
     foresee(&service.app, &default(), vec![first, other]).await

@@ -394,11 +394,11 @@ async fn senders_who_read_no_answers_keep_nobody_waiting(database: TestDatabase)
             _ => format!("{{\"id\": \"M-{n}\", \"template\": \"bakery\"{unknown}}}\n"),
         })
         .collect();
+    // More than there are connections to either database.
     let mut stalled = Vec::new();
     for _ in 0..26 {
         stalled.push(Open::open(&service, &lines).await);
     }
-    // More than there are connections to either database.
     for points in 1..=8 {
         service.publish("bakery", &bakery()).await;
         service.put_card("Anna", &anna(points)).await;

@@ -40,8 +40,6 @@ fn a_batch_reads_the_rows_that_it_names_when_the_statistics_are_fresh() {
 async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
     let store = database.store().await;
     let shop = Shop::open(&store, "shop").await;
-    let first = shop.issue(&store, "M-0").await;
-    shop.phone(&store, "phone-0", &[&first]).await;
     store.close().await;
     // What is known is how the tables were when PostgreSQL looked at them first by itself.
     for table in ["cards", "devices", "registrations", "fetches", "events"] {
@@ -54,34 +52,34 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         database.execute("ANALYZE").await;
     }
 
-    let mut bench = Measured { database, read: Vec::new() };
+    let mut measured = Measured { database, read: Vec::new() };
     let shop = &shop;
     let ids: Vec<CardId> = (1..=NAMED).map(|n| CardId::parse(&format!("M-{}", n * 1000)).unwrap()).collect();
     let named: Vec<&CardId> = ids.iter().collect();
     let phones: Vec<DeviceKey> = (1..=NAMED).map(|n| shop.device(&format!("phone-{}", n * 1000))).collect();
-    let issued = bench
+    let issued = measured
         .measure("cards::find_many", async |tx| cards::find_many(tx, &shop.workspace, &named).await.unwrap())
         .await;
     assert_eq!(issued.len(), NAMED);
-    bench
+    measured
         .measure("cards::hold_many", async |tx| {
             assert_eq!(cards::hold_many(tx, &shop.workspace, &named).await.unwrap().len(), NAMED);
         })
         .await;
-    bench
+    measured
         .measure("cards::update_many", async |tx| {
             let changed: Vec<&Card> = issued.iter().map(|issued| &issued.card).collect();
             cards::update_many(tx, &shop.workspace, &changed).await.unwrap();
         })
         .await;
-    bench
+    measured
         .measure("cards::insert_many", async |tx| {
             let new: Vec<Card> = (0..NAMED).map(|n| shop.card(&format!("new-{n}"))).collect();
             let new: Vec<_> = new.iter().map(|card| (card, page_token_hash(card))).collect();
             assert!(cards::insert_many(tx, &shop.workspace, &new).await.unwrap());
         })
         .await;
-    bench
+    measured
         .measure("cards::note_fetches", async |tx| {
             let faces: BTreeMap<_, _> =
                 issued.iter().map(|issued| ((issued.card.id.clone(), issued.card.serial.clone()), 9)).collect();
@@ -89,7 +87,7 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
             assert_eq!(noted.len(), NAMED);
         })
         .await;
-    bench
+    measured
         .measure("events::record", async |tx| {
             let position = workspaces::take_position(tx, &shop.workspace).await.unwrap();
             let told: Vec<NewEvent<'_>> = named
@@ -104,26 +102,26 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
             events::record(tx, &shop.workspace, position, at(1.0), &told).await.unwrap();
         })
         .await;
-    bench
+    measured
         .measure("devices::note_asked", async |tx| {
             let asked = phones.iter().map(|key| (key.clone(), Question { position: 1, listed: true })).collect();
             devices::note_asked(tx, &asked, at(1.0)).await.unwrap();
         })
         .await;
-    bench
+    measured
         .measure("devices::of_cards", async |tx| {
             let faces: Vec<_> = named.iter().map(|id| (*id, 1)).collect();
             let found = devices::of_cards(tx, &shop.workspace, &faces).await.unwrap();
             assert_eq!(found.len(), NAMED);
         })
         .await;
-    bench
+    measured
         .measure("devices::mark", async |tx| {
             let marked = devices::mark(tx, &shop.workspace, &named, at(1.0), Duration::ZERO).await.unwrap();
             assert_eq!(marked, NAMED as u64);
         })
         .await;
-    bench
+    measured
         .measure("devices::claim, news and settle", async |tx| {
             let claimed = devices::claim(tx, &shop.pass_type, "lease", at(2.0), at(62.0), 100).await.unwrap();
             assert_eq!(claimed.len(), NAMED);
@@ -143,16 +141,16 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
             assert_eq!(devices::settle(tx, &settled).await.unwrap().len(), NAMED);
         })
         .await;
-    bench
+    measured
         .measure("devices::remind", async |tx| {
             let reminded = devices::remind(tx, at(100_000.0), 100).await.unwrap();
             assert_eq!(reminded, (NAMED as u64, NAMED as u64));
         })
         .await;
 
-    let too_many: Vec<_> = bench.read.iter().filter(|(_, rows)| *rows > FEW).collect();
+    let too_many: Vec<_> = measured.read.iter().filter(|(_, rows)| *rows > FEW).collect();
     assert!(too_many.is_empty(), "of {CARDS} cards {NAMED} are named, and so many rows read: {too_many:?}");
-    assert!(bench.read.iter().all(|(_, rows)| *rows >= NAMED as i64), "nothing was counted: {:?}", bench.read);
+    assert!(measured.read.iter().all(|(_, rows)| *rows >= NAMED as i64), "nothing was counted: {:?}", measured.read);
 }
 
 /// Cards, each fetched by a phone of its own.

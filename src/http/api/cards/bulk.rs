@@ -14,7 +14,7 @@ use crate::actions::api_keys::Scope;
 use crate::actions::card_order::{IfMatch, Order};
 use crate::actions::error::ActionError;
 use crate::actions::judge_orders::Done;
-use crate::actions::put_cards::{self, foresee, put_cards};
+use crate::actions::put_cards::{Batch, foresee, put_cards};
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::input::Problems;
@@ -52,7 +52,7 @@ enum Next {
     /// The same, since before its sender had all answers so far: its patience is counted anew.
     ReadingAhead(Reading),
     /// They were read and judged while those before them were stored.
-    Judged(Box<(Body, Batch)>),
+    Judged(Box<(Body, JudgedLines)>),
 }
 
 /// Reads lines, carries them out some hundred at a time, and answers each once it is stored. What is held at a time is two
@@ -84,7 +84,7 @@ pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Paylo
             if lines.is_empty() {
                 return Ok(None);
             }
-            let batch = Batch::judge(&app, &workspace, lines).await;
+            let batch = JudgedLines::judge(&app, &workspace, lines).await;
             Ok(Some(store(&app, &workspace, body, batch).await))
         }
     });
@@ -104,12 +104,12 @@ fn read(mut body: Body) -> Reading {
 
 /// Stores a batch, and reads and judges the next one meanwhile, if it comes; no answer waits for lines that may not come
 /// before it is read.
-async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: Batch) -> (Bytes, Next) {
+async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: JudgedLines) -> (Bytes, Next) {
     let storing = pin!(batch.store(app, workspace));
     match future::select(storing, read(body)).await {
         Either::Left((answers, reading)) => (answers, Next::ReadingAhead(reading)),
         Either::Right(((body, Ok(lines)), storing)) if !lines.is_empty() => {
-            let (answers, batch) = future::join(storing, Batch::judge(app, workspace, lines)).await;
+            let (answers, batch) = future::join(storing, JudgedLines::judge(app, workspace, lines)).await;
             (answers, Next::Judged(Box::new((body, batch))))
         }
         Either::Right((read, storing)) => (storing.await, Next::ReadingAhead(future::ready(read).boxed_local())),
@@ -170,13 +170,13 @@ impl Read {
 }
 
 /// Some hundred lines, judged and not stored yet.
-struct Batch {
+struct JudgedLines {
     /// For each line its id as far as it can be read, and why it is no order; those that are come in the same order.
     lines: Vec<(Option<CardId>, Option<Problem>)>,
-    orders: Option<put_cards::Batch>,
+    orders: Option<Batch>,
 }
 
-impl Batch {
+impl JudgedLines {
     async fn judge(app: &App, workspace: &WorkspaceId, lines: Vec<Line>) -> Self {
         let mut orders = Vec::with_capacity(lines.len());
         let mut read = Vec::with_capacity(lines.len());
