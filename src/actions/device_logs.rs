@@ -1,14 +1,14 @@
 //! What phones complain about: taken, grouped, shown and forgotten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::error::ActionError;
 use crate::app::App;
-use crate::domain::complaint;
+use crate::domain::complaint::{self, Complaint};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::outside::secrets::{digest, short_form};
 use crate::store::device_logs::{self, Group};
-use crate::store::workspaces;
+use crate::store::{cards, workspaces};
 use crate::telemetry::from_outside;
 
 /// Most groups of a workspace at any time.
@@ -18,23 +18,33 @@ const KEPT: i64 = 150;
 /// After so long without a new message a group is forgotten.
 const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
-/// Takes the messages of one request. Those whose workspace can't be told are not kept.
+/// Takes the messages of one request. A message belongs to the pass type that it names, or else to that of the card it
+/// speaks of. One that tells neither belongs to the pass type that all the others of the request tell, or the only one
+/// there is; when that isn't certain it isn't kept, since another workspace's would be shown to somebody else.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn take_complaints(app: &App, messages: &[&str]) -> Result<(), ActionError> {
     let complaints: Vec<_> = messages.iter().map(|message| complaint::read(message)).collect();
     let mut reader = app.store.read().await?;
-    // Some messages name no pass type; others of the same phone do, or there is but one.
-    let known = match complaints.iter().find_map(|complaint| complaint.pass_type.clone()) {
-        Some(pass_type) => Some(pass_type),
-        None => device_logs::only_pass_type(&mut reader).await?,
+    let unnamed = complaints.iter().filter(|complaint| complaint.pass_type.is_none());
+    let serials: HashSet<&str> = unnamed.filter_map(|complaint| complaint.serial.as_deref()).collect();
+    let of_cards = cards::pass_types_of(&mut reader, &serials).await?;
+    let told = |complaint: &Complaint| {
+        let of_card = || complaint.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
+        complaint.pass_type.clone().or_else(of_card)
+    };
+    let all: HashSet<PassTypeId> = complaints.iter().filter_map(told).collect();
+    let others = match all.len() {
+        0 => device_logs::only_pass_type(&mut reader).await?,
+        1 => all.iter().next().cloned(),
+        _ => None,
     };
     let now = app.now();
     let mut groups: HashMap<(WorkspaceId, String), Group> = HashMap::new();
     let mut owners: HashMap<PassTypeId, Option<WorkspaceId>> = HashMap::new();
     for complaint in complaints {
-        let Some(pass_type_id) = complaint.pass_type.or_else(|| known.clone()) else { continue };
+        let Some(pass_type_id) = told(&complaint).or_else(|| others.clone()) else { continue };
         let owner = match owners.get(&pass_type_id) {
             Some(owner) => owner.clone(),
             None => {

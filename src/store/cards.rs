@@ -1,6 +1,6 @@
 //! Cards, and the newest face of each that a phone fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -103,6 +103,15 @@ statements! {
         sqlite: find_card!(from "json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
         postgres: find_card!(from "json_array_elements_text(CAST($2 AS json)) e(id)
             CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = $1 AND cards.id = e.id OFFSET 0) c", "TRUE"),
+    };
+    // A serial number is unique within its pass type, so the index is asked once for each pass type.
+    PASS_TYPES_OF = {
+        sqlite: "SELECT value, (SELECT p.id FROM pass_types p
+                WHERE (SELECT COUNT(*) FROM cards c WHERE c.pass_type_id = p.id AND c.serial_number = value) > 0 LIMIT 1)
+            FROM json_each($1)",
+        postgres: "SELECT serial, (SELECT p.id FROM pass_types p
+                WHERE (SELECT COUNT(*) FROM cards c WHERE c.pass_type_id = p.id AND c.serial_number = serial) > 0 LIMIT 1)
+            FROM json_array_elements_text(CAST($1 AS json)) AS e(serial)",
     };
     HOLD_BY_SERIAL = "SELECT id FROM cards WHERE pass_type_id = $1 AND serial_number = $2" + " FOR NO KEY UPDATE";
     BY_PAGE = {
@@ -375,6 +384,22 @@ pub async fn find_many(
         sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?
     });
     rows.into_iter().map(Row::issued).collect()
+}
+
+/// The pass types of the cards with these serial numbers, whosever they are; erased cards included, which phones still hold.
+///
+/// # Errors
+/// When the database fails.
+pub async fn pass_types_of(
+    session: &mut impl Session,
+    serials: &HashSet<&str>,
+) -> Result<HashMap<String, PassTypeId>, StoreError> {
+    if serials.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(String, Option<PassTypeId>)> =
+        on_db!(session, PASS_TYPES_OF, |sql, c| sqlx::query_as(sql).bind(Json(serials)).fetch_all(c).await?);
+    Ok(rows.into_iter().filter_map(|(serial, pass_type)| Some((serial, pass_type?))).collect())
 }
 
 /// What tells whether a card is still as it was when it was read: everything that is stored of it without giving it a new

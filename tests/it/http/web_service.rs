@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
+use super::issuers::{document, mint};
 use crate::support::service::{Answer, PASS_TYPE, Service, anna, bakery};
 use crate::support::{Database, TestDatabase, on_both_databases};
 
@@ -21,6 +22,7 @@ on_both_databases![
     dates_that_are_none_count_as_absent_and_those_in_the_future_are_believed,
     parts_of_an_address_are_decoded_once,
     phones_complaints_are_grouped_and_shown_without_secrets,
+    a_complaint_is_shown_to_the_workspace_whose_card_it_speaks_of,
     complaints_are_bounded_by_number_age_and_address,
     only_a_trusted_proxy_is_believed_about_addresses,
     after_a_restore_every_phone_shows_what_the_database_holds,
@@ -212,6 +214,54 @@ async fn phones_complaints_are_grouped_and_shown_without_secrets(database: TestD
     let second = service.api(Method::GET, &next, &Value::Null).await.json();
     assert_eq!(second, json!({"data": [shown[1]], "next_cursor": null}));
     service.stop().await;
+}
+
+async fn a_complaint_is_shown_to_the_workspace_whose_card_it_speaks_of(database: TestDatabase) {
+    let (mut service, card) = shop(&database).await;
+    let bakers = card["serial_number"].as_str().unwrap();
+    let mut spa = Service::start(&database).await;
+    service.key = std::mem::take(&mut spa.key);
+    spa.key = spa.workspace("spa").await;
+    let own = document(&mint(&spa, "pass.test.spa", spa.now()));
+    assert_eq!(spa.api(Method::PUT, "/api/v1/issuers/apple", &own).await.status, 200);
+    spa.publish("bakery", &bakery()).await;
+    let card = spa.put_card("S-1", &anna(1)).await;
+    let spas = card["serial_number"].as_str().unwrap();
+    let unchanged =
+        |serial: &str| format!("Server requested update to serial number '{serial}', but the pass was unchanged.");
+    let same_tag =
+        "Response to 'What changed?' request included 2 serial numbers but the lastUpdated tag (7) remained \
+                    the same."
+            .to_owned();
+    let get = format!("Get pass task (pass type pass.test.spa, serial number {spas}, if-modified-since (null)) failed");
+    // A phone with cards of both says everything in one request; nothing says whose the tag is.
+    let messages = [get, unchanged(spas), unchanged(bakers), same_tag.clone()];
+    assert_eq!(complain(&service, "198.51.100.1", &messages).await, 200);
+    // Here the other message tells whose, also for a serial number that is nobody's.
+    let messages = [unchanged("01a200ae-bc99-737f-a9aa-000000000000"), same_tag, unchanged(bakers)];
+    assert_eq!(complain(&service, "198.51.100.2", &messages).await, 200);
+
+    let shown = async |service: &Service| {
+        let mut shown: Vec<(String, Value, Value, Value)> = groups(service)
+            .await
+            .into_iter()
+            .map(|mut group| {
+                let words = group["message"].as_str().unwrap().split(' ').take(2).collect::<Vec<_>>().join(" ");
+                (words, group["pass_type"].take(), group["serial_number"].take(), group["count"].take())
+            })
+            .collect();
+        shown.sort_by(|a, b| a.0.cmp(&b.0));
+        shown
+    };
+    let row = |words: &str, pass_type: &str, serial: Option<&str>, count: u64| {
+        (words.to_owned(), json!(pass_type), json!(serial), json!(count))
+    };
+    let get = row("Get pass", "pass.test.spa", Some(spas), 1);
+    assert_eq!(shown(&spa).await, [get, row("Server requested", "pass.test.spa", Some(spas), 1)]);
+    let response = row("Response to", PASS_TYPE, None, 1);
+    assert_eq!(shown(&service).await, [response, row("Server requested", PASS_TYPE, Some(bakers), 3)]);
+    service.stop().await;
+    spa.stop().await;
 }
 
 async fn complaints_are_bounded_by_number_age_and_address(database: TestDatabase) {

@@ -62,6 +62,12 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         .await;
     assert_eq!(issued.len(), NAMED);
     measured
+        .measure("cards::pass_types_of", async |tx| {
+            let serials = issued.iter().map(|issued| issued.card.serial.as_str()).collect();
+            assert_eq!(cards::pass_types_of(tx, &serials).await.unwrap().len(), NAMED);
+        })
+        .await;
+    measured
         .measure("cards::hold_many", async |tx| {
             assert_eq!(cards::hold_many(tx, &shop.workspace, &named).await.unwrap().len(), NAMED);
         })
