@@ -53,6 +53,8 @@ pub struct App {
     pub trusted_proxies: TrustedProxies,
     /// How many pushes may be under way on one connection to APNs.
     pub in_flight: usize,
+    /// How many devices are told of publishings in a second.
+    pub refresh_rate: u32,
     /// Tells streams without an end that the node stops.
     pub stopping: watch::Sender<bool>,
     /// One picture is decoded at a time: each may take 192 MiB.
@@ -97,6 +99,7 @@ pub struct AppParts {
     pub known_intermediates: Vec<X509>,
     pub trusted_proxies: TrustedProxies,
     pub in_flight: usize,
+    pub refresh_rate: u32,
 }
 
 impl App {
@@ -109,6 +112,7 @@ impl App {
             complaints: PerMinute::new(30),
             trusted_proxies: parts.trusted_proxies,
             in_flight: parts.in_flight.max(1),
+            refresh_rate: parts.refresh_rate,
             store: parts.store,
             clock: parts.clock,
             request_ids: RequestIds::default(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::outside::proxies::TrustedProxies;
 use crate::outside::secrets::MasterKey;
 use crate::telemetry::LogFormat;
+use crate::wallets::apple::apns::PushType;
 
 /// One setting.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ settings! {
     APNS_CA "apns_ca" "a PEM file";
     APNS_IN_FLIGHT "apns_in_flight" "how many pushes may be under way on one connection, 1 to 10000";
     APNS_TIMEOUT "apns_timeout" "how many seconds APNs may take to answer, 1 to 40";
+    APNS_PUSH_TYPE "apns_push_type" "none, background or alert";
+    REFRESH_RATE "refresh_rate" "how many devices are told in a second that a template was published, 1 to 10000";
     SANDBOX "sandbox" "on or off";
     LOG "log" "a filter such as info or passloom=debug";
     LOG_FORMAT "log_format" "text or json";
@@ -110,6 +113,8 @@ pub struct Config {
     pub apns_ca: Option<PathBuf>,
     pub apns_in_flight: usize,
     pub apns_timeout: Duration,
+    pub apns_push_type: PushType,
+    pub refresh_rate: u32,
     /// What was said about the sandbox.
     pub sandbox: Option<bool>,
     pub log: String,
@@ -221,6 +226,10 @@ impl Config {
             apns_timeout: values
                 .read(&APNS_TIMEOUT, |t| t.parse().ok().filter(|n| (1..=40).contains(n)))?
                 .map_or(Duration::from_secs(30), Duration::from_secs),
+            apns_push_type: values.read(&APNS_PUSH_TYPE, PushType::parse)?.unwrap_or_default(),
+            refresh_rate: values
+                .read(&REFRESH_RATE, |t| t.parse().ok().filter(|n| (1..=10_000).contains(n)))?
+                .unwrap_or(200),
             sandbox: values.read(&SANDBOX, on_off)?,
             log: values
                 .read(&LOG, |t| tracing_subscriber::EnvFilter::try_new(t).is_ok().then(|| t.to_owned()))?
@@ -319,6 +328,8 @@ mod tests {
             ("PASSLOOM_SANDBOX", "yes"),
             ("PASSLOOM_APNS_IN_FLIGHT", "0"),
             ("PASSLOOM_APNS_TIMEOUT", "41"),
+            ("PASSLOOM_APNS_PUSH_TYPE", "voip"),
+            ("PASSLOOM_REFRESH_RATE", "0"),
             ("PASSLOOM_LOG_FORMAT", "xml"),
             ("PASSLOOM_ADMIN_KEY", "short"),
             ("PASSLOOM_APPLE_KEY", "/nope"),

@@ -124,6 +124,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
             .collect(),
         trusted_proxies: config.trusted_proxies,
         in_flight: config.apns_in_flight,
+        refresh_rate: config.refresh_rate,
     }));
     let workspace = default_workspace();
     app.ensure_workspace(&workspace, "Default")
@@ -341,7 +342,8 @@ pub(crate) fn apns_endpoint(
     simulated: Option<&SimulatedApns>,
     chain: Option<&DevelopmentChain>,
 ) -> anyhow::Result<ApnsEndpoint> {
-    let mut endpoint = ApnsEndpoint { timeout: config.apns_timeout, ..ApnsEndpoint::apple() };
+    let mut endpoint =
+        ApnsEndpoint { timeout: config.apns_timeout, push_type: config.apns_push_type, ..ApnsEndpoint::apple() };
     if let (Some(simulated), Some(chain)) = (simulated, chain) {
         endpoint.url = simulated.url();
         endpoint.ca_pem = Some(chain.root.to_pem()?);

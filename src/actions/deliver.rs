@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::domain::breaker::{Blame, Failure, Gate};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, PassTypeId, WorkspaceId};
-use crate::domain::retry::{REMIND_AFTER, WINDOW, delay};
+use crate::domain::retry::{BUSY_PAUSE, REMIND_AFTER, WINDOW, delay};
 use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
 use crate::outside::crash;
@@ -339,7 +339,7 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
         }
         PushOutcome::TryLater { after, reason } => {
             answered(app, &pass_type).await;
-            later(app, &claimed, now, after, reason, Fault::Device)
+            later(app, &claimed, now, Some(after.unwrap_or(BUSY_PAUSE)), reason, Fault::Device)
         }
         PushOutcome::ServiceUnwell { after, reason } => failed(app, &claimed, Failure::Unwell, reason, after, now),
         PushOutcome::NoAnswer { reason } => failed(app, &claimed, Failure::NoAnswer { before }, reason, None, now),

@@ -1,43 +1,57 @@
 //! After a template was published: marks the devices that hold its cards, some at a time.
+//!
+//! A phone that is told asks for the list and fetches its pass, so a publishing that told a million phones at once would
+//! bring two million requests with it. The pace is that of all nodes together: each step leaves in the database when the
+//! next one may be made.
+
+use std::time::Duration;
 
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::retry::WINDOW;
 use crate::store::{devices, refreshes};
 
-/// How many cards' devices are marked in one step. The job waits between steps, so that a million phones don't come back in one moment.
-const STEP: i64 = 200;
+/// In how many steps a second's worth of cards is walked.
+const STEPS_PER_SECOND: u32 = 4;
+/// The most cards of one step, however fast it goes.
+const LARGEST_STEP: u32 = 500;
+/// The longest a refresh waits between two steps. What lies further ahead was set before the clock went back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How soon to look again while another node makes the step.
+const HELD: Duration = Duration::from_millis(100);
 
-/// What a step did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing is waiting.
-    Idle,
-    /// Some devices were marked; more may follow.
-    Marked,
-}
-
-/// One step of the oldest refresh under way.
+/// Makes one step, when one is due. How long until the next one is; `None` when no refresh is under way.
 ///
 /// # Errors
 /// When the database fails; the step is then repeated.
-pub async fn refresh_step(app: &App) -> Result<Step, ActionError> {
+pub async fn refresh_step(app: &App) -> Result<Option<Duration>, ActionError> {
+    let now = app.now();
     // Looked at without a transaction first: usually there is nothing, and writers on SQLite wait for each other.
-    if refreshes::unfinished(&mut app.store.read().await?).await? == 0 {
-        return Ok(Step::Idle);
+    let unfinished = refreshes::unfinished(&mut app.store.read().await?).await?;
+    if unfinished.count == 0 {
+        return Ok(None);
+    }
+    let wait = unfinished.next_at.since(now);
+    if !wait.is_zero() && wait <= LONGEST_PAUSE {
+        return Ok(Some(wait));
     }
     let mut tx = app.store.begin().await?;
-    let Some(refresh) = refreshes::claim(&mut tx).await? else {
-        return Ok(Step::Idle);
+    let Some(refresh) = refreshes::claim(&mut tx, now, now.plus(LONGEST_PAUSE)).await? else {
+        return Ok(Some(HELD));
     };
-    let cards = refreshes::next_cards(&mut tx, &refresh, STEP).await?;
-    let now = app.now();
-    devices::mark(&mut tx, &refresh.workspace_id, &cards.iter().collect::<Vec<_>>(), now, WINDOW).await?;
+    let step = i64::from((app.refresh_rate / STEPS_PER_SECOND).clamp(1, LARGEST_STEP));
+    let cards = refreshes::next_cards(&mut tx, &refresh, step).await?;
+    let devices = devices::mark(&mut tx, &refresh.workspace_id, &cards.iter().collect::<Vec<_>>(), now, WINDOW).await?;
+    // All that are under way share the rate.
+    let shares = f64::from(app.refresh_rate) / unfinished.count as f64;
+    let pause = Duration::from_secs_f64(devices as f64 / shares).min(LONGEST_PAUSE);
     match cards.last() {
-        Some(last) => refreshes::advance(&mut tx, &refresh, last).await?,
-        None => refreshes::finish(&mut tx, &refresh).await?,
+        Some(last) if cards.len() as i64 == step => {
+            refreshes::advance(&mut tx, &refresh, last, now.plus(pause)).await?
+        }
+        _ => refreshes::finish(&mut tx, &refresh).await?,
     }
     tx.commit().await?;
     app.wake.notify_one();
-    Ok(Step::Marked)
+    Ok(Some(Duration::ZERO))
 }

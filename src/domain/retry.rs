@@ -13,6 +13,10 @@ pub const REMIND_AFTER: [Duration; 3] =
 /// The waits before each further attempt; the last one repeats.
 const WAITS: [u64; 6] = [15, 60, 300, 900, 3600, 4 * 3600];
 
+/// How long a device that is told too often is left alone when the service doesn't say. Apple asks for minutes; a change
+/// must be tried again within one, and from then on the waits grow.
+pub const BUSY_PAUSE: Duration = Duration::from_secs(55);
+
 /// How long to wait after the `attempts`-th failure in a row (from 1). `spread` between 0 and 1 keeps many
 /// targets from coming back in the same moment; the first retry comes within 60 seconds.
 pub fn delay(attempts: i64, asked: Option<Duration>, spread: f64) -> Duration {

@@ -6,19 +6,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::pause;
-use crate::actions::refresh_cards::{Step, refresh_step};
+use crate::actions::refresh_cards::refresh_step;
 use crate::app::App;
 
-/// Between two steps of a refresh.
-const STEP_PAUSE: Duration = Duration::from_millis(100);
-/// Between two looks for one.
+/// Between two looks.
 const POLL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         let wait = match refresh_step(&app).await {
-            Ok(Step::Marked) => STEP_PAUSE,
-            Ok(Step::Idle) => POLL,
+            Ok(until_next) => until_next.unwrap_or(POLL).min(POLL),
             Err(error) => {
                 tracing::error!(%error, "a refresh can't go on");
                 POLL

@@ -9,15 +9,16 @@ statements! {
     START = "INSERT INTO refreshes (workspace_id, template_id, last_card_id, started_at) VALUES ($1, $2, '', $3)
         ON CONFLICT (workspace_id, template_id) DO UPDATE SET last_card_id = '',
             started_at = excluded.started_at";
-    CLAIM = "SELECT workspace_id, template_id, last_card_id FROM refreshes ORDER BY started_at LIMIT 1"
-        + " FOR UPDATE SKIP LOCKED";
+    // A moment too far ahead was set before the clock went back.
+    CLAIM = "SELECT workspace_id, template_id, last_card_id FROM refreshes WHERE next_at <= $1 OR next_at > $2
+        ORDER BY next_at, started_at LIMIT 1" + " FOR UPDATE SKIP LOCKED";
     CARDS = "SELECT c.id FROM cards c WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL
         AND EXISTS (SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id)
         ORDER BY c.id LIMIT $4";
-    ADVANCE = "UPDATE refreshes SET last_card_id = $3 WHERE workspace_id = $1 AND template_id = $2";
+    ADVANCE = "UPDATE refreshes SET last_card_id = $3, next_at = $4 WHERE workspace_id = $1 AND template_id = $2";
     FINISH = "DELETE FROM refreshes WHERE workspace_id = $1 AND template_id = $2";
     IS_UNDER_WAY = "SELECT COUNT(*) FROM refreshes WHERE workspace_id = $1 AND template_id = $2";
-    UNFINISHED = "SELECT COUNT(*) FROM refreshes";
+    UNFINISHED = "SELECT COUNT(*) AS count, COALESCE(MIN(next_at), 0) AS next_at FROM refreshes";
 }
 
 /// Begins (or begins anew) to refresh a template's cards. Comes before the workspace's position is taken: whoever
@@ -46,12 +47,13 @@ pub struct Refresh {
     pub last_card_id: String,
 }
 
-/// The oldest refresh that no other node holds.
+/// The refresh that has waited longest of those that may go on now and that no other node holds. One whose moment lies
+/// after `too_late` may, too.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn claim(tx: &mut Tx) -> Result<Option<Refresh>, StoreError> {
-    on_db!(tx, CLAIM, |sql, c| Ok(sqlx::query_as(sql).fetch_optional(c).await?))
+pub async fn claim(tx: &mut Tx, now: Timestamp, too_late: Timestamp) -> Result<Option<Refresh>, StoreError> {
+    on_db!(tx, CLAIM, |sql, c| Ok(sqlx::query_as(sql).bind(now).bind(too_late).fetch_optional(c).await?))
 }
 
 /// The next cards of a refresh that some device holds, by id.
@@ -65,13 +67,14 @@ pub async fn next_cards(tx: &mut Tx, refresh: &Refresh, limit: i64) -> Result<Ve
     })
 }
 
-/// Notes the last card whose devices were marked.
+/// Notes the last card whose devices were marked, and when the refresh may go on.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn advance(tx: &mut Tx, refresh: &Refresh, last: &CardId) -> Result<(), StoreError> {
+pub async fn advance(tx: &mut Tx, refresh: &Refresh, last: &CardId, next_at: Timestamp) -> Result<(), StoreError> {
     on_db!(tx, ADVANCE, |sql, c| {
-        sqlx::query(sql).bind(&refresh.workspace_id).bind(&refresh.template_id).bind(last).execute(c).await?;
+        let query = sqlx::query(sql).bind(&refresh.workspace_id).bind(&refresh.template_id);
+        query.bind(last).bind(next_at).execute(c).await?;
         Ok(())
     })
 }
@@ -110,10 +113,19 @@ pub async fn is_under_way(
     })
 }
 
-/// How many refreshes are under way.
+/// The refreshes under way.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub struct Unfinished {
+    /// How many.
+    pub count: i64,
+    /// When the first of them may go on.
+    pub next_at: Timestamp,
+}
+
+/// What is under way.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn unfinished(session: &mut impl Session) -> Result<i64, StoreError> {
-    on_db!(session, UNFINISHED, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+pub async fn unfinished(session: &mut impl Session) -> Result<Unfinished, StoreError> {
+    on_db!(session, UNFINISHED, |sql, c| Ok(sqlx::query_as(sql).fetch_one(c).await?))
 }

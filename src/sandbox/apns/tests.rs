@@ -17,7 +17,7 @@ use super::*;
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 use crate::wallets::PushOutcome;
-use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
+use crate::wallets::apple::apns::{Apns, ApnsEndpoint, PushType};
 
 const TOPIC: &str = "pass.com.example.loyalty";
 const EXPIRES: Timestamp = Timestamp::from_seconds(1_797_894_939);
@@ -255,14 +255,45 @@ async fn an_answer_is_given_to_order_as_often_as_ordered() {
     let wait = Some(Duration::from_secs(120));
     let limit = Answer { retry_after: wait, ..Answer::new(429, "TooManyRequests") };
     service.answer_next(Some(&token(1)), limit, 2);
-    service.answer_next(None, Answer::new(503, "Shutdown"), 1);
+    service.answer_next(None, Answer::new(503, "ServiceUnavailable"), 1);
     let limited = PushOutcome::TryLater { after: wait, reason: "TooManyRequests".to_owned() };
     assert_eq!(push(&client, &token(1)).await, limited);
-    assert_eq!(reason_to_try_later(push(&client, &token(2)).await), "Shutdown");
+    assert_eq!(reason_to_try_later(push(&client, &token(2)).await), "ServiceUnavailable");
     assert_eq!(push(&client, &token(2)).await, PushOutcome::Delivered);
     assert_eq!(push(&client, &token(1)).await, limited);
     assert_eq!(push(&client, &token(1)).await, PushOutcome::Delivered);
     assert_eq!((service.refused().len(), service.pushes().len()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_to_its_end_is_left_and_the_push_sent_once_more_on_another() {
+    for (status, reason) in [(400, "IdleTimeout"), (503, "Shutdown")] {
+        let service = service().await;
+        let client = client(&service);
+        assert_eq!(push(&client, &token(1)).await, PushOutcome::Delivered);
+        service.answer_next(None, Answer::new(status, reason), 1);
+        assert_eq!(push(&client, &token(2)).await, PushOutcome::Delivered);
+        service.answer_next(None, Answer::new(status, reason), 2);
+        assert_eq!(reason_to_try_later(push(&client, &token(3)).await), reason, "no more than once");
+        assert_eq!(push(&client, &token(3)).await, PushOutcome::Delivered);
+        let answered: Vec<u64> = service.pushes().iter().map(|push| push.connection).collect();
+        let refused: Vec<u64> = service.refused().iter().map(|refused| refused.connection).collect();
+        assert_eq!((answered, refused), (vec![1, 2, 4], vec![1, 2, 3]), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_is_announced_as_the_operator_wants_it() {
+    for (name, header, priority) in
+        [("none", None, 10), ("background", Some("background"), 5), ("alert", Some("alert"), 10)]
+    {
+        let service = service().await;
+        let push_type = PushType::parse(name).expect("a type");
+        let client = client_with(&ApnsEndpoint { push_type, ..endpoint(&service) }, &chain().pass);
+        assert_eq!(push(&client, &token(1)).await, PushOutcome::Delivered, "{name}");
+        let pushes = service.pushes();
+        assert_eq!((pushes[0].push_type.as_deref(), pushes[0].priority), (header, priority), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 //!
 //! A push for a pass carries nothing; it makes the phone ask our web service what changed. One [`Apns`] holds one
 //! HTTP/2 connection for hours, as Apple asks (many quick connections look like an attack). For a renewed certificate
-//! build a new one and drop the old, which closes its connection. A connection that broke under a push is replaced and
-//! the push sent once more, since a repeat does no harm; one that fell silent is given up for a new one. Beyond that it
+//! build a new one and drop the old, which closes its connection. A connection that broke under a push, or that Apple
+//! says it closes, is replaced and the push sent once more, since a repeat does no harm; one that fell silent is given up
+//! for a new one. Beyond that it
 //! doesn't retry, wait or count: that is the business of whoever keeps the queue.
 //!
 //! Sources: Apple, "Sending notification requests to APNs" and "Adding a Web Service to Update Passes", read 2026-11.
@@ -20,10 +21,47 @@ use crate::domain::time::Timestamp;
 use crate::wallets::PushOutcome;
 use crate::wallets::apple::apns_reason;
 
-/// At once. Apple's documentation names no push type for passes, and refuses the type `background` with this priority;
-/// without a type it is the default, which the field reports to work (Apple, "Sending notification requests to APNs",
-/// read 2026-11).
-pub const PRIORITY: &str = "10";
+/// How a push is announced to APNs. Apple's documentation names no type for passes; the field reports that each of these
+/// works, so which one is left to the operator (Apple, "Sending notification requests to APNs", read 2026-11).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PushType {
+    /// No type: APNs takes the push as it took those of the time before there were types.
+    #[default]
+    None,
+    /// As news for an app in the background, which phones may take their time for.
+    Background,
+    /// As a visible notice.
+    Alert,
+}
+
+impl PushType {
+    /// The type by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "background" => Some(Self::Background),
+            "alert" => Some(Self::Alert),
+            _ => None,
+        }
+    }
+
+    /// The `apns-push-type` header.
+    fn header(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Background => Some("background"),
+            Self::Alert => Some("alert"),
+        }
+    }
+
+    /// The `apns-priority` header: 10 is at once, which APNs refuses for `background`.
+    fn priority(self) -> &'static str {
+        match self {
+            Self::Background => "5",
+            Self::None | Self::Alert => "10",
+        }
+    }
+}
 
 /// APNs wants a body and ignores this one: the phone learns what changed from our web service.
 pub const BODY: &str = "{}";
@@ -52,6 +90,8 @@ pub struct ApnsEndpoint {
     /// For one push from start to end, waiting for a free stream included: keep the number of pushes under way near
     /// the server's stream limit (Apple's is about 1,000 a connection), else the queue counts as slowness.
     pub timeout: Duration,
+    /// How pushes are announced.
+    pub push_type: PushType,
 }
 
 impl ApnsEndpoint {
@@ -62,6 +102,7 @@ impl ApnsEndpoint {
             ca_pem: None,
             connect_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
+            push_type: PushType::default(),
         }
     }
 }
@@ -94,7 +135,6 @@ pub struct Apns {
     line: Arc<Line>,
     /// `https://host:port/3/device/`
     devices: String,
-    timeout: Duration,
 }
 
 /// From what a client is built anew, and the one in use.
@@ -183,7 +223,7 @@ impl Apns {
         let client =
             build(endpoint, identity.clone(), roots.clone()).map_err(|error| ApnsError::Client(cause(&error)))?;
         let line = Line { endpoint: endpoint.clone(), identity, roots, client: RwLock::new((1, client)) };
-        Ok(Self { line: Arc::new(line), devices, timeout: endpoint.timeout })
+        Ok(Self { line: Arc::new(line), devices })
     }
 
     /// Sends one empty push, which makes the device with this token ask for changes of the topic's passes.
@@ -202,18 +242,31 @@ impl Apns {
 
     async fn ask(&self, topic: &PassTypeId, token: &PushToken, expires: Timestamp) -> PushOutcome {
         let started = Instant::now();
+        let ApnsEndpoint { timeout, push_type, .. } = self.line.endpoint;
         let mut again = true;
         loop {
             let (number, client) = self.line.client();
-            let request = client
+            let mut request = client
                 .post(format!("{}{}", self.devices, token.as_str()))
                 .header("apns-topic", topic.as_str())
-                .header("apns-priority", PRIORITY)
+                .header("apns-priority", push_type.priority())
                 .header("apns-expiration", expires.seconds().max(0))
-                .timeout(self.timeout.saturating_sub(started.elapsed()))
+                .timeout(timeout.saturating_sub(started.elapsed()))
                 .body(BODY);
+            if let Some(push_type) = push_type.header() {
+                request = request.header("apns-push-type", push_type);
+            }
             let error = match request.send().await {
-                Ok(response) => return read(response).await,
+                Ok(response) => {
+                    let outcome = read(response).await;
+                    if apns_reason::is_about_the_connection(&outcome) {
+                        self.line.renew(number);
+                        if std::mem::take(&mut again) {
+                            continue;
+                        }
+                    }
+                    return outcome;
+                }
                 Err(error) => error.without_url(),
             };
             let what = cause(&error);
@@ -224,7 +277,7 @@ impl Apns {
                 (true, false) => PushOutcome::Unreachable { reason: format!("can't connect: {what}") },
                 (false, true) => {
                     self.line.renew(number);
-                    PushOutcome::NoAnswer { reason: format!("no answer within {} s", self.timeout.as_secs_f32()) }
+                    PushOutcome::NoAnswer { reason: format!("no answer within {} s", timeout.as_secs_f32()) }
                 }
                 // Whether it was taken nobody knows.
                 (false, false) if std::mem::take(&mut again) => continue,

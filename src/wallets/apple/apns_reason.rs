@@ -50,6 +50,11 @@ pub fn outcome(status: u16, retry_after: Option<Duration>, body: &[u8]) -> PushO
     }
 }
 
+/// Whether APNs only says that this connection comes to its end: the same push has a better chance on another one.
+pub fn is_about_the_connection(outcome: &PushOutcome) -> bool {
+    matches!(outcome, PushOutcome::ServiceUnwell { reason, .. } if reason == "IdleTimeout" || reason == "Shutdown")
+}
+
 fn meaning(status: u16, word: Option<&str>) -> Meaning {
     match (status, word) {
         // The token was never one of this environment: as dead as one that is gone.

@@ -70,12 +70,14 @@ enum Reaction {
     GivenUp,
     /// Nothing to any device of the pass type.
     Paused,
+    /// Nothing was wrong with this push but its connection: another one takes it at once.
+    Elsewhere,
     /// This device is tried again within a minute.
     Again,
 }
 
 async fn every_answer_of_apns_has_its_reaction(database: TestDatabase) {
-    use Reaction::{Again, Dead, GivenUp, Paused};
+    use Reaction::{Again, Dead, Elsewhere, GivenUp, Paused};
     let (service, mut phones) = shop(&database, 1).await;
     let mut phone = phones.remove(0);
     let serial = phone.passes().keys().next().unwrap().clone();
@@ -89,7 +91,7 @@ async fn every_answer_of_apns_has_its_reaction(database: TestDatabase) {
         (400, "BadTopic", Paused),
         (400, "DeviceTokenNotForTopic", GivenUp),
         (400, "DuplicateHeaders", GivenUp),
-        (400, "IdleTimeout", Again),
+        (400, "IdleTimeout", Elsewhere),
         (400, "InvalidPushType", GivenUp),
         (400, "MissingDeviceToken", GivenUp),
         (400, "MissingTopic", Paused),
@@ -112,20 +114,23 @@ async fn every_answer_of_apns_has_its_reaction(database: TestDatabase) {
         (429, "TooManyRequests", Again),
         (500, "InternalServerError", Again),
         (503, "ServiceUnavailable", Again),
-        (503, "Shutdown", Again),
+        (503, "Shutdown", Elsewhere),
         (502, "", Again),
     ] {
         let what = format!("{status} {reason}");
+        let before = service.apns().pushes().len();
         service.apns().answer_next(Some(&token(&phone)), Answer::new(status, reason), 1);
         points += 1;
         change(&service, points).await;
         assert_eq!(service.deliver().await, 1, "{what}");
+        let taken = service.apns().pushes().len() - before;
+        assert_eq!(taken, usize::from(reaction == Elsewhere), "{what}");
         after(&service, 60);
         assert_eq!(service.deliver().await, usize::from(reaction == Again), "{what}, a minute later");
         points += 1;
         change(&service, points).await;
         after(&service, 2);
-        let at_next_change = matches!(reaction, GivenUp | Again);
+        let at_next_change = matches!(reaction, GivenUp | Elsewhere | Again);
         assert_eq!(service.deliver().await, usize::from(at_next_change), "{what}, at the next change");
         let paused = if reaction == Paused { vec![reason.to_owned()] } else { vec![] };
         assert_eq!(pauses(&service).await, paused, "{what}");
@@ -139,7 +144,7 @@ async fn every_answer_of_apns_has_its_reaction(database: TestDatabase) {
                 assert_eq!(service.deliver().await, 1, "{what}, five minutes later");
                 assert_eq!(pauses(&service).await, [] as [String; 0], "{what}");
             }
-            GivenUp | Again => {}
+            GivenUp | Elsewhere | Again => {}
         }
         after(&service, 2);
     }
@@ -167,6 +172,15 @@ async fn a_busy_device_waits_as_long_as_apns_asks_and_holds_up_no_other(database
     after(&service, 599);
     change(&service, 2).await;
     assert_eq!(service.deliver().await, 1, "the other one only");
+    after(&service, 1);
+    assert_eq!(service.deliver().await, 1);
+    // When APNs doesn't say how long, most of a minute.
+    service.apns().answer_next(Some(&token(&phones[0])), Answer::new(429, "TooManyRequests"), 1);
+    change(&service, 3).await;
+    after(&service, 2);
+    assert_eq!(service.deliver().await, 2);
+    after(&service, 54);
+    assert_eq!(service.deliver().await, 0);
     after(&service, 1);
     assert_eq!(service.deliver().await, 1);
     service.stop().await;

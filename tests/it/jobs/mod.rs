@@ -3,3 +3,4 @@ mod delivery;
 mod expiry;
 mod never_missed;
 mod nodes;
+mod refresh;

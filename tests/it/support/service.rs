@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::web::Data;
 use openssl::x509::X509;
 use passloom::actions::deliver::deliver_due;
-use passloom::actions::refresh_cards::{Step, refresh_step};
+use passloom::actions::refresh_cards::refresh_step;
 use passloom::app::App;
 use passloom::config::Config;
 use passloom::domain::time::Timestamp;
@@ -131,9 +131,14 @@ impl Service {
     }
 
     /// Stops in order and checks that no device was left untold.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         let left = devices::unfinished(&mut self.app.store.read().await.unwrap()).await.unwrap();
         assert_eq!(left, 0, "devices that were never told of a change");
+        self.stop_with_work_left().await;
+    }
+
+    /// Stops in order, whatever is under way.
+    pub async fn stop_with_work_left(mut self) {
         self.running.take().unwrap().stop().await.unwrap();
     }
 
@@ -246,9 +251,11 @@ impl Service {
         }
     }
 
-    /// Runs the refresh of published templates to its end.
+    /// Runs the refresh of published templates to its end; the clock goes on where the pace asks for it.
     pub async fn refresh(&self) {
-        while refresh_step(&self.app).await.unwrap() == Step::Marked {}
+        while let Some(until_next) = refresh_step(&self.app).await.unwrap() {
+            self.clock.advance(until_next);
+        }
     }
 
     /// What a phone does when a push arrives.
