@@ -13,6 +13,7 @@ use super::input::Problems;
 use super::locale::Language;
 use super::money::{Currency, Decimal};
 use super::picture::{Look, PictureName, is_variant};
+use super::styles;
 use super::template::{BarcodeFormat, Colours, Field, Group, Phrase, Template, Tree};
 use super::time::Timestamp;
 
@@ -262,7 +263,12 @@ struct Place<'a> {
 /// What phones show of an erased card: its design, void, without any field, code or place. It never fails, since
 /// nothing is left that could be mended; what needs a value is left out.
 pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t> {
-    let scope = CardScope { card, template, page_url: "", values: BTreeMap::new() };
+    // What any card has is nobody's.
+    let defaults = template
+        .attributes
+        .iter()
+        .filter_map(|attribute| Some((attribute.name.as_str(), attribute.kind.stored(attribute.default.as_ref()?)?)));
+    let scope = CardScope { card, template, page_url: "", values: defaults.collect() };
     let renderer = Renderer { scope: &scope, faults: Vec::new() };
     let name = || Localised::Plain(template.name.clone());
     RenderedCard {
@@ -278,18 +284,43 @@ pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t
         locations: Vec::new(),
         state: State::Voided,
         ends_at: None,
-        apple_pass: constants(&template.apple_pass).unwrap_or_else(|| Value::Object(Map::new())),
+        apple_pass: without_values(&renderer, &template.apple_pass),
     }
 }
 
-/// What of the template's own members holds no expression.
-fn constants(tree: &Tree) -> Option<Value> {
+/// What of the template's own members is there without a card's values. A member that needs one goes whole, and so does
+/// an entry of a list: phones refuse half of one. Of the style's own dictionary only the member itself goes, unless the
+/// attributes' defaults are enough for it.
+fn without_values(renderer: &Renderer<'_, '_>, tree: &Tree) -> Value {
+    let Tree::Members(members) = tree else { return Value::Object(Map::new()) };
+    let kept = members.iter().filter_map(|(name, tree)| {
+        let value = match tree {
+            Tree::Members(members) if styles::style(name).is_some() => {
+                let own = members.iter().filter_map(|(name, tree)| Some((name.clone(), renderer.complete(tree)?)));
+                Value::Object(own.collect())
+            }
+            Tree::List(items) => {
+                let kept: Vec<Value> = items.iter().filter_map(constant).collect();
+                if kept.is_empty() && !items.is_empty() {
+                    return None;
+                }
+                Value::Array(kept)
+            }
+            other => constant(other)?,
+        };
+        Some((name.clone(), value))
+    });
+    Value::Object(kept.collect())
+}
+
+/// The value of what holds no expression.
+fn constant(tree: &Tree) -> Option<Value> {
     match tree {
         Tree::Leaf(value) => Some(value.clone()),
-        Tree::List(items) => Some(Value::Array(items.iter().filter_map(constants).collect())),
+        Tree::List(items) => items.iter().map(constant).collect::<Option<Vec<_>>>().map(Value::Array),
         Tree::Members(members) => {
-            let members = members.iter().filter_map(|(name, tree)| Some((name.clone(), constants(tree)?)));
-            Some(Value::Object(members.collect()))
+            let members = members.iter().map(|(name, tree)| Some((name.clone(), constant(tree)?)));
+            members.collect::<Option<Map<_, _>>>().map(Value::Object)
         }
         Tree::Text(..) => None,
     }
@@ -493,6 +524,13 @@ impl<'t> Renderer<'_, 't> {
             uses: uses.cloned().collect(),
             error: error.clone(),
         });
+    }
+
+    /// What a tree says, when nothing in it lacks a value.
+    fn complete(&self, tree: &Tree) -> Option<Value> {
+        let mut renderer = Renderer { scope: self.scope, faults: Vec::new() };
+        let value = renderer.tree(tree);
+        renderer.faults.is_empty().then_some(value)
     }
 
     fn tree(&mut self, tree: &Tree) -> Value {

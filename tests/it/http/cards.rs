@@ -12,6 +12,7 @@ on_both_databases![
     what_is_not_json_is_400_and_what_is_too_large_413,
     ids_and_path_tricks_are_refused,
     keys_open_their_own_scopes_only,
+    every_answer_with_a_card_carries_its_revision,
     a_wrong_revision_is_refused,
     a_late_change_is_refused_and_changes_nothing,
     what_changes_nothing_keeps_the_revision_and_wakes_nobody,
@@ -172,23 +173,64 @@ async fn keys_open_their_own_scopes_only(database: TestDatabase) {
     service.stop().await;
 }
 
+async fn every_answer_with_a_card_carries_its_revision(database: TestDatabase) {
+    let service = shop(&database).await;
+    let path = "/api/v1/cards/M-1";
+    let patch = |points: i64| json!({"attributes": {"points": points}});
+    for (method, body, status, revision) in [
+        (Method::PUT, anna(1), 201, 1),
+        (Method::GET, Value::Null, 200, 1),
+        (Method::PUT, anna(1), 200, 1),
+        (Method::PUT, anna(2), 200, 2),
+        (Method::PATCH, patch(2), 200, 2),
+        (Method::PATCH, patch(3), 200, 3),
+        (Method::GET, Value::Null, 200, 3),
+    ] {
+        let answer = service.api(method.clone(), path, &body).await;
+        let tag = format!("\"{revision}\"");
+        assert_eq!((answer.status, answer.header("etag")), (status, tag.as_str()), "{method} {body}");
+        assert_eq!(answer.json()["revision"], revision, "{method} {body}");
+    }
+    let head = service.api(Method::HEAD, path, &Value::Null).await;
+    assert_eq!((head.status, head.header("etag")), (200, "\"3\""));
+    service.stop().await;
+}
+
 async fn a_wrong_revision_is_refused(database: TestDatabase) {
     let service = shop(&database).await;
     let bearer = format!("Bearer {}", service.key);
-    let put = async |tag: &str, points: i64| {
+    let send = async |method: &Method, tag: &str, points: i64| {
         let headers = [("authorization", bearer.as_str()), ("if-match", tag)];
-        service.send(Method::PUT, "/api/v1/cards/M-1", &headers, anna(points).to_string().into_bytes()).await.status
+        let body = if *method == Method::PUT { anna(points) } else { json!({"attributes": {"points": points}}) };
+        service.send(method.clone(), "/api/v1/cards/M-1", &headers, body.to_string().into_bytes()).await
     };
-    assert_eq!(put("\"1\"", 1).await, 412, "there is none yet");
-    assert_eq!(put("*", 1).await, 412);
+    for tag in ["\"1\"", "*"] {
+        assert_eq!(send(&Method::PUT, tag, 1).await.status, 412, "there is none yet");
+        assert_eq!(send(&Method::PATCH, tag, 1).await.status, 404, "there is none yet");
+    }
     service.put_card("M-1", &anna(1)).await;
-    assert_eq!(put("\"7\"", 2).await, 412);
-    assert_eq!(put("nonsense", 2).await, 412);
-    assert_eq!(put("W/\"1\"", 2).await, 412, "a weak tag never matches");
-    assert_eq!(put("\"7\", \"8\"", 2).await, 412);
-    assert_eq!(put("\"7\", \"1\"", 2).await, 200);
-    assert_eq!(put("*", 3).await, 200);
-    assert_eq!(service.card("M-1").await["revision"], 3);
+    let mut revision = 1;
+    for method in [Method::PUT, Method::PATCH] {
+        let before = service.card("M-1").await;
+        // A weak tag never matches.
+        let weak = format!("W/\"{revision}\"");
+        for wrong in ["\"70\"", "nonsense", weak.as_str(), "\"70\", \"80\""] {
+            let answer = send(&method, wrong, 99).await;
+            let problem = answer.json()["type"].clone();
+            assert_eq!((answer.status, problem.as_str()), (412, Some("/problems/wrong-revision")), "{method} {wrong}");
+        }
+        assert_eq!(service.card("M-1").await, before, "{method}");
+        let (alone, listed) = (format!("\"{revision}\""), format!("\"70\", \"{}\"", revision + 1));
+        for right in [alone.as_str(), listed.as_str(), "*"] {
+            revision += 1;
+            let answer = send(&method, right, revision).await;
+            let tag = format!("\"{revision}\"");
+            assert_eq!((answer.status, answer.header("etag")), (200, tag.as_str()), "{method} {right}");
+        }
+        assert_eq!(send(&method, &alone, 99).await.status, 412, "it was right before the card changed: {method}");
+    }
+    let card = service.card("M-1").await;
+    assert_eq!((&card["revision"], &card["attributes"]["points"]), (&json!(7), &json!(7)));
     service.stop().await;
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::support::service::{PASS_TYPE, Service, anna, bakery};
-use crate::support::{TestDatabase, on_both_databases};
+use crate::support::{Database, TestDatabase, on_both_databases};
 
 on_both_databases![
     phones_get_a_void_pass_without_any_value,
@@ -17,6 +18,8 @@ on_both_databases![
     changes_and_erasures_at_once_leave_one_truth,
     a_publishing_does_not_wake_phones_for_an_erased_card,
     a_design_that_needs_values_is_drawn_without_them,
+    a_void_pass_is_one_that_phones_take_whatever_its_design_needs,
+    no_row_of_the_database_holds_a_value_of_an_erased_card,
 ];
 
 async fn erase(service: &Service, id: &str) -> u16 {
@@ -217,7 +220,7 @@ async fn a_design_that_needs_values_is_drawn_without_them(database: TestDatabase
     document["organization"] = json!("Kuzina of {{ name }}");
     document["logo_text"] = json!("{{ note }}");
     document["barcode"]["value"] = json!("{{ note }}");
-    document["apple"]["pass"] = json!({"userInfo": {"who": "{{ name }}", "shop": "bakery"}});
+    document["apple"]["pass"] = json!({"userInfo": {"who": "{{ name }}"}, "suppressStripShine": true});
     service.publish("bakery", &document).await;
     let card =
         service.put_card("M-1", &json!({"template": "bakery", "attributes": {"name": "Anna", "note": "1234"}})).await;
@@ -227,9 +230,135 @@ async fn a_design_that_needs_values_is_drawn_without_them(database: TestDatabase
     assert_eq!(service.wake(&mut phone).await.len(), 1);
     let pass = &phone.passes()[&serial].pass;
     assert_eq!(
-        (pass["organizationName"].as_str(), &pass["userInfo"]),
-        (Some("Bakery points"), &json!({"shop": "bakery"}))
+        (pass["organizationName"].as_str(), pass.get("userInfo"), &pass["suppressStripShine"]),
+        (Some("Bakery points"), None, &json!(true))
     );
     assert!(pass["voided"] == true && !pass.to_string().contains("Anna") && !pass.to_string().contains("1234"));
+    service.stop().await;
+}
+
+async fn a_void_pass_is_one_that_phones_take_whatever_its_design_needs(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    let attributes = document["attributes"].as_array_mut().unwrap();
+    attributes.push(json!({"name": "starts", "type": "datetime"}));
+    attributes.push(json!({"name": "by", "type": "text", "default": "PKTransitTypeBus"}));
+    document["apple"] = json!({"style": "boardingPass", "pass": {
+        "boardingPass": {"transitType": "{{ by }}"},
+        "relevantDates": [{"date": "{{ starts }}"}, {"date": "2030-06-01T10:00:00Z"}],
+        "beacons": [{"proximityUUID": "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "relevantText": "{{ note }}"}],
+        "userInfo": {"starts": "{{ starts }}", "kept": false},
+        "suppressStripShine": true}});
+    service.publish("bakery", &document).await;
+    let values = json!({"starts": "2030-01-01T10:00:00Z", "by": "PKTransitTypeTrain", "note": "Here"});
+    let card = service.put_card("M-1", &json!({"template": "bakery", "attributes": values})).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    assert_eq!(phone.passes()[&serial].pass["relevantDates"].as_array().unwrap().len(), 2);
+    service.clock.advance(Duration::from_secs(5));
+    assert_eq!(erase(&service, "M-1").await, 204);
+    service.deliver().await;
+    assert_eq!(service.wake(&mut phone).await.len(), 1);
+    let pass = &phone.passes()[&serial].pass;
+    assert_eq!(pass["voided"], true);
+    // An entry goes whole, since half of one is a mistake to phones.
+    assert_eq!(pass["relevantDates"], json!([{"date": "2030-06-01T10:00:00Z"}]));
+    assert_eq!(pass["boardingPass"]["transitType"], "PKTransitTypeBus", "what stood there for any card");
+    assert_eq!((pass.get("beacons"), pass.get("userInfo")), (None, None));
+    assert_eq!(pass["suppressStripShine"], true);
+    service.stop().await;
+}
+
+/// Every row of every table as a text, after its table's name. Bytes stand in it as hexadecimal digits.
+async fn rows(database: &TestDatabase) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    match database.kind() {
+        Database::Sqlite => {
+            let mut c = SqliteConnection::connect(database.url()).await.unwrap();
+            let tables = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name");
+            let tables: Vec<String> = tables.fetch_all(&mut c).await.unwrap();
+            for table in tables {
+                let columns = sqlx::query_scalar("SELECT 'quote(\"' || name || '\")' FROM pragma_table_info($1)");
+                let columns: Vec<String> = columns.bind(&table).fetch_all(&mut c).await.unwrap();
+                let all = format!("SELECT {} FROM \"{table}\"", columns.join(" || ' ' || "));
+                let all: Vec<String> = sqlx::query_scalar(AssertSqlSafe(all)).fetch_all(&mut c).await.unwrap();
+                rows.extend(all.into_iter().map(|row| (table.clone(), row)));
+            }
+        }
+        Database::Postgres => {
+            let mut c = PgConnection::connect(database.url()).await.unwrap();
+            let tables = sqlx::query_scalar(
+                "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1",
+            );
+            let tables: Vec<String> = tables.fetch_all(&mut c).await.unwrap();
+            for table in tables {
+                let all = format!("SELECT CAST(t AS TEXT) FROM \"{table}\" t");
+                let all: Vec<String> = sqlx::query_scalar(AssertSqlSafe(all)).fetch_all(&mut c).await.unwrap();
+                rows.extend(all.into_iter().map(|row| (table.clone(), row)));
+            }
+        }
+    }
+    rows
+}
+
+/// The tables of which a row holds the text, as it is or as bytes.
+async fn tables_with(database: &TestDatabase, text: &str) -> Vec<String> {
+    let bytes = hex::encode(text);
+    let found = |row: &str| row.contains(text) || row.to_ascii_lowercase().contains(&bytes);
+    let mut tables: Vec<String> =
+        rows(database).await.into_iter().filter(|(_, row)| found(row)).map(|(table, _)| table).collect();
+    tables.dedup();
+    tables
+}
+
+async fn no_row_of_the_database_holds_a_value_of_an_erased_card(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    let attributes = json!({"points": 2, "name": "Anna Berga", "note": "Anna likes rye"});
+    service.put_card("M-1", &json!({"template": "bakery", "attributes": attributes})).await;
+    for patch in [
+        json!({"attributes": {"name": "Anna Kalna"}}),
+        json!({"attributes": {"points": 3}, "locale": "lv"}),
+        json!({"attributes": {"name": "Anna", "balance": "12.50"}}),
+    ] {
+        service.patch_card("M-1", &patch).await;
+        service.clock.advance(Duration::from_secs(5));
+        assert_eq!(service.deliver().await, 1);
+        assert_eq!(service.wake(&mut phone).await.len(), 1);
+    }
+    // The answer to a publishing quotes what the new version can't show, and is kept for repeats.
+    let mut document = bakery();
+    assert_eq!(document["attributes"][4]["name"], "note");
+    document["attributes"][4]["default"] = json!("2030-12-31T00:00:00Z");
+    document["apple"]["pass"] = json!({"expirationDate": "{{ note }}"});
+    let put = service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    assert_eq!(put.status, 200, "{}", put.json());
+    let bearer = format!("Bearer {}", service.key);
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "order-1")];
+    let published = service.send(Method::POST, "/api/v1/templates/bakery/publish", &headers, Vec::new()).await.json();
+    let quoted = published["cards"]["keeping"][0]["errors"][0]["detail"].as_str().unwrap_or_default();
+    assert!(quoted.contains("Anna likes rye"), "{published}");
+    service.clock.advance(Duration::from_secs(5));
+    service.refresh().await;
+    assert_eq!(service.deliver().await, 1);
+    service.wake(&mut phone).await;
+
+    // Bytes are searched, too: the first words of a picture are found.
+    assert_eq!(tables_with(&database, "Anna").await, ["cards"]);
+    assert_eq!(tables_with(&database, "IHDR").await, ["blobs"]);
+    let all = rows(&database).await;
+    for table in ["devices", "events", "fetches", "idempotent_requests", "registrations"] {
+        assert!(all.iter().any(|(name, _)| name == table), "{table} is empty and proves nothing");
+    }
+
+    service.clock.advance(Duration::from_secs(5));
+    assert_eq!(erase(&service, "M-1").await, 204);
+    assert_eq!(tables_with(&database, "Anna").await, Vec::<String>::new());
+    assert_eq!(service.deliver().await, 1);
+    assert_eq!(service.wake(&mut phone).await.len(), 1);
+    assert_eq!(phone.passes()[&serial].pass["voided"], true);
+    assert_eq!(tables_with(&database, "Anna").await, Vec::<String>::new(), "nor does it come back");
+    assert_eq!(tables_with(&database, "IHDR").await, ["blobs"]);
     service.stop().await;
 }

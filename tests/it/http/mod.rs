@@ -5,6 +5,7 @@ mod cards;
 mod delivery;
 mod erased_cards;
 mod events;
+mod faces;
 mod idempotency;
 pub mod issuers;
 mod keys;
