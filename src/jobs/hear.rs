@@ -16,15 +16,19 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         match app.store.hear_nodes().await {
             // The embedded database has no other nodes.
             Ok(None) => return,
-            Ok(Some(mut ear)) => loop {
-                tokio::select! {
-                    heard = ear.hear() => match heard {
-                        Ok(()) => app.wake.notify_here(),
-                        Err(_) => break,
-                    },
-                    _ = stopped.changed() => return,
+            Ok(Some(mut ear)) => {
+                // Something may have been said before it listened.
+                app.wake.notify_here();
+                loop {
+                    tokio::select! {
+                        heard = ear.hear() => match heard {
+                            Ok(()) => app.wake.notify_here(),
+                            Err(_) => break,
+                        },
+                        _ = stopped.changed() => return,
+                    }
                 }
-            },
+            }
             Err(error) => tracing::debug!(%error, "other nodes can't be heard"),
         }
         if pause(AGAIN, &mut stopped).await {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::stream;
 use passloom::domain::ids::PushToken;
 use passloom::outside::clock::{Clock, SystemClock};
 use passloom::sandbox::apns::{DeviceChannel, SimulatedApns};
@@ -16,7 +17,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::support::postgres::Server;
 use crate::support::program::{Program, command, free_port, phone};
@@ -27,6 +28,10 @@ const ADMIN: &str = "chaos-0123456789abcdef0123456789abcdef";
 const CARDS: i64 = 16;
 const WRITERS: i64 = 8;
 const PHONES: i64 = 4;
+/// The writer that sends its changes in bulk: so many lines in each of so many pieces of one request.
+const BULK_WRITER: i64 = 0;
+const LINES: u32 = 3;
+const PIECES: u32 = 6;
 /// How long it may take after the last death until everything is as it should be: a dead node's leases end within a minute.
 const RECOVERY: Duration = Duration::from_secs(90);
 /// How long anything waits before it asks a dead process again.
@@ -156,31 +161,97 @@ impl World {
         pages
     }
 
-    /// Writes to its own cards in turn, until all updates are sent.
+    /// The next change of the writer's own cards in turn, noted as sent: the card and its new value. `None` when all
+    /// updates are sent.
+    fn next_change(&self, writer: i64, turn: &mut i64) -> Option<(i64, i64)> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            return None;
+        }
+        let card = writer + WRITERS * (*turn % (CARDS / WRITERS));
+        *turn += 1;
+        let mut ledger = self.ledger.lock().unwrap();
+        let entry = ledger.entry(card).or_default();
+        entry.sent += 1;
+        Some((card, entry.sent))
+    }
+
+    fn next_changes(&self, writer: i64, turn: &mut i64) -> Vec<(i64, i64)> {
+        (0..LINES).map_while(|_| self.next_change(writer, turn)).collect()
+    }
+
+    fn confirm(&self, card: i64, value: i64) {
+        let mut ledger = self.ledger.lock().unwrap();
+        let entry = ledger.get_mut(&card).unwrap();
+        entry.confirmed = value;
+        entry.confirmations += 1;
+    }
+
+    /// Sends change after change, until all updates are sent.
     async fn write(self: Arc<Self>, writer: i64) {
         let mut turn = 0;
-        while self.left.fetch_sub(1, Ordering::SeqCst) > 0 {
-            let card = writer + WRITERS * (turn % (CARDS / WRITERS));
-            turn += 1;
-            let value = {
-                let mut ledger = self.ledger.lock().unwrap();
-                let entry = ledger.entry(card).or_default();
-                entry.sent += 1;
-                entry.sent
-            };
+        while let Some((card, value)) = self.next_change(writer, &mut turn) {
             let patch = json!({"attributes": {"points": value}});
             match self.api(Method::PATCH, &format!("/api/v1/cards/C-{card}"), &patch).await {
                 Some((200, answer)) => {
                     assert_eq!(answer["attributes"]["points"], value);
-                    let mut ledger = self.ledger.lock().unwrap();
-                    let entry = ledger.get_mut(&card).unwrap();
-                    entry.confirmed = value;
-                    entry.confirmations += 1;
+                    self.confirm(card, value);
                 }
                 Some((status, answer)) => assert!(status >= 500, "{status} {answer}"),
                 None => tokio::time::sleep(PAUSE).await,
             }
         }
+    }
+
+    /// The same with many changes in each request.
+    async fn write_in_bulk(self: Arc<Self>, writer: i64) {
+        let mut turn = 0;
+        loop {
+            let changes = self.next_changes(writer, &mut turn);
+            if changes.is_empty() {
+                return;
+            }
+            if self.bulk(changes, writer, &mut turn).await.is_none() {
+                // While nobody answers, it sends as few changes as the others.
+                tokio::time::sleep(PAUSE * LINES).await;
+            }
+        }
+    }
+
+    /// A bulk that begins with those changes and goes on with the next ones whenever those before are answered. `None`
+    /// when it breaks off: what became of the lines without an answer is unknown.
+    async fn bulk(&self, mut changes: Vec<(i64, i64)>, writer: i64, turn: &mut i64) -> Option<()> {
+        let (body, pieces) = mpsc::unbounded_channel::<std::io::Result<String>>();
+        let pieces = stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
+        let request = self.http.post(format!("{}/api/v1/cards/bulk", self.front.base())).bearer_auth(ADMIN);
+        let request = request.header("content-type", "application/x-ndjson").body(reqwest::Body::wrap_stream(pieces));
+        body.send(Ok(lines(&changes))).unwrap();
+        let mut answers = request.send().await.ok()?;
+        let status = answers.status().as_u16();
+        if status != 200 {
+            assert!(status >= 500, "{status}");
+            return None;
+        }
+        let mut read = Vec::new();
+        for piece in 1..=PIECES {
+            for &(card, value) in &changes {
+                let answer = next_answer(&mut answers, &mut read).await?;
+                assert_eq!(answer["id"], format!("C-{card}"));
+                match answer["status"].as_str() {
+                    Some("updated") => self.confirm(card, value),
+                    Some("failed") => assert!(answer["problem"]["status"].as_u64() >= Some(500), "{answer}"),
+                    _ => panic!("{answer}"),
+                }
+            }
+            if piece < PIECES {
+                changes = self.next_changes(writer, turn);
+                // A request that is gone takes no lines and answers none.
+                let _ = body.send(Ok(lines(&changes)));
+            }
+        }
+        drop(body);
+        let rest = answers.chunk().await.ok()?;
+        assert_eq!((read.len(), rest), (0, None), "one answer for each line");
+        Some(())
     }
 
     /// A phone with some of the cards: it asks when a push arrives and for no other reason, until it shows what it should.
@@ -232,7 +303,12 @@ impl World {
             let follows = tokio::spawn(self.clone().follow((phone, line), expected.clone(), said.clone()));
             phones.push((follows, said));
         }
-        let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(self.clone().write(writer))).collect();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| match writer {
+                BULK_WRITER => tokio::spawn(self.clone().write_in_bulk(writer)),
+                _ => tokio::spawn(self.clone().write(writer)),
+            })
+            .collect();
         disturb.await;
         for writer in writers {
             writer.await.unwrap();
@@ -270,6 +346,25 @@ impl World {
             let answer = self.surely(Method::GET, &format!("/api/v1/cards/C-{card}"), &Value::Null).await;
             assert_eq!(answer["wallets"]["apple"], json!({"devices": 1, "current": 1}), "card {card}");
         }
+    }
+}
+
+/// Changes as lines of a bulk.
+fn lines(changes: &[(i64, i64)]) -> String {
+    let line = |(card, value): &(i64, i64)| {
+        format!("{}\n", json!({"id": format!("C-{card}"), "patch": true, "attributes": {"points": value}}))
+    };
+    changes.iter().map(line).collect()
+}
+
+/// The next line of a bulk's answers; `None` when they break off.
+async fn next_answer(answers: &mut reqwest::Response, read: &mut Vec<u8>) -> Option<Value> {
+    loop {
+        if let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = read.drain(..=end).collect();
+            return Some(serde_json::from_slice(&line).unwrap());
+        }
+        read.extend(answers.chunk().await.ok()?.expect("an answer for each line"));
     }
 }
 

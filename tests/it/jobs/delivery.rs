@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use passloom::domain::ids::PushToken;
-use passloom::sandbox::apns::Answer;
+use passloom::sandbox::apns::{Answer, ReceivedPush};
 use reqwest::Method;
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![
     a_changed_balance_reaches_the_phone_with_its_message,
+    a_push_says_nothing_but_that_something_changed_and_waits_thirty_days_for_the_phone,
     a_dead_token_does_not_stop_other_phones,
     a_token_registered_again_after_it_died_lives,
     ten_changes_in_five_seconds_are_at_most_three_pushes,
@@ -59,6 +60,29 @@ async fn a_changed_balance_reaches_the_phone_with_its_message(database: TestData
     assert_eq!(current(service.card("M-1").await), json!({"devices": 1, "current": 1}));
     let push = &service.apns().pushes()[0];
     assert_eq!((push.topic.as_str(), &push.payload[..]), (PASS_TYPE, b"{}".as_slice()));
+    service.stop().await;
+}
+
+async fn a_push_says_nothing_but_that_something_changed_and_waits_thirty_days_for_the_phone(database: TestDatabase) {
+    let service = shop(&database).await;
+    let card = service.put_card("M-1", &anna(0)).await;
+    let (phone, _) = service.phone_with(&card).await;
+    let mut expected = Vec::new();
+    for points in 1..=2 {
+        service.patch_card("M-1", &json!({"attributes": {"points": points}})).await;
+        assert_eq!(service.deliver().await, 1);
+        expected.push(ReceivedPush {
+            topic: PASS_TYPE.to_owned(),
+            token: token(&phone),
+            expiration: Some(u64::try_from(service.now().seconds()).unwrap() + 30 * 24 * 3600),
+            priority: 10,
+            push_type: None,
+            payload: "{}".into(),
+            connection: 1,
+        });
+        service.clock.advance(Duration::from_secs(3600));
+    }
+    assert_eq!(service.apns().pushes(), expected);
     service.stop().await;
 }
 

@@ -6,17 +6,23 @@ use passloom::actions::deliver::{claim_due, push, record};
 use passloom::start::{Contents, JobMode};
 use passloom::store::{devices, refreshes};
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 
 use crate::support::service::{Service, anna, bakery};
-use crate::support::{Database, TestDatabase, on_both_databases};
+use crate::support::{Database, TestDatabase, on_both_databases, run};
 
 on_both_databases![
     what_a_node_had_claimed_when_it_died_is_pushed_by_another_within_a_minute,
+    what_a_node_could_not_deliver_until_it_stopped_is_pushed_by_another_at_once,
+    a_push_under_way_ends_before_its_node_does,
     the_late_outcome_of_a_lost_lease_changes_nothing,
-    a_change_on_one_node_wakes_the_worker_of_another,
+    a_change_on_one_node_is_pushed_by_another,
     two_workers_share_the_work_and_push_to_each_phone_once,
     nodes_whose_clocks_differ_deliver_all_the_same,
 ];
+
+/// How long a node may take to hear of the others; it tries again each second.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
 /// Two nodes; the first has a card on so many phones. Their key is the second's.
 async fn nodes(database: &TestDatabase, phones: usize, jobs: JobMode) -> (Service, Service) {
@@ -55,6 +61,32 @@ async fn what_a_node_had_claimed_when_it_died_is_pushed_by_another_within_a_minu
     second.stop().await;
 }
 
+async fn what_a_node_could_not_deliver_until_it_stopped_is_pushed_by_another_at_once(database: TestDatabase) {
+    let (first, second) = nodes(&database, 3, JobMode::Running).await;
+    second.apns().hang(true);
+    let mut counts = second.apns().counts();
+    change(&first, 1).await;
+    counts.wait_for(|counts| counts.requests == 3).await.unwrap();
+    assert_eq!(first.deliver().await, 0, "the second is at it");
+    second.stop_with_work_left().await;
+    assert_eq!(first.deliver().await, 3, "while the leases would still stand");
+    assert_eq!(first.apns().pushes().len(), 3);
+    first.stop().await;
+}
+
+async fn a_push_under_way_ends_before_its_node_does(database: TestDatabase) {
+    let (first, second) = nodes(&database, 1, JobMode::Running).await;
+    let apns = second.apns().clone();
+    apns.set_latency(Duration::from_millis(500));
+    let mut counts = apns.counts();
+    change(&first, 1).await;
+    counts.wait_for(|counts| counts.requests == 1).await.unwrap();
+    second.stop_with_work_left().await;
+    assert_eq!(apns.pushes().len(), 1);
+    assert_eq!(first.deliver().await, 0, "its outcome is recorded");
+    first.stop().await;
+}
+
 async fn the_late_outcome_of_a_lost_lease_changes_nothing(database: TestDatabase) {
     let (first, second) = nodes(&database, 1, JobMode::ByHand).await;
     change(&first, 1).await;
@@ -77,16 +109,10 @@ async fn the_late_outcome_of_a_lost_lease_changes_nothing(database: TestDatabase
     second.stop().await;
 }
 
-async fn a_change_on_one_node_wakes_the_worker_of_another(database: TestDatabase) {
+async fn a_change_on_one_node_is_pushed_by_another(database: TestDatabase) {
     let (first, second) = nodes(&database, 1, JobMode::Running).await;
     let mut counts = second.apns().counts();
-    if database.kind() == Database::Postgres {
-        let mut ear = first.app.store.hear_nodes().await.unwrap().unwrap();
-        change(&first, 1).await;
-        ear.hear().await.unwrap();
-    } else {
-        change(&first, 1).await;
-    }
+    change(&first, 1).await;
     counts.wait_for(|counts| counts.pushes == 1).await.unwrap();
     assert_eq!(first.apns().pushes().len(), 0);
 }
@@ -121,4 +147,64 @@ async fn nodes_whose_clocks_differ_deliver_all_the_same(database: TestDatabase) 
     }
     first.stop().await;
     second.stop().await;
+}
+
+/// Changes at one node a card that no phone has, until the other has heard of it. Nothing but the word of another wakes
+/// a node that has nothing to do. Its worker takes some of the words, and two may be older than the changes: one that
+/// was kept, and one that the end of a publishing or of a line left behind.
+async fn hears(node: &Service, other: &Service) {
+    let heard = async {
+        for _ in 0..3 {
+            node.app.wake.notified().await;
+        }
+    };
+    let changes = async {
+        for points in 1.. {
+            change(other, points).await;
+        }
+    };
+    let heard = async {
+        tokio::select! {
+            () = heard => {}
+            () = changes => {}
+        }
+    };
+    tokio::time::timeout(HEARD_WITHIN, heard).await.expect("it hears of changes on the other node");
+}
+
+#[test]
+fn a_node_hears_of_changes_on_another() {
+    run(Database::Postgres, async |database: TestDatabase| {
+        let (first, second) = nodes(&database, 0, JobMode::Running).await;
+        hears(&second, &first).await;
+        first.stop().await;
+        second.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_lost_its_line_to_the_others_hears_them_again() {
+    run(Database::Postgres, async |database: TestDatabase| {
+        let (first, second) = nodes(&database, 0, JobMode::Running).await;
+        hears(&second, &first).await;
+        let mut c = PgConnection::connect(database.url()).await.unwrap();
+        let listening = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+        let lost: Vec<i32> = sqlx::query_scalar(listening).fetch_all(&mut c).await.unwrap();
+        assert_eq!(lost.len(), 1, "only the second listens");
+        let ended: bool =
+            sqlx::query_scalar("SELECT pg_terminate_backend($1)").bind(lost[0]).fetch_one(&mut c).await.unwrap();
+        assert!(ended);
+        let again = async {
+            loop {
+                let now: Vec<i32> = sqlx::query_scalar(listening).fetch_all(&mut c).await.unwrap();
+                if now.iter().any(|pid| !lost.contains(pid)) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(HEARD_WITHIN, again).await.expect("it listens again");
+        hears(&second, &first).await;
+        first.stop().await;
+        second.stop().await;
+    });
 }
