@@ -3,11 +3,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use passloom::domain::ids::PushToken;
 use passloom::outside::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates;
-use serde_json::json;
+use passloom::wallets::apple::identity::SigningIdentity;
+use serde_json::{Value, json};
 
 use crate::support::program::{PROGRAM, Program, command, free_port, phone};
 use crate::support::service::simulated_apns;
@@ -188,6 +190,105 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
         assert!(last.starts_with(&format!("passloom: {expected}")), "{name}: {said}");
         assert!(!said.contains("hunter2"), "{name}: {said}");
     }
+}
+
+#[test]
+fn a_key_or_an_intermediate_that_does_not_fit_the_certificate_stops_the_start_with_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    certificates::load_or_make(directory.path(), SystemClock.now()).unwrap();
+    let unusable = |why: &str| format!("PASSLOOM_APPLE_CERTIFICATE: pass.pem can't be used: {why}");
+    let unreadable =
+        |setting: &str, path: &str| format!("{setting}: {path} can't be read: No such file or directory (os error 2)");
+    let issuer = "Passloom Development WWDR, DEV, Passloom";
+    for (key, wwdr, told) in [
+        ("wwdr.key", "wwdr.pem", unusable("the key doesn't belong to the certificate")),
+        (
+            "pass.key",
+            "root.pem",
+            unusable(&format!("the intermediate did not issue the certificate, which was issued by {issuer}")),
+        ),
+        (
+            "pass.pem",
+            "wwdr.pem",
+            unusable("the key can't be read: it is not a PEM or DER private key, or the password is wrong or missing"),
+        ),
+        ("pass.key", "pass.key", unusable("the intermediate certificate can't be read: it is neither PEM nor DER")),
+        // Set to nothing is not set.
+        ("", "wwdr.pem", unusable("the certificate comes without its key; give the key beside it, or both as PKCS#12")),
+        (
+            "pass.key",
+            "",
+            unusable(&format!(
+                "no intermediate certificate that issued the certificate was given; it was issued by {issuer}"
+            )),
+        ),
+        ("nowhere.key", "wwdr.pem", unreadable("PASSLOOM_APPLE_KEY", "nowhere.key")),
+        ("pass.key", "nowhere.pem", unreadable("PASSLOOM_APPLE_WWDR", "nowhere.pem")),
+    ] {
+        let output = command(directory.path(), free_port())
+            .env("PASSLOOM_MASTER_KEY", "5e".repeat(32))
+            .env("PASSLOOM_APPLE_CERTIFICATE", "pass.pem")
+            .env("PASSLOOM_APPLE_KEY", key)
+            .env("PASSLOOM_APPLE_WWDR", wwdr)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("passloom: {told}\n"), "{key} and {wwdr}");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{key} and {wwdr}");
+    }
+}
+
+#[test]
+fn a_certificate_file_that_has_ended_is_told_aloud_and_costs_nothing_but_readiness() {
+    let directory = tempfile::tempdir().unwrap();
+    let (runtime, port) = (tokio::runtime::Runtime::new().unwrap(), free_port());
+    let sandbox = Program::start(command(directory.path(), port));
+    let (key, demo) = (sandbox.key.clone(), sandbox.demo.clone());
+    assert!(sandbox.terminate().success());
+    let born = SystemClock.now().minus(Duration::from_secs(500 * 86_400));
+    let chain = certificates::load_or_make(&directory.path().join("ended"), born).unwrap();
+    let ended = SigningIdentity::new(&chain.leaf, chain.leaf_key.clone(), &chain.intermediate).unwrap();
+
+    let mut command = command(directory.path(), port);
+    let master = std::fs::read_to_string(directory.path().join("data/master.key")).unwrap();
+    command.env("PASSLOOM_MASTER_KEY", master).env("PASSLOOM_LOG_FORMAT", "json");
+    command.env("PASSLOOM_APPLE_CERTIFICATE", "ended/pass.pem").env("PASSLOOM_APPLE_KEY", "ended/pass.key");
+    command.env("PASSLOOM_APPLE_WWDR", "ended/wwdr.pem").env("PASSLOOM_APNS_URL", "https://127.0.0.1:1");
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let program = Program { child, base: format!("http://127.0.0.1:{port}"), key, demo };
+    let mut said: Vec<String> = Vec::new();
+    while !said.last().is_some_and(|line| line.contains("passloom serves")) {
+        said.push(log.next().expect("the service starts"));
+    }
+
+    let (ready, alive, page) = runtime.block_on(async {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let get = async |address: String| {
+            let answer = http.get(address).send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        };
+        let ready = get(format!("{}/readyz", program.base)).await;
+        (ready, get(format!("{}/healthz", program.base)).await.0, get(program.demo.clone()).await.0)
+    });
+    let (pass_type, from, until) = (certificates::PASS_TYPE, ended.not_before, ended.not_after);
+    let reason = format!("the certificate of {pass_type} is valid from {from} to {until}");
+    let told: Value = serde_json::from_str(&ready.1).unwrap();
+    assert_eq!((ready.0, told), (503, json!({"status": "not ready", "reasons": [reason]})));
+    assert_eq!((alive, page), (200, 200), "the process and the pages");
+    let change = json!({"attributes": {"points": 150}});
+    let changed = runtime.block_on(program.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &change)).unwrap();
+    assert_eq!((&changed["revision"], &changed["attributes"]["points"]), (&json!(2), &json!(150)), "the API");
+
+    assert!(program.terminate().success());
+    said.extend(log);
+    let aloud: Vec<&String> = said.iter().filter(|line| line.contains("a certificate has ended")).collect();
+    assert_eq!(aloud.len(), 1, "{said:#?}");
+    let aloud: Value = serde_json::from_str(aloud[0]).unwrap();
+    let end = until.to_rfc3339_seconds();
+    assert_eq!(
+        (&aloud["level"], &aloud["pass_type"], &aloud["workspace"], &aloud["end"]),
+        (&json!("ERROR"), &json!(pass_type), &json!("default"), &json!(end))
+    );
 }
 
 #[test]

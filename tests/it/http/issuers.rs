@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::symm::Cipher;
-use openssl::x509::X509;
+use openssl::x509::extension::ExtendedKeyUsage;
+use openssl::x509::{X509, X509Extension, X509Name, X509NameRef};
 use passloom::actions::issuers::load_issuers;
 use passloom::actions::issuers::watch::{CertificateWatch, Warning};
 use passloom::config::Config;
@@ -75,7 +80,7 @@ async fn put(service: &Service, document: &Value) -> Value {
 }
 
 fn fingerprint(certificate: &X509) -> String {
-    hex::encode(certificate.digest(openssl::hash::MessageDigest::sha256()).unwrap())
+    hex::encode(certificate.digest(MessageDigest::sha256()).unwrap())
 }
 
 fn active(issuer: &Value, pass_type: &str) -> Vec<String> {
@@ -237,12 +242,13 @@ async fn what_one_node_is_given_all_nodes_sign_with(database: TestDatabase) {
     third.stop().await;
 }
 
-/// What Keychain exports: RC2-40 and triple DES, which OpenSSL 3 has in its legacy provider only.
-fn legacy_pkcs12(minted: &(X509, PKey<Private>), password: &str) -> Vec<u8> {
+/// A PKCS#12 file of a kind that the library doesn't write. Keychain's is `-legacy`: RC2-40 and triple DES, which
+/// OpenSSL 3 has in its legacy provider only.
+fn exported_pkcs12(minted: &(X509, PKey<Private>), kind: &str, password: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("both.pem"), format!("{}{}", pem(&minted.0), key_pem(&minted.1))).unwrap();
     let password = format!("pass:{password}");
-    let arguments = ["pkcs12", "-export", "-legacy", "-in", "both.pem", "-out", "out.p12", "-passout", &password];
+    let arguments = ["pkcs12", "-export", kind, "-in", "both.pem", "-out", "out.p12", "-passout", &password];
     let output = Command::new("openssl").args(arguments).current_dir(&directory).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(directory.path().join("out.p12")).unwrap()
@@ -256,7 +262,7 @@ async fn a_certificate_comes_in_every_form(database: TestDatabase) {
     let mut modern = Pkcs12::builder();
     modern.pkey(key).cert(certificate).name("spa");
     let modern = modern.build2("sesame").unwrap().to_der().unwrap();
-    let legacy = legacy_pkcs12(&minted, "sesame");
+    let legacy = exported_pkcs12(&minted, "-legacy", "sesame");
     let encrypted =
         String::from_utf8(key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"sesame").unwrap()).unwrap();
     let der = |bytes: Vec<u8>| STANDARD.encode(bytes);
@@ -283,6 +289,36 @@ async fn a_certificate_comes_in_every_form(database: TestDatabase) {
     service.stop().await;
 }
 
+/// A certificate that no authority would issue like that, in PEM; without an issuer it names itself as one.
+fn odd(
+    subject: &[(Nid, &str)],
+    extension: Option<X509Extension>,
+    key: &PKey<Private>,
+    issuer: Option<&X509NameRef>,
+    signer: &PKey<Private>,
+) -> String {
+    let mut name = X509Name::builder().unwrap();
+    for (kind, value) in subject {
+        name.append_entry_by_nid(*kind, value).unwrap();
+    }
+    let name = name.build();
+    let serial = BigNum::from_u32(7).unwrap().to_asn1_integer().unwrap();
+    let [from, until] = [0, 9].map(|days| Asn1Time::days_from_now(days).unwrap());
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&serial).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(issuer.unwrap_or(&name)).unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder.set_not_before(&from).unwrap();
+    builder.set_not_after(&until).unwrap();
+    if let Some(extension) = extension {
+        builder.append_extension(extension).unwrap();
+    }
+    builder.sign(signer, MessageDigest::sha256()).unwrap();
+    pem(&builder.build())
+}
+
 async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
     let service = spa(&database).await;
     let development = chain(&service);
@@ -296,7 +332,38 @@ async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
     let encrypted =
         String::from_utf8(minted.1.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"sesame").unwrap())
             .unwrap();
-    let p12 = STANDARD.encode(legacy_pkcs12(&minted, "sesame"));
+    let p12 = STANDARD.encode(exported_pkcs12(&minted, "-legacy", "sesame"));
+    // Without a checksum nothing tells a wrong password from a cipher that isn't known.
+    let unchecked = STANDARD.encode(exported_pkcs12(&minted, "-nomac", "sesame"));
+    let packed = |key: &PKey<Private>, certificate: Option<&X509>| {
+        let mut file = Pkcs12::builder();
+        file.pkey(key);
+        if let Some(certificate) = certificate {
+            file.cert(certificate);
+        }
+        json!({"pkcs12": STANDARD.encode(file.build2("sesame").unwrap().to_der().unwrap()), "password": "sesame"})
+    };
+    let spa = PassTypeId::parse(SPA).unwrap();
+    let short = development.pass_certificate_for(&short_key, &spa, "TEAM000001", service.now()).unwrap();
+    let by_intermediate = |subject: &[(Nid, &str)], extension: Option<X509Extension>| {
+        let (issuer, signer) = (development.intermediate.subject_name(), &development.intermediate_key);
+        json!({"certificate": odd(subject, extension, &minted.1, Some(issuer), signer), "key": key})
+    };
+    let (uid, team) = ((Nid::USERID, SPA), (Nid::ORGANIZATIONALUNITNAME, "TEAM000001"));
+    let other_use = ExtendedKeyUsage::new().server_auth().build().unwrap();
+    let other_pass_type = X509Extension::new_from_der(
+        &Asn1Object::from_str("1.2.840.113635.100.6.1.16").unwrap(),
+        false,
+        &Asn1OctetString::new_from_bytes(b"pass.test.other").unwrap(),
+    )
+    .unwrap();
+    let self_issued = odd(&[uid, team], None, &minted.1, None, &minted.1);
+    let forged = odd(&[uid, team], None, &minted.1, Some(development.intermediate.subject_name()), &other_key);
+    // Its key is of a kind that nobody knows.
+    let mut strange = minted.0.to_der().unwrap();
+    let rsa: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+    let place = strange.windows(rsa.len()).position(|part| *part == rsa).unwrap();
+    strange[place + rsa.len() - 1] = 0x63;
     for (document, pointer, sentence) in [
         (json!({"key": key}), "/certificate", "is required"),
         (json!({"certificate": good}), "/key", "is required"),
@@ -315,6 +382,45 @@ async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
         (document(&(stranger.leaf.clone(), stranger.leaf_key.clone())), "/wwdr", "no intermediate"),
         (json!({"pkcs12": p12, "password": "wrong"}), "/password", "password"),
         (json!({"pkcs12": STANDARD.encode("hello")}), "/pkcs12", "can't be read"),
+        (json!({"certificate": good, "key": 7}), "/key", "is not a text of 1 to 262144 characters"),
+        (
+            by_intermediate(&[(Nid::USERID, "com.example.app"), team], None),
+            "/certificate",
+            "no UID that begins with pass.",
+        ),
+        (by_intermediate(&[uid], None), "/certificate", "no organizational unit, which holds the team"),
+        (
+            by_intermediate(&[uid, (Nid::ORGANIZATIONALUNITNAME, " ")], None),
+            "/certificate",
+            "no organizational unit, which holds the team",
+        ),
+        (
+            by_intermediate(&[uid, team], Some(other_use)),
+            "/certificate",
+            "is not for signing passes: it was issued for other uses only",
+        ),
+        (
+            by_intermediate(&[uid, team], Some(other_pass_type)),
+            "/certificate",
+            "its subject names the pass type pass.test.spa, its extension \"pass.test.other\"",
+        ),
+        (json!({"certificate": self_issued, "key": key}), "/certificate", "issued by its own key, not by Apple"),
+        (json!({"certificate": STANDARD.encode(&strange), "key": key}), "/certificate", "OpenSSL failed: "),
+        (
+            json!({"certificate": forged, "key": key}),
+            "/wwdr",
+            "did not issue the certificate, which was issued by Passloom Development WWDR, DEV, Passloom",
+        ),
+        (
+            json!({"certificate": good, "key": key, "wwdr": STANDARD.encode("hello")}),
+            "/wwdr",
+            "the intermediate certificate can't be read: it is neither PEM nor DER",
+        ),
+        (json!({"pkcs12": unchecked}), "/pkcs12", "the password is wrong or missing, or its cipher is not supported"),
+        (json!({"pkcs12": good}), "/pkcs12", "comes without its key"),
+        (packed(&minted.1, None), "/pkcs12", "the PKCS#12 file holds no certificate"),
+        (packed(&short_key, Some(&short)), "/pkcs12", "the key has 1024 bits"),
+        (packed(&stranger.leaf_key, Some(&stranger.leaf)), "/wwdr", "no intermediate certificate"),
         (json!({"pkcs12": p12, "key": key}), "/key", "is unknown"),
         (json!({"certificate": good, "key": key, "team": "X"}), "/team", "is unknown"),
     ] {

@@ -9,6 +9,7 @@ mod faces;
 mod idempotency;
 pub mod issuers;
 mod keys;
+mod metrics;
 mod openapi;
 mod pages;
 mod template_rules;
