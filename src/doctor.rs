@@ -17,6 +17,7 @@ use crate::app::secret_purpose;
 use crate::config::Config;
 use crate::domain::ids::PushToken;
 use crate::domain::time::Timestamp;
+use crate::outside::http_cause::cause;
 use crate::outside::random;
 use crate::outside::secrets::MasterKey;
 use crate::sandbox::phone::{Phone, PhoneOptions};
@@ -98,7 +99,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
         )),
         None => {}
     }
-    findings.extend(public_url(config, now).await);
+    findings.extend(public_url(config, outside).await);
     findings.push(match tokio::time::timeout(4 * PATIENCE, self_test(config, outside)).await {
         Ok(Ok(detail)) => finding("self-test", State::Ok, detail),
         Ok(Err(error)) => finding("self-test", State::Error, format!("{error:#}")),
@@ -284,7 +285,7 @@ async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Fi
     }
 }
 
-async fn public_url(config: &Config, now: Timestamp) -> Vec<Finding> {
+async fn public_url(config: &Config, outside: &Outside) -> Vec<Finding> {
     const CHECK: &str = "public-url";
     let url = &config.public_url;
     if OwnAddresses::of(url) == OwnAddresses::Loopback {
@@ -297,10 +298,11 @@ async fn public_url(config: &Config, now: Timestamp) -> Vec<Finding> {
     let response = match asked {
         Ok(response) => response,
         Err(error) => {
-            let error = error.without_url();
-            return vec![finding(CHECK, State::Error, format!("{url} can't be reached: {error}"))];
+            return vec![finding(CHECK, State::Error, format!("{url} can't be reached: {}", cause(&error)))];
         }
     };
+    // What came before may have taken its time.
+    let now = outside.clock.now();
     let ours = response.headers().contains_key("x-request-id");
     let date = response.headers().get("date").and_then(|v| Timestamp::parse_http_date(v.to_str().ok()?));
     let status = response.status().as_u16();

@@ -25,7 +25,7 @@ use crate::sandbox::certificates;
 use crate::store::{Store, StoreError, devices, issuers, workspaces};
 use crate::wallets::apple::apns::ApnsEndpoint;
 use crate::wallets::apple::development_chain::DevelopmentChain;
-use crate::wallets::apple::identity::SigningIdentity;
+use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::rules::OwnAddresses;
 use crate::wallets::apple::trust;
 
@@ -304,15 +304,32 @@ pub(crate) fn development_folder(config: &Config) -> PathBuf {
 }
 
 pub(crate) fn read_identity(files: &AppleFiles) -> anyhow::Result<SigningIdentity> {
+    const CERTIFICATE: &str = "PASSLOOM_APPLE_CERTIFICATE";
+    const KEY: &str = "PASSLOOM_APPLE_KEY";
+    const WWDR: &str = "PASSLOOM_APPLE_WWDR";
     let read = |setting: &str, path: &Path| {
         std::fs::read(path).with_context(|| format!("{setting}: {} can't be read", path.display()))
     };
-    let certificate = read("PASSLOOM_APPLE_CERTIFICATE", &files.certificate)?;
-    let key = files.key.as_deref().map(|path| read("PASSLOOM_APPLE_KEY", path)).transpose()?;
-    let wwdr = files.wwdr.as_deref().map(|path| read("PASSLOOM_APPLE_WWDR", path)).transpose()?;
-    let known = trust::intermediates();
-    SigningIdentity::from_files(&certificate, key.as_deref(), files.password.as_deref(), wwdr.as_deref(), &known)
-        .with_context(|| format!("PASSLOOM_APPLE_CERTIFICATE: {} can't be used", files.certificate.display()))
+    let certificate = read(CERTIFICATE, &files.certificate)?;
+    let key = files.key.as_deref().map(|path| read(KEY, path)).transpose()?;
+    let wwdr = files.wwdr.as_deref().map(|path| read(WWDR, path)).transpose()?;
+    let (key, wwdr, password) = (key.as_deref(), wwdr.as_deref(), files.password.as_deref());
+    SigningIdentity::from_files(&certificate, key, password, wwdr, &trust::intermediates()).map_err(|error| {
+        let part = error.part();
+        let (setting, found) = match part {
+            // A PKCS#12 file is its own key's.
+            Part::Key if files.key.is_some() || matches!(error, IdentityError::KeyMissing) => (KEY, &files.key),
+            Part::Certificate | Part::Key => (CERTIFICATE, &Some(files.certificate.clone())),
+            Part::Password => ("PASSLOOM_APPLE_KEY_PASSWORD", &None),
+            Part::Intermediate => (WWDR, &files.wwdr),
+        };
+        let found = match (part, found) {
+            (_, Some(path)) => path.display().to_string(),
+            (Part::Password, None) if password.is_some() => "a password".to_owned(),
+            (_, None) => "nothing".to_owned(),
+        };
+        anyhow::anyhow!("{setting}: found {found}, but {error}; expected {}", part.expected())
+    })
 }
 
 async fn simulated_apns(

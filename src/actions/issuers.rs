@@ -116,8 +116,10 @@ pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) 
         (upload, identity)
     });
     let (upload, identity) = checked.await.map_err(|_| ActionError::Fault("reading a certificate panicked".into()))?;
-    let identity =
-        identity.map_err(|error: IdentityError| Problems::one(upload.pointer(error.part()), error.to_string()))?;
+    let identity = identity.map_err(|error: IdentityError| {
+        let part = error.part();
+        Problems::one(upload.pointer(part), format!("{error}; expected {}", part.expected()))
+    })?;
     let now = app.now();
     let place = upload.pointer(Part::Certificate);
     if identity.not_after <= now {

@@ -36,12 +36,13 @@ pub async fn observe(
     }
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
-    let cause = response.response().error().and_then(cause_of);
-    if status >= 500 {
-        let cause = cause.unwrap_or_else(|| "no cause was given".to_owned());
-        tracing::error!(request = id, %method, route, status, cause, "a request failed");
-    } else {
-        tracing::debug!(request = id, %method, route, status, ms = elapsed.as_millis(), "request");
+    match response.response().error().filter(|_| status >= 500) {
+        Some(error) => {
+            let cause = cause_of(error).unwrap_or_else(|| "no cause was given".to_owned());
+            tracing::error!(request = id, %method, route, status, cause, "a request failed");
+        }
+        // A node that isn't ready says so without failing, to whoever asks every few seconds.
+        None => tracing::debug!(request = id, %method, route, status, ms = elapsed.as_millis(), "request"),
     }
     // Methods are the client's own words; only known ones become a label.
     let method = match method {

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod crash;
+pub mod http_cause;
 pub mod per_minute;
 pub mod proxies;
 pub mod random;

@@ -213,7 +213,10 @@ fn a_public_address_that_leads_elsewhere_or_nowhere_is_told() {
         let findings = found_at(&nowhere).await;
         assert_eq!(findings.len(), 1, "{findings:#?}");
         assert_eq!((findings[0].check, findings[0].state), ("public-url", State::Error));
-        assert!(findings[0].detail.starts_with(&format!("{nowhere} can't be reached: ")), "{findings:#?}");
+        assert!(
+            findings[0].detail.starts_with(&format!("{nowhere} can't be reached: tcp connect error")),
+            "{findings:#?}"
+        );
     });
 }
 

@@ -196,31 +196,59 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
 fn a_key_or_an_intermediate_that_does_not_fit_the_certificate_stops_the_start_with_one_line() {
     let directory = tempfile::tempdir().unwrap();
     certificates::load_or_make(directory.path(), SystemClock.now()).unwrap();
-    let unusable = |why: &str| format!("PASSLOOM_APPLE_CERTIFICATE: pass.pem can't be used: {why}");
+    let unusable = |setting: &str, found: &str, why: &str, expected: &str| {
+        format!("PASSLOOM_APPLE_{setting}: found {found}, but {why}; expected {expected}")
+    };
     let unreadable =
         |setting: &str, path: &str| format!("{setting}: {path} can't be read: No such file or directory (os error 2)");
+    let a_key = "the key with which the certificate was requested, as PEM or DER or in one PKCS#12 file with it";
+    let an_intermediate = "the certificate that issued it, as PEM or DER (Apple's own are built in)";
     let issuer = "Passloom Development WWDR, DEV, Passloom";
     for (key, wwdr, told) in [
-        ("wwdr.key", "wwdr.pem", unusable("the key doesn't belong to the certificate")),
+        ("wwdr.key", "wwdr.pem", unusable("KEY", "wwdr.key", "the key doesn't belong to the certificate", a_key)),
         (
             "pass.key",
             "root.pem",
-            unusable(&format!("the intermediate did not issue the certificate, which was issued by {issuer}")),
+            unusable(
+                "WWDR",
+                "root.pem",
+                &format!("the intermediate did not issue the certificate, which was issued by {issuer}"),
+                an_intermediate,
+            ),
         ),
         (
             "pass.pem",
             "wwdr.pem",
-            unusable("the key can't be read: it is not a PEM or DER private key, or the password is wrong or missing"),
+            unusable(
+                "KEY",
+                "pass.pem",
+                "the key can't be read: it is not a PEM or DER private key, or the password is wrong or missing",
+                a_key,
+            ),
         ),
-        ("pass.key", "pass.key", unusable("the intermediate certificate can't be read: it is neither PEM nor DER")),
+        (
+            "pass.key",
+            "pass.key",
+            unusable(
+                "WWDR",
+                "pass.key",
+                "the intermediate certificate can't be read: it is neither PEM nor DER",
+                an_intermediate,
+            ),
+        ),
         // Set to nothing is not set.
-        ("", "wwdr.pem", unusable("the certificate comes without its key; give the key beside it, or both as PKCS#12")),
+        ("", "wwdr.pem", unusable("KEY", "nothing", "the certificate comes without its key", a_key)),
         (
             "pass.key",
             "",
-            unusable(&format!(
-                "no intermediate certificate that issued the certificate was given; it was issued by {issuer}"
-            )),
+            unusable(
+                "WWDR",
+                "nothing",
+                &format!(
+                    "no intermediate certificate that issued the certificate was given; it was issued by {issuer}"
+                ),
+                an_intermediate,
+            ),
         ),
         ("nowhere.key", "wwdr.pem", unreadable("PASSLOOM_APPLE_KEY", "nowhere.key")),
         ("pass.key", "nowhere.pem", unreadable("PASSLOOM_APPLE_WWDR", "nowhere.pem")),

@@ -9,7 +9,6 @@
 //!
 //! Sources: Apple, "Sending notification requests to APNs" and "Adding a Web Service to Update Passes", read 2026-11.
 
-use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use openssl::x509::X509;
 
 use crate::domain::ids::{PassTypeId, PushToken};
 use crate::domain::time::Timestamp;
+use crate::outside::http_cause::{cause, refuses_our_certificate};
 use crate::wallets::PushOutcome;
 use crate::wallets::apple::apns_reason;
 
@@ -74,9 +74,6 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest wait taken over from a Retry-After: a misread number must not silence a phone for a year.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Longest text of a failed connection, in characters.
-const CAUSE_LIMIT: usize = 300;
 
 /// Where APNs is and how long we wait for it.
 #[derive(Debug, Clone)]
@@ -272,7 +269,7 @@ impl Apns {
             let what = cause(&error);
             return match (error.is_connect(), error.is_timeout()) {
                 // TLS tells what a 403 would: it is the certificate, not the line.
-                _ if ALERTS.iter().any(|(_, words)| *words == what) => PushOutcome::IssuerRefused { reason: what },
+                _ if refuses_our_certificate(&what) => PushOutcome::IssuerRefused { reason: what },
                 (true, true) => PushOutcome::Unreachable { reason: "can't connect: no answer in time".to_owned() },
                 (true, false) => PushOutcome::Unreachable { reason: format!("can't connect: {what}") },
                 (false, true) => {
@@ -335,49 +332,6 @@ fn retry_after(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_LIMIT))
 }
 
-/// What went wrong below, for a reader who has never seen our libraries.
-fn cause(error: &reqwest::Error) -> String {
-    // The outermost text only says that something failed; what follows may repeat itself from layer to layer.
-    let mut text = String::new();
-    let mut next = error.source();
-    while let Some(inner) = next {
-        let words = inner.to_string();
-        if !text.contains(&words) && !words.starts_with("client error (") {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&words);
-        }
-        next = inner.source();
-    }
-    if let Some(plain) = tls_alert(&text) {
-        return plain.to_owned();
-    }
-    if let Some((_, why)) = text.split_once("certificate verify failed") {
-        let why = why.rsplit_once('(').and_then(|(_, why)| why.split_once(')')).map_or("", |(why, _)| why);
-        return format!("the server's certificate is not trusted ({why})");
-    }
-    if text.is_empty() {
-        text = error.to_string();
-    }
-    text.chars().take(CAUSE_LIMIT).collect()
-}
-
-/// The server's refusals of our certificate, which TLS tells as a number (RFC 8446, section 6.2).
-const ALERTS: [(&[u8], &str); 4] = [
-    (&[42, 43, 46, 48, 49], "the server does not accept our certificate"),
-    (&[44], "the server says that our certificate is revoked"),
-    (&[45], "the server says that our certificate has expired"),
-    (&[116], "the server asks for a certificate and got none"),
-];
-
-fn tls_alert(text: &str) -> Option<&'static str> {
-    let (_, number) = text.split_once("alert number ")?;
-    let number: String = number.chars().take_while(char::is_ascii_digit).collect();
-    let number: u8 = number.parse().ok()?;
-    ALERTS.iter().find(|(numbers, _)| numbers.contains(&number)).map(|(_, words)| *words)
-}
-
 /// A last guard: whatever text came back, the token is not in it.
 fn without(token: &PushToken, outcome: PushOutcome) -> PushOutcome {
     let clean = |reason: String| reason.replace(token.as_str(), "***");
@@ -420,15 +374,6 @@ mod tests {
         for unreadable in ["", "-1", "1.5", "Sat, 21 Nov 2026 23:15:00 GMT", "99999999999999999999"] {
             assert_eq!(retry_after(unreadable), None, "{unreadable:?}");
         }
-    }
-
-    #[test]
-    fn refusals_of_our_certificate_are_told_in_plain_words() {
-        let required =
-            "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:SSL alert number 116";
-        assert_eq!(tls_alert(required), Some("the server asks for a certificate and got none"));
-        assert_eq!(tls_alert("SSL alert number 80"), None);
-        assert_eq!(tls_alert("Connection refused"), None);
     }
 
     #[test]

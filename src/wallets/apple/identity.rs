@@ -77,8 +77,10 @@ pub enum IdentityError {
     Password,
     #[error("the PKCS#12 file can't be opened: the password is wrong or missing, or its cipher is not supported")]
     Pkcs12,
-    #[error("the certificate comes without its key; give the key beside it, or both as PKCS#12")]
+    #[error("the certificate comes without its key")]
     KeyMissing,
+    #[error("the PKCS#12 file has no checksum (MAC); export it with one")]
+    Pkcs12Unchecked,
     #[error("the PKCS#12 file holds no {0}")]
     Pkcs12Lacks(&'static str),
     #[error("no intermediate certificate that issued the certificate was given; it was issued by {0}")]
@@ -115,6 +117,20 @@ pub enum Part {
     Key,
     Password,
     Intermediate,
+}
+
+impl Part {
+    /// What it should be.
+    pub fn expected(self) -> &'static str {
+        match self {
+            Self::Certificate => "a pass type certificate that Apple issued, as PEM, DER or PKCS#12",
+            Self::Key => {
+                "the key with which the certificate was requested, as PEM or DER or in one PKCS#12 file with it"
+            }
+            Self::Password => "the password that opens the PKCS#12 file",
+            Self::Intermediate => "the certificate that issued it, as PEM or DER (Apple's own are built in)",
+        }
+    }
 }
 
 impl IdentityError {
@@ -205,9 +221,11 @@ pub fn read_parts(certificate: &[u8], key: Option<&[u8]>, password: Option<&str>
     let password = password.unwrap_or_default();
     if key.is_none() && read_certificate(certificate).is_none() {
         let parsed = open_pkcs12(certificate, password)?;
+        // Without a key OpenSSL doesn't say which certificate is meant.
+        let key = parsed.pkey.ok_or(IdentityError::Pkcs12Lacks("private key"))?;
         return Ok(Parts {
             certificate: parsed.cert.ok_or(IdentityError::Pkcs12Lacks("certificate"))?,
-            key: Some(parsed.pkey.ok_or(IdentityError::Pkcs12Lacks("private key"))?),
+            key: Some(key),
             others: parsed.ca.map(|stack| stack.into_iter().collect()).unwrap_or_default(),
         });
     }
@@ -263,7 +281,8 @@ fn check_pair(certificate: &X509Ref, key: &PKey<Private>) -> Result<(PassTypeId,
     if key.bits() < KEY_BITS {
         return Err(IdentityError::ShortKey(key.bits()));
     }
-    if !certificate.public_key()?.public_eq(key) {
+    // A key of a kind that can't even be read isn't RSA either.
+    if !certificate.public_key().map_err(|_| IdentityError::NotRsa)?.public_eq(key) {
         return Err(IdentityError::KeyMismatch);
     }
     Ok(named)
@@ -307,13 +326,19 @@ fn open_pkcs12(bytes: &[u8], password: &str) -> Result<ParsedPkcs12_2, IdentityE
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
-    let is_mac = |error: &ErrorStack| error.errors().iter().any(|e| e.reason().is_some_and(|r| r.contains("mac")));
-    if is_mac(&first) {
+    let says = |error: &ErrorStack, word: &str| {
+        error.errors().iter().any(|error| error.reason().is_some_and(|reason| reason.contains(word)))
+    };
+    if says(&first, "mac absent") {
+        return Err(IdentityError::Pkcs12Unchecked);
+    }
+    if says(&first, "mac") {
         return Err(IdentityError::Password);
     }
     // Loading one by name ends the default one's being there by itself.
     LEGACY.get_or_init(|| Some((Provider::load(None, "default").ok()?, Provider::load(None, "legacy").ok()?)));
-    file.parse2(password).map_err(|error| if is_mac(&error) { IdentityError::Password } else { IdentityError::Pkcs12 })
+    file.parse2(password)
+        .map_err(|error| if says(&error, "mac") { IdentityError::Password } else { IdentityError::Pkcs12 })
 }
 
 fn read_key(bytes: &[u8], password: &str) -> Result<PKey<Private>, IdentityError> {

@@ -335,6 +335,7 @@ async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
     let p12 = STANDARD.encode(exported_pkcs12(&minted, "-legacy", "sesame"));
     // Without a checksum nothing tells a wrong password from a cipher that isn't known.
     let unchecked = STANDARD.encode(exported_pkcs12(&minted, "-nomac", "sesame"));
+    let keyless = STANDARD.encode(exported_pkcs12(&minted, "-nokeys", "sesame"));
     let packed = |key: &PKey<Private>, certificate: Option<&X509>| {
         let mut file = Pkcs12::builder();
         file.pkey(key);
@@ -405,7 +406,7 @@ async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
             "its subject names the pass type pass.test.spa, its extension \"pass.test.other\"",
         ),
         (json!({"certificate": self_issued, "key": key}), "/certificate", "issued by its own key, not by Apple"),
-        (json!({"certificate": STANDARD.encode(&strange), "key": key}), "/certificate", "OpenSSL failed: "),
+        (json!({"certificate": STANDARD.encode(&strange), "key": key}), "/key", "the key is not RSA"),
         (
             json!({"certificate": forged, "key": key}),
             "/wwdr",
@@ -416,9 +417,15 @@ async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
             "/wwdr",
             "the intermediate certificate can't be read: it is neither PEM nor DER",
         ),
+        (json!({"pkcs12": unchecked, "password": "sesame"}), "/pkcs12", "has no checksum (MAC); export it with one"),
         (json!({"pkcs12": unchecked}), "/pkcs12", "the password is wrong or missing, or its cipher is not supported"),
         (json!({"pkcs12": good}), "/pkcs12", "comes without its key"),
-        (packed(&minted.1, None), "/pkcs12", "the PKCS#12 file holds no certificate"),
+        (packed(&minted.1, None), "/pkcs12", "the PKCS#12 file holds no certificate; expected a pass type"),
+        (
+            json!({"pkcs12": keyless, "password": "sesame"}),
+            "/pkcs12",
+            "the PKCS#12 file holds no private key; expected a pass type",
+        ),
         (packed(&short_key, Some(&short)), "/pkcs12", "the key has 1024 bits"),
         (packed(&stranger.leaf_key, Some(&stranger.leaf)), "/wwdr", "no intermediate certificate"),
         (json!({"pkcs12": p12, "key": key}), "/key", "is unknown"),
