@@ -24,6 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::wallets::apple::identity::SigningIdentity;
 use crate::wallets::apple::pass_json::{PassIdentity, group_key, pass_json};
 use crate::wallets::apple::prepare::{PassFile, folders, laid_out};
+use crate::wallets::apple::rules::report::without_quotes;
 use crate::wallets::apple::rules::{Context, Files, OwnAddresses, check_pass};
 use crate::wallets::apple::strings;
 
@@ -184,9 +185,10 @@ pub fn problems_of_values(
             .filter(|a| texts.iter().any(|text| text.uses(&a.name)))
             .map(|a| &a.name)
             .collect();
-        // What no value stands behind is the design's fault, not this card's.
+        // What no value stands behind is the design's fault, not this card's. The value itself may be personal.
         for name in used {
-            problems.add(value_pointer(name), format!("breaks the rule {}: {}", issue.rule, issue.detail));
+            let detail = format!("breaks the rule {}: {}", issue.rule, without_quotes(&issue.detail));
+            problems.add(value_pointer(name), detail);
         }
     }
     problems

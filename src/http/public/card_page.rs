@@ -96,9 +96,8 @@ pub async fn page(
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
-    let published = published(&app, &issued).await?;
+    let (published, page_url) = published(&app, &issued).await?;
     let template = &published.template;
-    let page_url = app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?;
     let card = rendered(&published, &issued, &page_url)?;
     // The visitor's language among the template's, else the card's own.
     let place = negotiate(header(&request, &ACCEPT_LANGUAGE), &template.languages)
@@ -154,8 +153,10 @@ pub async fn page(
     Ok(answer)
 }
 
-async fn published(app: &App, issued: &Issued) -> Result<Arc<Published>, Problem> {
-    Ok(app.shown(issued, &app.public_url).await?.0)
+/// The version that a card shows, and the address of its page.
+async fn published(app: &App, issued: &Issued) -> Result<(Arc<Published>, String), Problem> {
+    let page_url = app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?;
+    Ok((app.shown(issued, &page_url).await?.0, page_url))
 }
 
 fn rendered<'p>(published: &'p Published, issued: &Issued, page_url: &str) -> Result<RenderedCard<'p>, Problem> {
@@ -230,8 +231,8 @@ pub async fn style_sheet(
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
-    let published = published(&app, &issued).await?;
-    let card = rendered(&published, &issued, &app.public_url)?;
+    let (published, page_url) = published(&app, &issued).await?;
+    let card = rendered(&published, &issued, &page_url)?;
     let background = card.colours.background.unwrap_or(Colour { rgb: [0x5A, 0x5F, 0x66] });
     // What a phone chooses for a colour that isn't given: readable on the background.
     let [r, g, b] = background.rgb.map(u32::from);
@@ -260,8 +261,8 @@ pub async fn picture(
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
-    let published = published(&app, &issued).await?;
-    let card = rendered(&published, &issued, &app.public_url)?;
+    let (published, page_url) = published(&app, &issued).await?;
+    let card = rendered(&published, &issued, &page_url)?;
     let language = query.get("lang").map(String::as_str).unwrap_or_default();
     let picture = published.passes.picture(&card.look, language, &path.1).ok_or_else(missing)?;
     Ok(HttpResponse::Ok()

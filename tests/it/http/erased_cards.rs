@@ -327,7 +327,7 @@ async fn no_row_of_the_database_holds_a_value_of_an_erased_card(database: TestDa
         assert_eq!(service.deliver().await, 1);
         assert_eq!(service.wake(&mut phone).await.len(), 1);
     }
-    // The answer to a publishing quotes what the new version can't show, and is kept for repeats.
+    // The answer to a publishing says what the new version can't show, and is kept for repeats: it quotes no value.
     let mut document = bakery();
     assert_eq!(document["attributes"][4]["name"], "note");
     document["attributes"][4]["default"] = json!("2030-12-31T00:00:00Z");
@@ -337,8 +337,9 @@ async fn no_row_of_the_database_holds_a_value_of_an_erased_card(database: TestDa
     let bearer = format!("Bearer {}", service.key);
     let headers = [("authorization", bearer.as_str()), ("idempotency-key", "order-1")];
     let published = service.send(Method::POST, "/api/v1/templates/bakery/publish", &headers, Vec::new()).await.json();
-    let quoted = published["cards"]["keeping"][0]["errors"][0]["detail"].as_str().unwrap_or_default();
-    assert!(quoted.contains("Anna likes rye"), "{published}");
+    let error = &published["cards"]["keeping"][0]["errors"][0];
+    let detail = "breaks the rule date-format: is \"…\"; expected a date like 2026-11-21T10:00+01:00, with a zone";
+    assert_eq!(error, &json!({"pointer": "/attributes/note", "detail": detail}));
     service.clock.advance(Duration::from_secs(5));
     service.refresh().await;
     assert_eq!(service.deliver().await, 1);

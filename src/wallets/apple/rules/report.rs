@@ -53,9 +53,37 @@ pub fn quoted(text: &str) -> String {
     if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
 }
 
+/// A detail without the texts that [`quoted`] put in: for what is shown of a member's own values.
+pub fn without_quotes(detail: &str) -> String {
+    let (mut out, mut within, mut escaped) = (String::new(), false, false);
+    for c in detail.chars() {
+        match c {
+            '"' if !escaped => {
+                within = !within;
+                out.push_str(if within { "\"…" } else { "\"" });
+            }
+            _ if within => {}
+            _ => out.push(c),
+        }
+        escaped = within && c == '\\' && !escaped;
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_quoted_is_not_repeated_whatever_it_holds() {
+        for text in ["Anna", "", "a \"b\" c", "\\", "\\\"", "line\nline", &"long ".repeat(50)] {
+            let detail = format!("is {}; expected a date", quoted(text));
+            let expected =
+                if text.len() > 80 { "is \"…\"…; expected a date" } else { "is \"…\"; expected a date" };
+            assert_eq!(without_quotes(&detail), expected, "{detail}");
+        }
+        assert_eq!(without_quotes("has 7 of 5"), "has 7 of 5");
+    }
 
     #[test]
     fn a_rule_broken_a_thousand_times_is_listed_forty_times_and_summed_up() {
