@@ -265,6 +265,8 @@ impl Store {
             .foreign_keys(true)
             // A batch of rows is handed over at once: 50 at a time, the two threads would keep waking each other.
             .row_buffer_size(1024)
+            // What is erased is overwritten in the file, not only forgotten.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(10));
         // A file doesn't hang up.
         let pool = SqlitePoolOptions::new().test_before_acquire(false);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::support::service::{PASS_TYPE, Service, anna, bakery};
-use crate::support::{Database, TestDatabase, on_both_databases};
+use crate::support::{Database, TestDatabase, on_both_databases, run};
 
 on_both_databases![
     phones_get_a_void_pass_without_any_value,
@@ -362,4 +362,23 @@ async fn no_row_of_the_database_holds_a_value_of_an_erased_card(database: TestDa
     assert_eq!(tables_with(&database, "Anna").await, Vec::<String>::new(), "nor does it come back");
     assert_eq!(tables_with(&database, "IHDR").await, ["blobs"]);
     service.stop().await;
+}
+
+#[test]
+fn the_embedded_databases_file_holds_nothing_of_an_erased_card() {
+    run(Database::Sqlite, async |database: TestDatabase| {
+        let service = Service::start(&database).await;
+        service.publish("bakery", &bakery()).await;
+        for number in 0..50 {
+            service.put_card(&format!("M-{number}"), &anna(number)).await;
+            service.patch_card(&format!("M-{number}"), &json!({"attributes": {"name": "Annabella"}})).await;
+        }
+        for number in 0..50 {
+            assert_eq!(erase(&service, &format!("M-{number}")).await, 204);
+        }
+        service.stop().await;
+        let file = std::fs::read(database.url().strip_prefix("sqlite://").unwrap()).unwrap();
+        let found = |text: &str| file.windows(text.len()).filter(|part| *part == text.as_bytes()).count();
+        assert_eq!((found("Anna"), found("Kuzina") > 0), (0, true), "what is deleted is overwritten");
+    });
 }
