@@ -17,6 +17,8 @@ pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_PIXELS: u64 = 40_000_000;
 /// The most memory that decoding an upload may take.
 const MAX_MEMORY: u64 = 192 * 1024 * 1024;
+/// What knowing a picture's size may take.
+const PROBE_MEMORY: u64 = 16 * 1024 * 1024;
 
 /// How a picture is brought to its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,16 +64,17 @@ pub enum ImageError {
     Damaged,
 }
 
-fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, ImageError> {
+/// Reads with at most so much memory: what stands beside the pixels (a colour profile) may unpack to anything.
+fn reader(bytes: &[u8], side: Option<u32>, memory: u64) -> Result<ImageReader<Cursor<&[u8]>>, ImageError> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| ImageError::Format)?;
     match reader.format() {
         Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP) => {}
         _ => return Err(ImageError::Format),
     }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_MEMORY);
+    let mut limits = Limits::no_limits();
+    limits.max_image_width = side;
+    limits.max_image_height = side;
+    limits.max_alloc = Some(memory);
     reader.limits(limits);
     Ok(reader)
 }
@@ -81,13 +84,9 @@ fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, ImageError> {
 /// # Errors
 /// When it is no picture we take, or too large.
 pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    // `into_dimensions` would apply the limits and hide the size it refuses; the sizes are read first without them.
-    let mut plain = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| ImageError::Format)?;
-    if !matches!(plain.format(), Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) {
-        return Err(ImageError::Format);
-    }
-    plain.no_limits();
-    let (width, height) = plain.into_dimensions().map_err(|_| ImageError::Damaged)?;
+    // A limit of the sides would hide the size that it refuses.
+    let probe = reader(bytes, None, PROBE_MEMORY)?;
+    let (width, height) = probe.into_dimensions().map_err(|_| ImageError::Damaged)?;
     if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(ImageError::TooLarge { width, height });
     }
@@ -103,7 +102,7 @@ pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
 /// When it is no picture we take, too large, or damaged.
 pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     check_size(bytes)?;
-    reader(bytes)?.decode().map_err(|error| match error {
+    reader(bytes, Some(MAX_SIDE), MAX_MEMORY)?.decode().map_err(|error| match error {
         image::ImageError::Limits(_) => ImageError::TooDeep,
         _ => ImageError::Damaged,
     })
@@ -185,6 +184,23 @@ mod tests {
         let crc = crc32fast::hash(&bomb[12..29]);
         bomb[29..33].copy_from_slice(&crc.to_be_bytes());
         assert_eq!(decode(&bomb).err(), Some(ImageError::TooLarge { width: 30_000, height: 30_000 }));
+    }
+
+    #[test]
+    fn a_colour_profile_that_unpacks_to_too_much_is_not_unpacked() {
+        use image::{ImageDecoder, ImageEncoder};
+        let mut bomb = Vec::new();
+        let mut encoder = PngEncoder::new(&mut bomb);
+        encoder.set_icc_profile(vec![0; PROBE_MEMORY as usize + 1]).expect("taken");
+        DynamicImage::new_rgb8(1, 1).write_with_encoder(encoder).expect("encodes");
+        assert!(bomb.len() < 64 * 1024, "{} bytes", bomb.len());
+        let profile = |side: Option<u32>, memory: u64| {
+            let mut decoder = reader(&bomb, side, memory).expect("a picture").into_decoder().expect("a header");
+            decoder.icc_profile().expect("read").map(|profile| profile.len())
+        };
+        assert_eq!(profile(None, 2 * PROBE_MEMORY), Some(PROBE_MEMORY as usize + 1), "it is there");
+        assert_eq!(profile(None, PROBE_MEMORY), None);
+        assert_eq!(check_size(&bomb), Ok((1, 1)));
     }
 
     #[test]
