@@ -14,9 +14,9 @@ use crate::store::templates::{self, ImageKey, ImageRow};
 use crate::wallets::apple::images::{decode, media_type};
 
 /// The most pictures that a template may have.
-const MAX_PICTURES: usize = 300;
+pub(super) const MAX_PICTURES: usize = 300;
 /// The most bytes that a template's pictures may have together.
-const MAX_BYTES: i64 = 64 * 1024 * 1024;
+pub(super) const MAX_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Which picture, as a request names it; checked by [`ImagePlace::parse`].
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ impl ImagePlace {
         problems.or(Some(Self { role, locale: locale.unwrap_or_default(), tier: tier.to_owned() })).map_err(Into::into)
     }
 
-    fn key(&self) -> ImageKey<'_> {
+    pub(super) fn key(&self) -> ImageKey<'_> {
         ImageKey { role: &self.role, locale: &self.locale, tier: &self.tier }
     }
 }
@@ -69,14 +69,7 @@ pub async fn put_image(
     if templates::find(&mut app.store.read().await?, workspace, id).await?.is_none() {
         return Err(ActionError::NotFound("template"));
     }
-    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-    let checked = tokio::task::spawn_blocking(move || {
-        let result = decode(&bytes).map(|_| bytes);
-        drop(permit);
-        result
-    });
-    let checked = checked.await.map_err(|_| ActionError::Invalid(Problems::one("", "can't be decoded")))?;
-    let bytes = checked.map_err(|e| Problems::one("", e.to_string()))?;
+    let bytes = usable(app, bytes).await?.map_err(|why| Problems::one("", why))?;
     let digest = digest(&bytes);
     let mut tx = app.store.begin().await?;
     if templates::lock(&mut tx, workspace, id).await?.is_none() {
@@ -95,6 +88,23 @@ pub async fn put_image(
     templates::put_blob(&mut tx, workspace, &digest, &bytes).await?;
     templates::put_image(&mut tx, workspace, id, &place.key(), &digest).await?;
     Ok(tx.commit().await?)
+}
+
+/// Decodes a picture, to know that it can be used: the picture, or why not.
+///
+/// # Errors
+/// When the service ends.
+pub(super) async fn usable(app: &App, bytes: Vec<u8>) -> Result<Result<Vec<u8>, String>, ActionError> {
+    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let decoded = tokio::task::spawn_blocking(move || {
+        let result = decode(&bytes).map(|_| bytes);
+        drop(permit);
+        result
+    });
+    Ok(match decoded.await {
+        Ok(decoded) => decoded.map_err(|error| error.to_string()),
+        Err(_) => Err("can't be decoded".to_owned()),
+    })
 }
 
 /// The draft's picture as it was uploaded.

@@ -38,3 +38,4 @@ pub mod register_device;
 pub mod starters;
 pub mod template_versions;
 pub mod together;
+pub mod transfer_template;

@@ -54,7 +54,7 @@ pub async fn create_template(app: &App, workspace: &WorkspaceId, document: &Valu
     let mut draft = document.clone();
     let mut problems = Problems::new();
     let id = match take_added(&mut draft) {
-        [None | Some(Value::Null), _] => Some(TemplateId::parse(&new_id(app)?)),
+        [None | Some(Value::Null), _] => Some(Ok(new_id(app)?)),
         [Some(Value::String(id)), _] => Some(TemplateId::parse(&id)),
         [Some(_), _] => None,
     };
@@ -80,17 +80,18 @@ pub async fn create_template(app: &App, workspace: &WorkspaceId, document: &Valu
 }
 
 /// `tpl_` and 72 random bits.
-fn new_id(app: &App) -> Result<String, ActionError> {
-    Ok(format!("tpl_{}", URL_SAFE_NO_PAD.encode(random::bytes::<9>(&*app.random)?)))
+pub(super) fn new_id(app: &App) -> Result<TemplateId, ActionError> {
+    let id = format!("tpl_{}", URL_SAFE_NO_PAD.encode(random::bytes::<9>(&*app.random)?));
+    TemplateId::parse(&id).map_err(|e| ActionError::Fault(e.to_string()))
 }
 
-fn take_added(document: &mut Value) -> [Option<Value>; 2] {
+pub(super) fn take_added(document: &mut Value) -> [Option<Value>; 2] {
     let mut map = document.as_object_mut();
     ADDED.map(|name| map.as_mut().and_then(|map| map.shift_remove(name)))
 }
 
 /// All problems of a document, those found before first.
-async fn checked(app: &App, draft: &Value, mut before: Problems) -> Result<(), ActionError> {
+pub(super) async fn checked(app: &App, draft: &Value, mut before: Problems) -> Result<(), ActionError> {
     match parse(app, draft.clone()).await {
         Ok(_) if before.is_empty() => Ok(()),
         Ok(_) => Err(before.into()),

@@ -14,7 +14,7 @@ use super::picture::ROLES;
 use super::styles::{self, Style};
 
 /// Members of pass.json that are the service's: who the pass is, and how a phone proves that it holds it.
-const PROTECTED: [&str; 7] = [
+pub const PROTECTED: [&str; 7] = [
     "formatVersion",
     "serialNumber",
     "passTypeIdentifier",

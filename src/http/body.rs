@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub const JSON: usize = 1024 * 1024;
 /// A picture of at most 16 MiB.
 pub const IMAGE: usize = 16 * 1024 * 1024;
+/// An archive of at most 64 MiB.
+pub const ARCHIVE: usize = 64 * 1024 * 1024;
 /// What a phone sends to register.
 pub const REGISTRATION: usize = 64 * 1024;
 /// What a phone sends to be logged.

@@ -28,9 +28,6 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key.
 const LONGEST_KEY: usize = 255;
-/// The largest body of an operation that takes other things than JSON.
-const LARGEST_BODY: usize = 64 * 1024 * 1024;
-
 /// Whether an operation has this.
 pub fn applies(operation: &Operation) -> bool {
     operation.parameters.iter().any(|parameter| parameter.name == parameters::IDEMPOTENCY_KEY.name)
@@ -91,8 +88,8 @@ async fn begin(
     let app = app.ok_or_else(|| Problem::new(&FAULT, "the service is not set up"))?;
     let key = key(request)?;
     let most = match operation.body {
-        Content::Json(_) => body::JSON,
-        _ => LARGEST_BODY,
+        Content::Json(_) | Content::Nothing => body::JSON,
+        Content::Bytes(_) | Content::Lines(_) => body::ARCHIVE,
     };
     let body = body::read(request, payload, most).await?;
     let mut digest = Sha256::new();

@@ -51,6 +51,7 @@ kinds! {
     INVALID = 422 "invalid" "The input breaks rules" "Mend what errors lists; nothing was stored.";
     IDEMPOTENCY_KEY_REUSED = 422 "idempotency-key-reused" "The Idempotency-Key belongs to another request" "Take a new key for each new request; repeat a request unchanged.";
     UNPUBLISHABLE = 422 "unpublishable" "The template breaks rules" "Mend what errors lists, then publish again.";
+    TOO_MANY_REQUESTS = 429 "too-many-requests" "Too many requests" "Go on after the time in Retry-After.";
     FAULT = 500 "internal-error" "Something went wrong here" "Try again; tell us the request id if it stays.";
     UNAVAILABLE = 503 "unavailable" "The service can't answer now" "Try again after the time in Retry-After.";
 }

@@ -6,12 +6,12 @@
 
 use std::future::ready;
 
-use actix_web::Route;
 use actix_web::body::BoxBody;
 use actix_web::guard::{GuardContext, fn_guard};
 use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, Route};
 
 use super::api::events;
 use super::api::{cards, device_logs, issuers, keys, templates, workspaces};
@@ -67,6 +67,7 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     get    "/api/v1/events"                         events::list, events::DOC;
     get    "/api/v1/cards/{id}/delivery"            cards::delivery::delivery, cards::delivery::DOC;
     get    "/api/v1/devices/logs"                   device_logs::list, device_logs::DOC;
+    post   "/api/v1/templates/import"               templates::transfer::import, templates::transfer::IMPORT_DOC;
     put    "/api/v1/templates/{id}"                 templates::document::put, templates::document::PUT_DOC;
     get    "/api/v1/templates/{id}"                 templates::document::get, templates::document::GET_DOC;
     put    "/api/v1/templates/{id}/images/{role}"   templates::images::put, templates::images::PUT_DOC;
@@ -82,6 +83,7 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     post   "/api/v1/templates/{id}/versions/{version}/restore"
         templates::versions::restore, templates::versions::RESTORE_DOC;
     post   "/api/v1/templates/{id}/publish"         templates::publish::publish, templates::publish::DOC;
+    get    "/api/v1/templates/{id}/export"          templates::transfer::export, templates::transfer::EXPORT_DOC;
     post   "/api/v1/workspaces"                     workspaces::create, workspaces::DOC;
     get    "/api/v1/keys"                           keys::list::list, keys::list::DOC;
     post   "/api/v1/keys"                           keys::create::create, keys::create::DOC;
@@ -185,8 +187,19 @@ fn add(
     for path in paths {
         let here = endpoints.iter().filter(|endpoint| endpoint.path == path);
         let methods: Vec<Method> = here.clone().flat_map(|endpoint| endpoint.methods(heads)).collect();
-        let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        let otherwise = web::to(move || ready(health::method_not_allowed(&allowed)));
+        let knows = |path: &str| {
+            let fitting = endpoints.iter().filter(|endpoint| endpoint.path == path || fits(endpoint.path, path));
+            let methods = fitting.flat_map(|endpoint| endpoint.methods(heads));
+            methods.map(|method| method.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        // Of the addresses without names that also fit this one, those that know more methods.
+        let special = endpoints.iter().map(|other| other.path).filter(|other| *other != path && fits(path, other));
+        let special: Vec<(String, String)> = special.map(|other| (format!("{base}{other}"), knows(other))).collect();
+        let own = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let otherwise = web::to(move |request: HttpRequest| {
+            let known = special.iter().find(|(address, _)| address == request.path());
+            ready(health::method_not_allowed(known.map_or(&own, |(_, allowed)| allowed)))
+        });
         let resource = web::resource(format!("{base}{path}")).default_service(otherwise);
         // An address that also fits a later one with a name in its place takes its own methods only: a card may be called
         // `bulk`.

@@ -13,8 +13,8 @@ use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 
 use super::problem::{
-    FAULT, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Kind, NOT_JSON, TOO_LARGE, TOO_SLOW,
-    UNAUTHENTICATED, UNAVAILABLE,
+    FAULT, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Kind, NOT_JSON, TOO_LARGE, TOO_MANY_REQUESTS,
+    TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE,
 };
 use super::routes::{BACKENDS, Endpoint};
 use crate::actions::api_keys::Scope;
@@ -122,7 +122,7 @@ pub struct Operation {
 impl Operation {
     /// Every kind of problem that may come.
     pub fn all_problems(&self) -> Vec<&'static Kind> {
-        let mut kinds = vec![&UNAUTHENTICATED, &FORBIDDEN, &FAULT, &UNAVAILABLE];
+        let mut kinds = vec![&UNAUTHENTICATED, &FORBIDDEN, &TOO_MANY_REQUESTS, &FAULT, &UNAVAILABLE];
         match self.body {
             Content::Nothing => {}
             Content::Json(_) => kinds.extend([&NOT_JSON, &TOO_LARGE, &TOO_SLOW]),
@@ -273,6 +273,13 @@ pub mod parameters {
         name: "id",
         place: Place::Path,
         meaning: "The template.",
+        schema: || schemas::TEMPLATE_ID.reference(),
+    };
+    /// The id of a template to be.
+    pub const NEW_TEMPLATE_ID: Parameter = Parameter {
+        name: "id",
+        place: Place::Query,
+        meaning: "The new template's id; without it that in the archive, when it is free, or one made here.",
         schema: || schemas::TEMPLATE_ID.reference(),
     };
     /// Which published version.

@@ -267,6 +267,8 @@ schemas! {
         "version": {"type": "integer", "minimum": 1},
         "published_at": time(),
     })));
+    /// What an archive became.
+    IMPORTED "Imported" => closed(&["id"], json!({"id": TEMPLATE_ID.reference()}));
     /// A broken rule.
     ISSUE "Issue" => closed(&["rule", "severity", "pointer", "detail"], json!({
         "rule": {"type": "string", "description": "Its stable name."},

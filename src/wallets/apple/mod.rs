@@ -3,12 +3,13 @@
 //! The way of a pass: [`prepare`] makes everything that is the same for all cards of a published version ready
 //! once; [`mod@pass_json`] writes one card; [`archive`] joins both; [`signature`] signs the manifest.
 //! The way back: [`unpack`] opens any archive, [`verify`] its manifest and signature, [`rules`] all the rest; together
-//! they are [`mod@inspect`].
+//! they are [`mod@inspect`]. [`design_of_pass`] makes a template of what was opened.
 
 pub mod apns;
 pub mod apns_reason;
 pub mod archive;
 pub mod der;
+pub mod design_of_pass;
 pub mod development_chain;
 pub mod identity;
 pub mod images;

@@ -12,6 +12,7 @@ mod keys;
 mod metrics;
 mod openapi;
 mod pages;
+pub mod template_archives;
 mod template_rules;
 mod templates;
 mod walls;

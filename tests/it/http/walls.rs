@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::issuers::{document, mint};
+use super::template_archives::zip_of;
 use crate::support::service::{ADMIN_KEY, Answer, Service, bakery, png};
 use crate::support::{TestDatabase, on_both_databases};
 
@@ -44,6 +45,10 @@ fn case(method: &str, path: &str) -> Option<(Vec<u8>, u16)> {
         ("put", "/api/v1/templates/{id}/images/{role}") => Some((png(10, 10), 404)),
         ("get" | "delete", "/api/v1/templates/{id}/images/{role}") => nothing(404),
         ("post", "/api/v1/templates/{id}/publish") => nothing(404),
+        ("get", "/api/v1/templates/{id}/export") => nothing(404),
+        ("post", "/api/v1/templates/import") => {
+            Some((zip_of(&[("template.json", bakery().to_string().as_bytes())]), 201))
+        }
         ("post", "/api/v1/workspaces") => json(json!({"id": "more", "name": "More"}), 403),
         ("get", "/api/v1/devices/logs") => nothing(200),
         ("get", "/api/v1/keys") => nothing(200),

@@ -5,6 +5,7 @@ pub mod collection;
 pub mod document;
 pub mod images;
 pub mod publish;
+pub mod transfer;
 pub mod versions;
 
 use crate::domain::ids::TemplateId;

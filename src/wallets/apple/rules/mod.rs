@@ -8,6 +8,7 @@
 
 pub mod json;
 pub mod report;
+pub mod strings;
 pub mod values;
 
 mod actions;
@@ -20,7 +21,6 @@ mod names;
 mod poster_event;
 mod relevance;
 mod schema;
-mod strings;
 mod style;
 mod web_service;
 

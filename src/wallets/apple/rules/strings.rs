@@ -42,7 +42,8 @@ pub fn check(files: &Files, report: &mut Report) {
     }
 }
 
-fn decode(content: &[u8]) -> Option<String> {
+/// The text of a `pass.strings` file: UTF-8, or UTF-16 with a mark.
+pub fn decode(content: &[u8]) -> Option<String> {
     let units = |rest: &[u8], read: fn([u8; 2]) -> u16| {
         let (pairs, []) = rest.as_chunks::<2>() else { return None };
         String::from_utf16(&pairs.iter().map(|&pair| read(pair)).collect::<Vec<u16>>()).ok()
@@ -158,7 +159,7 @@ impl Parser<'_> {
 }
 
 /// `personalization-json`, `personalization-incomplete`.
-pub fn check_personalization(pass: &Pass<'_>, files: &Files, report: &mut Report) {
+pub(super) fn check_personalization(pass: &Pass<'_>, files: &Files, report: &mut Report) {
     const FILE: &str = "personalization.json";
     let Some(content) = files.get(FILE) else { return };
     match json::parse(content) {

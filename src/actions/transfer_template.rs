@@ -1,0 +1,226 @@
+//! Takes a template's draft out as an archive, and makes a template of one: ours, a pass, or a `.pkpasstemplate`.
+//!
+//! Ours holds `template.json`, the document with its `id`, and the pictures as they were uploaded:
+//! `images/[<language>.lproj/][<tier>.tier/]<role>[@<name>].<png, jpg or webp>`, a tier's name percent-encoded.
+
+use std::io::{Cursor, Write};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::draft::Draft;
+use super::error::ActionError;
+use super::images::{ImagePlace, MAX_BYTES, MAX_PICTURES, usable};
+use super::put_template::{checked, get_template, new_id, take_added};
+use crate::app::App;
+use crate::domain::checks::Severity;
+use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::input::{Problems, pointer};
+use crate::outside::secrets::digest;
+use crate::store::templates::{self, ImageRow};
+use crate::wallets::apple::design_of_pass::{PASS, design_of_pass};
+use crate::wallets::apple::images::media_type;
+use crate::wallets::apple::rules::Files;
+use crate::wallets::apple::rules::report::Report;
+use crate::wallets::apple::unpack::unpack;
+
+/// The document, in our archives.
+const DOCUMENT: &str = "template.json";
+/// The folder of the pictures, in our archives.
+const PICTURES: &str = "images/";
+/// What stays as it is in a tier's name.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// The draft of a template as an archive.
+///
+/// # Errors
+/// When there is no such template.
+pub async fn export_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Vec<u8>, ActionError> {
+    let mut document = get_template(app, workspace, id).await?;
+    let _ = document.as_object_mut().map(|members| members.shift_remove("published_version"));
+    let draft = Draft::read(app, workspace, id).await?;
+    let mut files = vec![(DOCUMENT.to_owned(), serde_json::to_vec_pretty(&document).unwrap_or_default())];
+    for row in draft.pictures {
+        let content = templates::blob(&mut app.store.read().await?, workspace, &row.digest).await?;
+        let content = content.ok_or(ActionError::NotFound("image"))?;
+        files.push((path_of(&row), content));
+    }
+    let packed = tokio::task::spawn_blocking(move || pack(&files)).await;
+    packed
+        .map_err(|_| ActionError::Fault("packing panicked".to_owned()))?
+        .map_err(|e| ActionError::Fault(e.to_string()))
+}
+
+fn path_of(row: &ImageRow) -> String {
+    let mut path = PICTURES.to_owned();
+    if !row.locale.is_empty() {
+        path = format!("{path}{}.lproj/", row.locale);
+    }
+    if !row.tier.is_empty() {
+        path = format!("{path}{}.tier/", utf8_percent_encode(&row.tier, PLAIN));
+    }
+    let kind = match media_type(&row.beginning) {
+        Some("image/jpeg") => "jpg",
+        Some("image/webp") => "webp",
+        _ => "png",
+    };
+    format!("{path}{}.{kind}", row.role)
+}
+
+/// Where a picture of our archive belongs.
+fn place_of(path: &str) -> Option<ImagePlace> {
+    let (mut locale, mut tier) = (None, None);
+    let mut rest = path.strip_prefix(PICTURES)?;
+    if let Some((language, inner)) = rest.split_once(".lproj/") {
+        (locale, rest) = (Some(language), inner);
+    }
+    if let Some((name, inner)) = rest.split_once(".tier/") {
+        (tier, rest) = (Some(percent_decode_str(name).decode_utf8().ok()?), inner);
+    }
+    let (role, _) = rest.rsplit_once('.')?;
+    ImagePlace::parse(role, locale, tier.as_deref()).ok()
+}
+
+fn pack(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for (path, content) in files {
+        // Equal drafts are equal bytes: no entry has a time.
+        archive.start_file(path.as_str(), SimpleFileOptions::default())?;
+        archive.write_all(content)?;
+    }
+    Ok(archive.finish()?.into_inner())
+}
+
+/// What an archive holds, to be stored.
+#[derive(Debug)]
+struct Found {
+    document: Value,
+    pictures: Vec<FoundPicture>,
+    /// Puts a problem of the document at its place in the archive.
+    tell: fn(&mut Problems, &str, &str),
+}
+
+#[derive(Debug)]
+struct FoundPicture {
+    place: ImagePlace,
+    path: String,
+    bytes: Vec<u8>,
+}
+
+/// Makes a template of an archive: its draft, nothing is published. Its id is `wanted`, else that in the archive unless a
+/// template has it, else one of our own.
+///
+/// # Errors
+/// Everything that is wrong with the archive, at its place in it; [`ActionError::TemplateExists`] when one has the wanted
+/// id. Nothing is stored then.
+pub async fn import_template(
+    app: &App,
+    workspace: &WorkspaceId,
+    wanted: Option<TemplateId>,
+    archive: Vec<u8>,
+) -> Result<TemplateId, ActionError> {
+    let found = tokio::task::spawn_blocking(move || read(&archive)).await;
+    let found = found.map_err(|_| ActionError::Fault("unpacking panicked".to_owned()))?;
+    let Found { mut document, pictures, tell } = found?;
+    let [own_id, _] = take_added(&mut document);
+    let mut problems = Problems::new();
+    match checked(app, &document, Problems::new()).await {
+        Ok(()) => {}
+        Err(ActionError::Invalid(all)) => {
+            all.into_vec().iter().for_each(|problem| tell(&mut problems, &problem.pointer, &problem.detail));
+        }
+        Err(error) => return Err(error),
+    }
+    if pictures.len() > MAX_PICTURES
+        || pictures.iter().map(|picture| picture.bytes.len() as i64).sum::<i64>() > MAX_BYTES
+    {
+        problems.add("", format!("is too much: a template has at most {MAX_PICTURES} pictures of 64 MiB together"));
+    }
+    let mut kept = Vec::new();
+    for FoundPicture { place, path, bytes } in pictures {
+        match usable(app, bytes).await? {
+            Ok(bytes) => kept.push((place, digest(&bytes), bytes)),
+            Err(why) => problems.add(pointer("", &path), why),
+        }
+    }
+    problems.or(Some(()))?;
+    let mut tx = app.store.begin().await?;
+    let own_id = own_id.and_then(|id| TemplateId::parse(id.as_str()?).ok());
+    let explicit = wanted.is_some();
+    let mut id = wanted.or(own_id).map_or_else(|| new_id(app), Ok)?;
+    if !templates::insert_draft(&mut tx, workspace, &id, &document, app.now()).await? {
+        if explicit {
+            return Err(ActionError::TemplateExists);
+        }
+        id = new_id(app)?;
+        templates::insert_draft(&mut tx, workspace, &id, &document, app.now()).await?;
+    }
+    for (place, digest, bytes) in &kept {
+        templates::put_blob(&mut tx, workspace, digest, bytes).await?;
+        templates::put_image(&mut tx, workspace, &id, &place.key(), digest).await?;
+    }
+    tx.commit().await?;
+    Ok(id)
+}
+
+fn read(archive: &[u8]) -> Result<Found, Problems> {
+    let mut report = Report::default();
+    let unpacked = unpack(archive, &mut report);
+    let mut problems = Problems::new();
+    // That everything lies in a folder is how such bundles are packed.
+    for issue in report.finish() {
+        if issue.severity == Severity::Error && issue.rule != "zip-nested-root" {
+            let at = if issue.pointer.is_empty() { String::new() } else { pointer("", &issue.pointer) };
+            problems.add(at, issue.detail);
+        }
+    }
+    problems.or(Some(()))?;
+    let mut files = unpacked.files;
+    let document = files.keys().find(|path| path.rsplit('/').next() == Some(DOCUMENT)).cloned();
+    match document {
+        Some(path) => {
+            let folder = path.strip_suffix(DOCUMENT).unwrap_or_default();
+            read_ours(files.remove(&path).unwrap_or_default(), folder, files)
+        }
+        None if files.contains_key(PASS) => read_pass(&files),
+        None => Err(Problems::one("", format!("is no template: expected {DOCUMENT} (our export) or {PASS} in it"))),
+    }
+}
+
+fn read_ours(document: Vec<u8>, folder: &str, files: Files) -> Result<Found, Problems> {
+    let document = serde_json::from_slice(&document).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Problems::one(pointer("", DOCUMENT), format!("is not JSON at line {line}, column {column}"))
+    })?;
+    let (mut pictures, mut problems) = (Vec::new(), Problems::new());
+    for (path, bytes) in files {
+        let inner = path.strip_prefix(folder).unwrap_or(&path);
+        if inner.starts_with("__MACOSX/") || inner.rsplit('/').next().is_some_and(|name| name.starts_with('.')) {
+            continue;
+        }
+        match place_of(inner) {
+            Some(place) => pictures.push(FoundPicture { place, path, bytes }),
+            None => {
+                let expected = "images/[<language>.lproj/][<tier>.tier/]<role>[@<name>].png";
+                problems.add(pointer("", &path), format!("is no file of a template; expected {expected}"));
+            }
+        }
+    }
+    let tell = |problems: &mut Problems, at: &str, detail: &str| problems.add(format!("/{DOCUMENT}{at}"), detail);
+    problems.or(Some(Found { document, pictures, tell }))
+}
+
+fn read_pass(files: &Files) -> Result<Found, Problems> {
+    let design = design_of_pass(files)?;
+    let pictures = design.pictures.into_iter().filter_map(|picture| {
+        let language = picture.language.as_ref().map(crate::domain::locale::Language::as_str);
+        let place = ImagePlace::parse(picture.role, language, None).ok()?;
+        Some(FoundPicture { place, path: picture.path, bytes: picture.bytes })
+    });
+    let tell = |problems: &mut Problems, at: &str, detail: &str| {
+        problems.add(format!("/{PASS}"), format!("makes a template document in which {at} {detail}"));
+    };
+    Ok(Found { document: design.document, pictures: pictures.collect(), tell })
+}
