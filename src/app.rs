@@ -13,6 +13,7 @@ use crate::actions::note_fetches::Notes;
 use crate::actions::published::Published;
 use crate::actions::push_lines::PushLines;
 use crate::actions::wake::Wake;
+use crate::config::Limits;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::issuers::{AppleIssuer, AppleIssuers};
@@ -49,6 +50,10 @@ pub struct App {
     pub lines: PushLines,
     /// How many requests with complaints of phones each address may send.
     pub complaints: PerMinute,
+    /// What phones ask, by address.
+    pub phones: PerMinute,
+    /// What backends ask, by address.
+    pub backends: PerMinute,
     /// Whose word on addresses is believed.
     pub trusted_proxies: TrustedProxies,
     /// How many pushes may be under way on one connection to APNs.
@@ -100,6 +105,7 @@ pub struct AppParts {
     pub trusted_proxies: TrustedProxies,
     pub in_flight: usize,
     pub refresh_rate: u32,
+    pub limits: Limits,
 }
 
 impl App {
@@ -110,6 +116,8 @@ impl App {
             wake: Wake::new(parts.store.clone()),
             lines: PushLines::default(),
             complaints: PerMinute::new(30),
+            phones: PerMinute::new(parts.limits.phones),
+            backends: PerMinute::new(parts.limits.backends),
             trusted_proxies: parts.trusted_proxies,
             in_flight: parts.in_flight.max(1),
             refresh_rate: parts.refresh_rate,

@@ -93,6 +93,23 @@ pub struct AppleFiles {
     pub wwdr: Option<PathBuf>,
 }
 
+/// What one address may ask of a node within a minute: far more than phones and backends do, so that a stranger can't take a
+/// node from everybody. No settings. This machine's own programs are not counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of Apple's web service: all phones of a mobile operator may come from one address, and a publishing has them ask
+    /// and fetch.
+    pub phones: u32,
+    /// Of the API.
+    pub backends: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { phones: 60_000, backends: 300_000 }
+    }
+}
+
 /// All settings, read and checked each by itself.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
@@ -115,6 +132,7 @@ pub struct Config {
     pub apns_timeout: Duration,
     pub apns_push_type: PushType,
     pub refresh_rate: u32,
+    pub limits: Limits,
     /// What was said about the sandbox.
     pub sandbox: Option<bool>,
     pub log: String,
@@ -230,6 +248,7 @@ impl Config {
             refresh_rate: values
                 .read(&REFRESH_RATE, |t| t.parse().ok().filter(|n| (1..=10_000).contains(n)))?
                 .unwrap_or(200),
+            limits: Limits::default(),
             sandbox: values.read(&SANDBOX, on_off)?,
             log: values
                 .read(&LOG, |t| tracing_subscriber::EnvFilter::try_new(t).is_ok().then(|| t.to_owned()))?

@@ -275,7 +275,7 @@ async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Fi
             finding(CHECK, State::Error, format!("{url} refuses the certificate: {reason}"))
         }
         PushOutcome::TryLater { reason, .. }
-        | PushOutcome::ServiceUnwell { reason, .. }
+        | PushOutcome::ServiceUnwell { reason }
         | PushOutcome::NoAnswer { reason }
         | PushOutcome::Unreachable { reason } => {
             // A server that doesn't want the certificate says so in TLS, and its word often gets lost with the connection.

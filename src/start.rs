@@ -125,6 +125,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         trusted_proxies: config.trusted_proxies,
         in_flight: config.apns_in_flight,
         refresh_rate: config.refresh_rate,
+        limits: config.limits,
     }));
     let workspace = default_workspace();
     app.ensure_workspace(&workspace, "Default")
@@ -278,8 +279,8 @@ pub(crate) fn master_key(
     }
     if !sandbox {
         bail!(
-            "PASSLOOM_MASTER_KEY: found nothing; expected 32 bytes as 64 hexadecimal digits or base64 (an issuer is \
-             configured or in the database; PASSLOOM_SANDBOX=on keeps the sandbox)"
+            "PASSLOOM_MASTER_KEY: found nothing; expected 32 bytes as 64 hexadecimal digits or base64 (outside the \
+             sandbox it is required; PASSLOOM_SANDBOX=on makes one and keeps it)"
         );
     }
     let path = config.data_dir.join("master.key");

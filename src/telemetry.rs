@@ -3,6 +3,9 @@
 //! Logs hold no key, token, card address or personal value at any level: requests are logged by their route's
 //! pattern, never by their address.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+use crate::domain::ids::PassTypeId;
 use crate::domain::input::{Lines, forbidden_character};
 
 /// The label of a pass type.
@@ -62,8 +66,8 @@ pub struct Metrics {
     pub passes_served: Counter,
     /// Pushes by what came of them.
     pub pushes: Family<PushLabels, Counter>,
-    /// 1 for each pass type whose pushes pause.
-    pub pushes_paused: Family<PauseLabels, Gauge>,
+    /// 1 for each pass type whose pushes pause, and which those are.
+    paused: (Family<PauseLabels, Gauge>, Mutex<HashSet<PauseLabels>>),
     /// From a change's being due to its push's being taken.
     pub push_delay_seconds: Histogram,
 }
@@ -86,7 +90,7 @@ impl Metrics {
             files_hashed: Counter::default(),
             passes_served: Counter::default(),
             pushes: Family::default(),
-            pushes_paused: Family::default(),
+            paused: Default::default(),
             push_delay_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 16)),
             registry: Registry::default(),
         };
@@ -110,7 +114,7 @@ impl Metrics {
         registry.register(
             "pushes_paused",
             "1 for each pass type whose pushes pause: its certificate is refused, or this node can't reach APNs",
-            metrics.pushes_paused.clone(),
+            metrics.paused.0.clone(),
         );
         registry.register_with_unit(
             "push_delay",
@@ -126,9 +130,19 @@ impl Metrics {
         self.pushes.get_or_create(&PushLabels { outcome }).inc();
     }
 
-    /// Notes that a pass type's pushes pause.
-    pub fn push_paused(&self, pass_type: &str, cause: &'static str) {
-        self.pushes_paused.get_or_create(&PauseLabels { pass_type: pass_type.to_owned(), cause }).set(1);
+    /// Notes which pass types' pushes pause, and why. One that goes on pausing is shown without a gap.
+    pub fn pushes_paused(&self, paused: impl Iterator<Item = (PassTypeId, &'static str)>) {
+        let (gauge, shown) = &self.paused;
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused: HashSet<PauseLabels> =
+            paused.map(|(pass_type, cause)| PauseLabels { pass_type: pass_type.as_str().to_owned(), cause }).collect();
+        for over in shown.difference(&paused) {
+            gauge.remove(over);
+        }
+        for labels in paused.difference(&shown) {
+            gauge.get_or_create(labels).set(1);
+        }
+        *shown = paused;
     }
 
     /// All of it in the text format that Prometheus reads.
@@ -179,4 +193,36 @@ pub fn from_outside(text: &str) -> String {
         out.push_str(&escaped);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_from_a_phone_is_one_line_of_at_most_two_kibibytes() {
+        assert_eq!(from_outside("a\u{1b}[31m\nb\u{202e}\u{2028}"), "a\\u{1b}[31m\\nb\\u{202e}\\u{2028}");
+        for text in ["x".repeat(5000), "ā".repeat(5000), "\n".repeat(5000)] {
+            let shown = from_outside(&text);
+            assert!((2000..=2051).contains(&shown.len()) && shown.ends_with('…'), "{}", shown.len());
+        }
+        assert_eq!(from_outside(&"x".repeat(2048)).len(), 2048, "not cut");
+    }
+
+    #[test]
+    fn a_pause_that_goes_on_is_shown_without_a_gap_and_one_that_ended_is_not() {
+        let metrics = Metrics::new();
+        let (one, other) = ("pass.test.one", "pass.test.other");
+        let paused = |names: &[&str]| {
+            let names = names.iter().map(|name| (PassTypeId::parse(name).expect("valid"), "refused"));
+            metrics.pushes_paused(names.collect::<Vec<_>>().into_iter());
+            let text = metrics.render();
+            [one, other]
+                .map(|name| text.contains(&format!("pushes_paused{{pass_type=\"{name}\",cause=\"refused\"}} 1")))
+        };
+        assert_eq!(paused(&[one]), [true, false]);
+        assert_eq!(paused(&[one, other]), [true, true]);
+        assert_eq!(paused(&[other]), [false, true]);
+        assert_eq!(paused(&[]), [false, false]);
+    }
 }

@@ -141,13 +141,9 @@ pub async fn claim_due(app: &App, room: impl Fn(&PassTypeId) -> usize) -> Result
             }
         }
     }
-    app.metrics.pushes_paused.clear();
-    for pass_type in pauses.into_keys() {
-        app.metrics.push_paused(pass_type.as_str(), "refused");
-    }
-    for pass_type in app.lines.troubled() {
-        app.metrics.push_paused(pass_type.as_str(), "unreachable");
-    }
+    let refused = pauses.into_keys().map(|pass_type| (pass_type, "refused"));
+    let unreachable = app.lines.troubled().into_iter().map(|pass_type| (pass_type, "unreachable"));
+    app.metrics.pushes_paused(refused.chain(unreachable));
     Ok(round)
 }
 
@@ -341,9 +337,9 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
             answered(app, &pass_type).await;
             later(app, &claimed, now, Some(after.unwrap_or(BUSY_PAUSE)), reason, Fault::Device)
         }
-        PushOutcome::ServiceUnwell { after, reason } => failed(app, &claimed, Failure::Unwell, reason, after, now),
-        PushOutcome::NoAnswer { reason } => failed(app, &claimed, Failure::NoAnswer { before }, reason, None, now),
-        PushOutcome::Unreachable { reason } => failed(app, &claimed, Failure::Connect, reason, None, now),
+        PushOutcome::ServiceUnwell { reason } => failed(app, &claimed, Failure::Unwell, reason, now),
+        PushOutcome::NoAnswer { reason } => failed(app, &claimed, Failure::NoAnswer { before }, reason, now),
+        PushOutcome::Unreachable { reason } => failed(app, &claimed, Failure::Connect, reason, now),
     };
     // A token that died says nothing of its certificate's being well with others; any answer but a 403 does.
     if matches!(outcome, Outcome::Released { .. }) && matches!(said, Issuer::TakenAgain { .. }) {
@@ -374,16 +370,9 @@ async fn release_waiting(app: &App, pass_type: &PassTypeId) -> Result<(), Action
     }
 }
 
-fn failed(
-    app: &App,
-    claimed: &Claimed,
-    failure: Failure,
-    reason: String,
-    after: Option<Duration>,
-    now: Timestamp,
-) -> Outcome {
+fn failed(app: &App, claimed: &Claimed, failure: Failure, reason: String, now: Timestamp) -> Outcome {
     match app.lines.failed(claimed.pass_type(), failure, &reason, now) {
-        Blame::Push => later(app, claimed, now, after, reason, Fault::Service),
+        Blame::Push => later(app, claimed, now, None, reason, Fault::Service),
         Blame::Service { opened } => {
             app.metrics.push("unreachable");
             if opened {

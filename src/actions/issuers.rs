@@ -2,6 +2,8 @@
 
 pub mod watch;
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -126,17 +128,19 @@ pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) 
         let ended = format!("the certificate ended on {}; renew it at Apple", identity.not_after.to_rfc3339_seconds());
         return Err(Problems::one(place, ended).into());
     }
+    let mut tx = app.store.begin().await?;
+    // What is set last goes before the others, also when the clock went back.
+    let after_others = issuers::newest_apple(&mut tx, workspace).await?.plus(Duration::from_micros(1));
     let key = AppleCertificateKey {
         workspace: workspace.clone(),
         pass_type: identity.pass_type.clone(),
         fingerprint: identity.fingerprint.clone(),
-        set_at: now,
+        set_at: now.max(after_others),
     };
     let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
     let kept = Kept { chain: text(&identity.chain_pem), key: text(&identity.key_pem.0) };
     let kept = serde_json::to_vec(&kept).map_err(|e| ActionError::Fault(e.to_string()))?;
     let sealed = app.seal(&purpose(&key), &kept)?;
-    let mut tx = app.store.begin().await?;
     let claimed = workspaces::claim_pass_type(&mut tx, &identity.pass_type, workspace, &identity.team, now).await;
     match claimed {
         Err(StoreError::RowGone(_)) => {

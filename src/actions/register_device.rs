@@ -22,7 +22,13 @@ pub enum Registered {
     Unauthorized,
     /// The holder, but without a push token.
     NoPushToken,
+    /// More devices hold the card than any card's.
+    TooMany,
 }
+
+/// The most devices that a card is told to: all of them are pushed to when it changes, and whoever holds a pass may register
+/// any number of made-up ones.
+const MOST_DEVICES: i64 = 2_000;
 
 /// Registers. A new registration counts as a change for the device's list, so that an old file that registers late is
 /// brought up to date.
@@ -56,7 +62,9 @@ pub async fn register_device(
     if !known {
         let position = workspaces::take_position(&mut tx, &key.workspace).await?;
         devices::register(&mut tx, &key, &issued.card.id, position, now).await?;
-        record(app, &mut tx, EventKind::CardInstalled, &issued, position).await?;
+        if record(app, &mut tx, EventKind::CardInstalled, &issued, position).await? > MOST_DEVICES {
+            return Ok(Registered::TooMany);
+        }
     }
     tx.commit().await?;
     Ok(if known { Registered::Known } else { Registered::Created })
@@ -88,12 +96,13 @@ pub async fn unregister_device(
     Ok(true)
 }
 
-/// Notes on how many devices the card is now.
-async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<(), ActionError> {
+/// Notes on how many devices the card is now, and tells it.
+async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<i64, ActionError> {
     let card = &issued.card;
     let (devices, _) = devices::of_card(tx, card, position).await?;
     let event = app.event(kind, Some(&card.id), json!({"wallet": "apple", "devices": devices}))?;
-    Ok(events::record(tx, &card.workspace, position, app.now(), &[event]).await?)
+    events::record(tx, &card.workspace, position, app.now(), &[event]).await?;
+    Ok(devices)
 }
 
 /// The workspace of the pass, when the token is its own.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
-/// Counts requests of each address within a minute. A node's own and in memory: it guards this node.
+/// Counts requests of each address within a minute; of IPv6, of each network of 64 bits, since whoever has one address there
+/// has all of them. A node's own and in memory: it guards this node.
 #[derive(Debug, Clone)]
 pub struct PerMinute {
     most: u32,
@@ -21,9 +22,18 @@ impl PerMinute {
         Self { most, counts }
     }
 
+    /// How many those are.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
     /// Whether one more is within the limit.
     pub async fn allows(&self, address: Option<IpAddr>) -> bool {
         let Some(address) = address else { return true };
+        let address = match address {
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
+            v4 => v4,
+        };
         let count = self.counts.get_with(address, async { Arc::default() }).await;
         count.fetch_add(1, Ordering::Relaxed) < self.most
     }
@@ -40,5 +50,9 @@ mod tests {
         assert!(limit.allows(one).await && limit.allows(one).await);
         assert!(!limit.allows(one).await);
         assert!(limit.allows(other).await);
+        let network = |host: u16| format!("2001:db8:1:2::{host:x}").parse().ok();
+        assert!(limit.allows(network(1)).await && limit.allows(network(2)).await);
+        assert!(!limit.allows(network(3)).await, "whoever has one of them has all");
+        assert!(limit.allows("2001:db8:1:3::1".parse().ok()).await);
     }
 }

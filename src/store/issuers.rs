@@ -9,6 +9,7 @@ statements! {
         ON CONFLICT (workspace_id, pass_type_id, fingerprint) DO UPDATE SET sealed = excluded.sealed, set_at = excluded.set_at";
     LIST_APPLE = "SELECT workspace_id, pass_type_id, fingerprint, set_at FROM apple_certificates";
     SEALED_APPLE = "SELECT sealed FROM apple_certificates WHERE workspace_id = $1 AND pass_type_id = $2 AND fingerprint = $3";
+    NEWEST_APPLE = "SELECT COALESCE(MAX(set_at), 0) FROM apple_certificates WHERE workspace_id = $1";
     COUNT_APPLE = "SELECT COUNT(*) FROM apple_certificates";
 }
 
@@ -34,6 +35,14 @@ pub async fn put_apple(tx: &mut Tx, key: &AppleCertificateKey, sealed: &[u8]) ->
         query.bind(sealed).bind(key.set_at).execute(c).await?;
         Ok(())
     })
+}
+
+/// When a workspace's newest certificate was set; the beginning of time when it has none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_apple(session: &mut impl Session, workspace: &WorkspaceId) -> Result<Timestamp, StoreError> {
+    on_db!(session, NEWEST_APPLE, |sql, c| Ok(sqlx::query_scalar(sql).bind(workspace).fetch_one(c).await?))
 }
 
 /// Every certificate of every workspace, without its secrets.

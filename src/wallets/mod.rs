@@ -38,8 +38,6 @@ pub enum PushOutcome {
     },
     /// The service answers that it is unwell; other targets would fare no better.
     ServiceUnwell {
-        /// How long the service asks to wait, when it does.
-        after: Option<Duration>,
         /// What went wrong, in plain words.
         reason: String,
     },

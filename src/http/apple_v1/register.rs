@@ -1,5 +1,6 @@
 //! `POST /v1/devices/{device}/registrations/{pass type}/{serial}`
 
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
@@ -41,5 +42,6 @@ pub async fn register(
         Registered::Known => HttpResponse::Ok().finish(),
         Registered::Unauthorized => unauthorized(),
         Registered::NoPushToken => HttpResponse::BadRequest().finish(),
+        Registered::TooMany => HttpResponse::TooManyRequests().insert_header((RETRY_AFTER, "86400")).finish(),
     })
 }

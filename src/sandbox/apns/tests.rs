@@ -137,7 +137,7 @@ async fn push(client: &Apns, to: &PushToken) -> PushOutcome {
 
 fn reason_to_try_later(outcome: PushOutcome) -> String {
     match outcome {
-        PushOutcome::ServiceUnwell { after: None, reason }
+        PushOutcome::ServiceUnwell { reason }
         | PushOutcome::NoAnswer { reason }
         | PushOutcome::Unreachable { reason } => reason,
         other => unreachable!("expected a failure of the service, got {other:?}"),
@@ -318,6 +318,20 @@ async fn two_hundred_pushes_at_once_from_a_cold_pool_open_one_connection() {
     let outcomes = push_all(&client(&service), 200).await;
     assert!(outcomes.iter().all(|outcome| *outcome == PushOutcome::Delivered), "{outcomes:?}");
     assert_eq!((service.connections(), service.pushes().len()), (1, 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_that_wait_longer_for_a_stream_than_they_may_leave_a_connection_that_answers() {
+    let service = SimulatedApns::start(options(2)).await.expect("a free port");
+    service.set_latency(Duration::from_millis(100));
+    let patience = ApnsEndpoint { timeout: Duration::from_millis(1050), ..endpoint(&service) };
+    let client = client_with(&patience, &chain().pass);
+    let outcomes = push_all(&client, 60).await;
+    let late = outcomes.iter().filter(|outcome| matches!(outcome, PushOutcome::NoAnswer { .. })).count();
+    assert!((20..=50).contains(&late), "{late} of 60 had no turn within a second");
+    service.set_latency(Duration::ZERO);
+    assert_eq!(push(&client, &token(99)).await, PushOutcome::Delivered);
+    assert_eq!(service.connections(), 1, "slowness is no silence");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@
 //!
 //! Sources: Apple, "Sending notification requests to APNs" and "Adding a Web Service to Update Passes", read 2026-11.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,8 @@ struct Line {
     roots: Vec<reqwest::Certificate>,
     /// Counts the clients, so that of many that fell silent together only the first builds a new one.
     client: RwLock<(u64, reqwest::Client)>,
+    /// How many answers came: a line that answers others isn't silent, it is only slow.
+    answers: AtomicU64,
 }
 
 impl Line {
@@ -219,7 +222,13 @@ impl Apns {
         };
         let client =
             build(endpoint, identity.clone(), roots.clone()).map_err(|error| ApnsError::Client(cause(&error)))?;
-        let line = Line { endpoint: endpoint.clone(), identity, roots, client: RwLock::new((1, client)) };
+        let line = Line {
+            endpoint: endpoint.clone(),
+            identity,
+            roots,
+            client: RwLock::new((1, client)),
+            answers: AtomicU64::new(0),
+        };
         Ok(Self { line: Arc::new(line), devices })
     }
 
@@ -243,6 +252,7 @@ impl Apns {
         let mut again = true;
         loop {
             let (number, client) = self.line.client();
+            let before = self.line.answers.load(Ordering::Relaxed);
             let mut request = client
                 .post(format!("{}{}", self.devices, token.as_str()))
                 .header("apns-topic", topic.as_str())
@@ -255,6 +265,7 @@ impl Apns {
             }
             let error = match request.send().await {
                 Ok(response) => {
+                    self.line.answers.fetch_add(1, Ordering::Relaxed);
                     let outcome = read(response).await;
                     if apns_reason::is_about_the_connection(&outcome) {
                         self.line.renew(number);
@@ -273,7 +284,9 @@ impl Apns {
                 (true, true) => PushOutcome::Unreachable { reason: "can't connect: no answer in time".to_owned() },
                 (true, false) => PushOutcome::Unreachable { reason: format!("can't connect: {what}") },
                 (false, true) => {
-                    self.line.renew(number);
+                    if self.line.answers.load(Ordering::Relaxed) == before {
+                        self.line.renew(number);
+                    }
                     PushOutcome::NoAnswer { reason: format!("no answer within {} s", timeout.as_secs_f32()) }
                 }
                 // Whether it was taken nobody knows.
@@ -341,7 +354,7 @@ fn without(token: &PushToken, outcome: PushOutcome) -> PushOutcome {
         PushOutcome::Refused { reason } => PushOutcome::Refused { reason: clean(reason) },
         PushOutcome::IssuerRefused { reason } => PushOutcome::IssuerRefused { reason: clean(reason) },
         PushOutcome::TryLater { after, reason } => PushOutcome::TryLater { after, reason: clean(reason) },
-        PushOutcome::ServiceUnwell { after, reason } => PushOutcome::ServiceUnwell { after, reason: clean(reason) },
+        PushOutcome::ServiceUnwell { reason } => PushOutcome::ServiceUnwell { reason: clean(reason) },
         PushOutcome::NoAnswer { reason } => PushOutcome::NoAnswer { reason: clean(reason) },
         PushOutcome::Unreachable { reason } => PushOutcome::Unreachable { reason: clean(reason) },
     }

@@ -46,13 +46,13 @@ pub fn outcome(status: u16, retry_after: Option<Duration>, body: &[u8]) -> PushO
         Meaning::Refused => PushOutcome::Refused { reason },
         Meaning::IssuerRefused => PushOutcome::IssuerRefused { reason },
         Meaning::Later => PushOutcome::TryLater { after: retry_after, reason },
-        Meaning::Unwell => PushOutcome::ServiceUnwell { after: retry_after, reason },
+        Meaning::Unwell => PushOutcome::ServiceUnwell { reason },
     }
 }
 
 /// Whether APNs only says that this connection comes to its end: the same push has a better chance on another one.
 pub fn is_about_the_connection(outcome: &PushOutcome) -> bool {
-    matches!(outcome, PushOutcome::ServiceUnwell { reason, .. } if reason == "IdleTimeout" || reason == "Shutdown")
+    matches!(outcome, PushOutcome::ServiceUnwell { reason } if reason == "IdleTimeout" || reason == "Shutdown")
 }
 
 fn meaning(status: u16, word: Option<&str>) -> Meaning {
@@ -156,7 +156,7 @@ mod tests {
                 Refused => PushOutcome::Refused { reason },
                 IssuerRefused => PushOutcome::IssuerRefused { reason },
                 Later => PushOutcome::TryLater { after: None, reason },
-                Unwell => PushOutcome::ServiceUnwell { after: None, reason },
+                Unwell => PushOutcome::ServiceUnwell { reason },
             };
             assert_eq!(answer(status, word), expected, "{status} {word}");
         }
@@ -205,7 +205,7 @@ mod tests {
         for body in bodies {
             for status in [400, 404, 500, 302, 204, 100, 0, 999] {
                 let reason = format!("status {status} without a reason");
-                assert_eq!(outcome(status, None, body), PushOutcome::ServiceUnwell { after: None, reason });
+                assert_eq!(outcome(status, None, body), PushOutcome::ServiceUnwell { reason });
             }
             let reason = "status 403 without a reason".to_owned();
             assert_eq!(outcome(403, None, body), PushOutcome::IssuerRefused { reason });
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_reason_apple_has_not_documented_yet_is_kept_and_counts_by_its_status() {
         assert_eq!(answer(400, "BadMoon"), PushOutcome::Refused { reason: "BadMoon".to_owned() });
-        assert_eq!(answer(503, "BadMoon"), PushOutcome::ServiceUnwell { after: None, reason: "BadMoon".to_owned() });
+        assert_eq!(answer(503, "BadMoon"), PushOutcome::ServiceUnwell { reason: "BadMoon".to_owned() });
     }
 
     proptest::proptest! {

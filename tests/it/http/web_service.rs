@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use passloom::actions::after_restore::{EPOCH, after_restore};
 use passloom::actions::device_logs::forget_complaints;
+use passloom::config::Limits;
 use passloom::outside::proxies::TrustedProxies;
 use passloom::sandbox::phone::Phone;
 use reqwest::Method;
@@ -25,6 +26,8 @@ on_both_databases![
     a_complaint_is_shown_to_the_workspace_whose_card_it_speaks_of,
     complaints_are_bounded_by_number_age_and_address,
     only_a_trusted_proxy_is_believed_about_addresses,
+    an_address_that_asks_far_too_much_is_held_back_and_nobody_else,
+    a_card_is_on_so_many_devices_at_most,
     after_a_restore_every_phone_shows_what_the_database_holds,
 ];
 
@@ -315,6 +318,58 @@ async fn only_a_trusted_proxy_is_believed_about_addresses(database: TestDatabase
         assert_eq!(complain(&service, &format!("198.51.100.{n}"), &["on and on".to_owned()]).await, 200);
     }
     assert_eq!(groups(&service).await[0]["count"], 30);
+    service.stop().await;
+}
+
+async fn an_address_that_asks_far_too_much_is_held_back_and_nobody_else(database: TestDatabase) {
+    let service = Service::start_configured(&database, |config| {
+        config.limits = Limits { phones: 20, backends: 10 };
+    })
+    .await;
+    let ask = async |path: &str, from: &str, key: &str| {
+        let bearer = format!("Bearer {key}");
+        let headers = [("x-forwarded-for", from), ("authorization", bearer.as_str())];
+        service.send(Method::GET, path, &headers, Vec::new()).await
+    };
+    let list = format!("/apple/v1/devices/nobody/registrations/{PASS_TYPE}");
+    for (path, most, fine) in [(list.as_str(), 20, 204), ("/api/v1/cards", 10, 200)] {
+        for _ in 0..most {
+            assert_eq!(ask(path, "198.51.100.1", &service.key).await.status, fine, "{path}");
+        }
+        let refused = ask(path, "198.51.100.1", &service.key).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (429, "60"), "{path}");
+        assert_eq!(ask(path, "198.51.100.2", &service.key).await.status, fine, "{path}");
+    }
+    let problem = ask("/api/v1/cards", "198.51.100.1", "wrong").await;
+    assert_eq!(problem.json()["type"], "/problems/too-many-requests");
+    assert_eq!(ask("/healthz", "198.51.100.1", "").await.status, 200);
+    // This machine's own programs ask as they like.
+    for _ in 0..30 {
+        assert_eq!(service.send(Method::GET, &list, &[], Vec::new()).await.status, 204);
+    }
+    service.stop().await;
+}
+
+async fn a_card_is_on_so_many_devices_at_most(database: TestDatabase) {
+    let (service, card) = shop(&database).await;
+    let (phone, _) = service.phone_with(&card).await;
+    let holder = Holder::of(&phone);
+    let numbers = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1998)";
+    for insert in [
+        "INSERT INTO devices (workspace_id, pass_type_id, id, push_token, kind, registered_at, marks, attempts, pushed,
+            asked) SELECT workspace_id, pass_type_id, 'made-up-' || n, 'aa', 'other', 1, 0, 0, 0, 0 FROM cards, n",
+        "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
+            SELECT workspace_id, pass_type_id, 'made-up-' || n, id, 0, 1 FROM cards, n",
+    ] {
+        database.execute(&format!("{numbers} {insert}")).await;
+    }
+    let token = "ab".repeat(32);
+    assert_eq!(holder.register(&service, "the-last", "ApplePass", &token).await, 201);
+    assert_eq!(holder.register(&service, "one-more", "ApplePass", &token).await, 429);
+    assert_eq!(holder.register(&service, "the-last", "ApplePass", &token).await, 200, "those that are there stay");
+    let removed = format!("/apple/v1/devices/made-up-1/registrations/{PASS_TYPE}/{}", holder.serial);
+    assert_eq!(holder.fetch(&service, Method::DELETE, &removed, None).await.status, 200);
+    assert_eq!(holder.register(&service, "one-more", "ApplePass", &token).await, 201);
     service.stop().await;
 }
 

@@ -10,6 +10,7 @@ use passloom::store::push_pauses;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::http::issuers::{document, mint};
 use crate::support::service::{PASS_TYPE, Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
 
@@ -20,6 +21,7 @@ on_both_databases![
     a_refused_certificate_pauses_all_of_its_devices_and_is_probed_every_five_minutes,
     a_refused_certificate_pauses_on_every_node_and_across_a_restart,
     another_certificate_ends_the_pause,
+    one_bad_answer_of_the_service_delays_a_push_by_less_than_a_minute_whatever_it_asks_for,
     an_unwell_service_is_probed_and_everything_leaves_when_it_is_well,
     a_service_that_can_not_be_reached_is_probed_each_half_minute_and_nobody_waits_longer,
     a_silent_service_is_not_held_against_the_devices,
@@ -232,17 +234,31 @@ async fn a_refused_certificate_pauses_on_every_node_and_across_a_restart(databas
 
 async fn another_certificate_ends_the_pause(database: TestDatabase) {
     let (service, _phones) = shop(&database, 1).await;
-    let mut tx = service.app.store.begin().await.unwrap();
-    let pass_type = passloom::domain::ids::PassTypeId::parse(PASS_TYPE).unwrap();
-    let workspace = passloom::actions::api_keys::default_workspace();
-    let later = service.now().plus(Duration::from_secs(300));
-    push_pauses::begin(&mut tx, &workspace, &pass_type, "the old one", "BadCertificate", service.now(), later)
-        .await
-        .unwrap();
-    tx.commit().await.unwrap();
+    service.apns().answer_next(None, Answer::new(403, "BadCertificate"), 1);
     change(&service, 1).await;
     assert_eq!(service.deliver().await, 1);
+    after(&service, 60);
+    assert_eq!((service.deliver().await, pauses(&service).await), (0, vec!["BadCertificate".to_owned()]));
+    let renewed = document(&mint(&service, PASS_TYPE, service.now()));
+    let put = service.api(Method::PUT, "/api/v1/issuers/apple", &renewed).await;
+    assert_eq!(put.status, 200, "{}", put.json());
+    assert_eq!(service.deliver().await, 1, "at once");
+    assert_eq!(service.apns().pushes().len(), 1);
     assert_eq!(pauses(&service).await, [] as [String; 0]);
+    service.stop().await;
+}
+
+async fn one_bad_answer_of_the_service_delays_a_push_by_less_than_a_minute_whatever_it_asks_for(
+    database: TestDatabase,
+) {
+    let (service, _phones) = shop(&database, 1).await;
+    let day = Answer { retry_after: Some(Duration::from_secs(86_400)), ..Answer::new(503, "ServiceUnavailable") };
+    service.apns().answer_next(None, day, 1);
+    change(&service, 1).await;
+    assert_eq!(service.deliver().await, 1);
+    after(&service, 59);
+    assert_eq!(service.deliver().await, 1, "the service as a whole is the breaker's business");
+    assert_eq!(service.apns().pushes().len(), 1);
     service.stop().await;
 }
 
