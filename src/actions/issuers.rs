@@ -183,13 +183,16 @@ pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<O
             let refused = pauses
                 .iter()
                 .find(|pause| pause.pass_type_id == identity.pass_type && pause.certificate == certificate);
+            // Its dates are told beside it.
+            let within = now.max(identity.not_before).min(identity.not_after);
+            let apple = trust::Trust::apple().trusts_pass_certificate(&identity.chain_pem, within);
             let paused = refused.map(|pause| json!({"since": pause.since, "reason": pause.reason}));
             json!({
                 "paused": paused,
                 "pass_type": identity.pass_type, "team": identity.team, "name": identity.name,
                 "issued_by": identity.issued_by, "serial_number": identity.serial_number,
                 "fingerprint": identity.fingerprint, "not_before": identity.not_before,
-                "not_after": identity.not_after, "valid": identity.is_valid(now),
+                "not_after": identity.not_after, "valid": identity.is_valid(now), "apple": apple,
                 "active": active && identity.is_valid(now), "source": source, "set_at": set_at,
             })
         })

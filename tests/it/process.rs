@@ -90,6 +90,126 @@ fn after_a_restore_one_command_brings_phones_to_what_the_database_holds() {
     assert!(!nowhere.status.success() && said.contains("PASSLOOM_DATABASE_URL") && !said.contains("hidden"), "{said}");
 }
 
+#[test]
+fn each_start_makes_a_key_and_revokes_the_last_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let (runtime, port) = (tokio::runtime::Runtime::new().unwrap(), free_port());
+    let status = |program: &Program, key: &str| {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.get(format!("{}/api/v1/cards/demo", program.base)).bearer_auth(key);
+        runtime.block_on(async { request.send().await.unwrap().status().as_u16() })
+    };
+    let first = Program::start(command(directory.path(), port));
+    let old = first.key.clone();
+    assert_eq!(status(&first, &old), 200);
+    assert!(first.terminate().success());
+    let second = Program::start(command(directory.path(), port));
+    assert_eq!((status(&second, &old), status(&second, &second.key)), (401, 200));
+    assert!(second.terminate().success());
+}
+
+#[test]
+fn inspect_shows_a_pass_and_every_rule_that_it_breaks_and_exits_by_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (runtime, port) = (tokio::runtime::Runtime::new().unwrap(), free_port());
+    let program = Program::start(command(directory.path(), port));
+    let pass = runtime.block_on(async {
+        let address = format!("{}/card.pkpass", program.demo);
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        http.get(address).send().await.unwrap().bytes().await.unwrap()
+    });
+    assert!(program.terminate().success());
+    std::fs::write(directory.path().join("good.pkpass"), &pass).unwrap();
+    // A changed picture is no longer the one that was signed.
+    let mut files: Vec<_> = crate::passes::unzip(&pass).into_iter().collect();
+    files.iter_mut().find(|(path, _)| path == "icon.png").unwrap().1.push(0);
+    let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+    let changed = crate::http::template_archives::zip_of(&files);
+    std::fs::write(directory.path().join("changed.pkpass"), changed).unwrap();
+    let inspect = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        let output = command.arg("inspect").args(arguments).current_dir(directory.path()).env_clear().output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), output.stderr)
+    };
+    let json = |arguments: &[&str]| {
+        let (code, said, _) = inspect(arguments);
+        let report: Value = serde_json::from_str(&said).unwrap();
+        let errors: Vec<String> = report["issues"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|issue| issue["severity"] == "error")
+            .map(|issue| issue["rule"].as_str().unwrap().to_owned())
+            .collect();
+        (code, report["valid"].as_bool().unwrap(), errors, report["pass"]["organizationName"].clone())
+    };
+    let root = ["--json", "--root", "certs/dev/root.pem"];
+    let none = Vec::<String>::new();
+    assert_eq!(json(&[&root[..], &["good.pkpass"]].concat()), (0, true, none, json!("Kuzina")));
+    // Whoever trusts Apple alone doesn't trust the sandbox.
+    assert_eq!(json(&["--json", "good.pkpass"]), (1, false, vec!["signature-chain".to_owned()], json!("Kuzina")));
+    let (code, valid, errors, _) = json(&[&root[..], &["changed.pkpass"]].concat());
+    assert_eq!((code, valid, errors), (1, false, vec!["manifest-hash-mismatch".to_owned()]));
+    let (code, said, _) = inspect(&["--root", "certs/dev/root.pem", "changed.pkpass"]);
+    assert!(code == 1 && said.contains("manifest-hash-mismatch") && said.contains("icon.png"), "{said}");
+    let (code, said, problem) = inspect(&["nowhere.pkpass"]);
+    let problem = String::from_utf8(problem).unwrap();
+    assert!(code == 2 && said.is_empty() && problem.contains("can't read nowhere.pkpass"), "{problem}");
+}
+
+async fn fifty_thousand_lines_take_little_memory(database: TestDatabase) {
+    const CARDS: usize = 30_000;
+    const LINES: usize = 50_000;
+    const MOST_MIB: u64 = 300;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path(), free_port());
+    command.env("PASSLOOM_DATABASE_URL", database.url());
+    let program = Program::start(command);
+    let line = |n: usize| match n < CARDS {
+        true => {
+            json!({"id": format!("M-{n}"), "template": "bakery-points", "attributes": {"points": n, "name": "Anna"}})
+        }
+        false => json!({"id": format!("M-{}", n - CARDS), "patch": true, "attributes": {"points": -1}}),
+    };
+    let pieces = (0..LINES).step_by(100).map(move |from| {
+        Ok::<_, std::io::Error>((from..from + 100).map(|n| format!("{}\n", line(n))).collect::<String>())
+    });
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = http.post(format!("{}/api/v1/cards/bulk", program.base)).bearer_auth(&program.key);
+    let request = request.header("content-type", "application/x-ndjson");
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    let mut answer = request.body(body).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    let (mut rest, mut read) = (Vec::new(), 0);
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        rest.extend_from_slice(&piece);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let told: Value = serde_json::from_slice(&rest[..end]).unwrap();
+            let expected = if read < CARDS { "created" } else { "updated" };
+            let id = format!("M-{}", read % CARDS);
+            assert_eq!((told["id"].as_str(), told["status"].as_str()), (Some(id.as_str()), Some(expected)), "{told}");
+            rest.drain(..=end);
+            read += 1;
+        }
+    }
+    assert_eq!((read, rest.len()), (LINES, 0));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").trim().parse().unwrap();
+    assert!(peak / 1024 < MOST_MIB, "{} MiB", peak / 1024);
+    assert!(program.terminate().success());
+}
+
+#[test]
+fn fifty_thousand_lines_of_a_bulk_take_less_than_300_mib_on_sqlite() {
+    run(Database::Sqlite, fifty_thousand_lines_take_little_memory);
+}
+
+#[test]
+fn fifty_thousand_lines_of_a_bulk_take_less_than_300_mib_on_postgres() {
+    run(Database::Postgres, fifty_thousand_lines_take_little_memory);
+}
+
 async fn every_phone_is_current_after_a_crash(database: TestDatabase, point: &'static str) {
     let directory = tempfile::tempdir().unwrap();
     // An APNs that outlives the service, as the real one does.

@@ -220,7 +220,7 @@ schemas! {
         "team": {"type": "string"},
         "certificates": {"type": "array", "items": closed(
             &["pass_type", "team", "name", "issued_by", "serial_number", "fingerprint", "not_before", "not_after", "valid",
-              "active", "paused", "source", "set_at"],
+              "apple", "active", "paused", "source", "set_at"],
             json!({
                 "pass_type": {"type": "string"},
                 "team": {"type": "string"},
@@ -231,6 +231,7 @@ schemas! {
                 "not_before": time(),
                 "not_after": time(),
                 "valid": {"type": "boolean", "description": "Whether it is within its dates."},
+                "apple": {"type": "boolean", "description": "Whether it leads to one of Apple's roots; phones take passes of no other."},
                 "active": {"type": "boolean", "description": "Whether it signs and pushes now for its pass type."},
                 "paused": nullable(closed(&["since", "reason"], json!({"since": time(), "reason": {"type": "string"}}))),
                 "source": {"enum": ["configuration", "api"]},

@@ -120,6 +120,7 @@ async fn a_workspace_signs_and_pushes_by_the_certificate_that_it_was_given(datab
     assert!(shown["issued_by"].as_str().unwrap().contains("Passloom Development WWDR"), "{shown}");
     assert_eq!(shown["serial_number"], minted.0.serial_number().to_bn().unwrap().to_hex_str().unwrap().to_string());
     assert_eq!((&shown["active"], &shown["valid"], &shown["source"]), (&json!(true), &json!(true), &json!("api")));
+    assert_eq!(shown["apple"], false, "no phone but the sandbox's takes what it signs");
     assert_eq!(service.api(Method::GET, PATH, &Value::Null).await.json(), issuer);
 
     service.publish("bakery", &bakery()).await;
