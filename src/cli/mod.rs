@@ -1,11 +1,16 @@
 //! The commands, one file each.
 
 pub mod after_restore;
+pub mod backup;
+pub mod card;
 pub mod certificate;
+pub mod client;
 pub mod doctor;
 pub mod inspect;
+pub mod migrate;
 pub mod phone;
 pub mod serve;
+pub mod template;
 
 use std::process::ExitCode;
 
@@ -29,6 +34,10 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Certificate(certificate::CertificateArgs),
     Doctor(doctor::DoctorArgs),
+    Template(template::TemplateArgs),
+    Card(card::CardArgs),
+    Migrate(migrate::MigrateArgs),
+    Backup(backup::BackupArgs),
     AfterRestore(after_restore::AfterRestoreArgs),
 }
 
@@ -41,6 +50,10 @@ pub fn run() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Certificate(args)) => certificate::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::Template(args)) => template::run(args),
+        Some(Command::Card(args)) => card::run(args),
+        Some(Command::Migrate(args)) => migrate::run(args),
+        Some(Command::Backup(args)) => backup::run(args),
         Some(Command::AfterRestore(args)) => after_restore::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -321,6 +321,18 @@ impl Store {
         }
     }
 
+    /// Copies the embedded database, as it is at one moment, to a file that is empty or not there; does nothing with another.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        if let Pools::Sqlite { writer, .. } = &self.pools {
+            let mut writer = writer.acquire().await?;
+            sqlx::query("VACUUM INTO $1").bind(file.to_string_lossy().as_ref()).execute(&mut *writer).await?;
+        }
+        Ok(())
+    }
+
     /// Tells every node on this database that something is due; does nothing on the embedded one, which has one node.
     ///
     /// # Errors

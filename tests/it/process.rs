@@ -157,6 +157,172 @@ fn inspect_shows_a_pass_and_every_rule_that_it_breaks_and_exits_by_it() {
     assert!(code == 2 && said.is_empty() && problem.contains("can't read nowhere.pkpass"), "{problem}");
 }
 
+/// Runs a command against a program; how it ended, and what it said.
+fn ask(program: &Program, directory: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).current_dir(directory).env_clear();
+    command.env("PASSLOOM_URL", &program.base).env("PASSLOOM_API_KEY", &program.key);
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn templates_and_cards_are_handled_on_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = Program::start(command(directory.path(), free_port()));
+    let ask = |arguments: &[&str]| ask(&program, directory.path(), arguments);
+    // In the sandbox our own address is a warning.
+    let (code, said, _) = ask(&["template", "check", "bakery-points"]);
+    assert!(code == 0 && said.starts_with("warning  web-service-https  the whole: is \"http://"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let (code, said, _) = ask(&["template", "export", "bakery-points"]);
+    assert!(code == 0 && said.starts_with("Wrote bakery-points.zip ("), "{said}");
+    let (code, _, problem) = ask(&["template", "export", "bakery-points"]);
+    assert!(code == 2 && problem.contains("bakery-points.zip can't be made"), "nothing is overwritten: {problem}");
+    let (code, said, _) = ask(&["template", "import", "bakery-points.zip", "--id", "copy"]);
+    assert_eq!((code, said.as_str()), (0, "copy\n"));
+    let (code, _, problem) = ask(&["template", "import", "data/master.key"]);
+    assert!(code == 2 && problem.contains("(422)"), "{problem}");
+    let (code, _, problem) = ask(&["template", "check", "nobodys"]);
+    assert_eq!((code, problem.as_str()), (2, "passloom: there is no such template (404)\n"));
+
+    let document = r#"{"template": "bakery-points", "attributes": {"points": 7, "name": "Anna"}}"#;
+    std::fs::write(directory.path().join("card.json"), document).unwrap();
+    let (code, said, _) = ask(&["card", "put", "a@b:1", "card.json"]);
+    let card: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &card["id"], &card["attributes"]["points"]), (0, &json!("a@b:1"), &json!(7)));
+    assert_eq!(ask(&["card", "get", "a@b:1"]).1, said);
+    std::fs::write(directory.path().join("card.json"), document.replace("7", "\"x\"").replace("name", "nmae")).unwrap();
+    let (code, _, problem) = ask(&["card", "put", "a@b:1", "card.json"]);
+    assert!(
+        code == 2 && problem.contains("\n  /attributes/points: ") && problem.contains("/attributes/nmae: "),
+        "{problem}"
+    );
+
+    let nobody = Command::new(PROGRAM).args(["card", "get", "x"]).env_clear().output().unwrap();
+    let problem = String::from_utf8(nobody.stderr).unwrap();
+    assert_eq!(problem, "passloom: PASSLOOM_API_KEY: found nothing; expected an API key of the workspace\n");
+    assert!(program.terminate().success());
+}
+
+#[test]
+fn a_table_of_cards_is_imported_and_goes_on_where_it_broke_off() {
+    const ROWS: usize = 20_000;
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut program = Program::start(command(directory.path(), port));
+    let row = |n: usize| match n {
+        10 | 19_990 => format!("M-{n},many,Anna,,\n"),
+        11 => format!("M-{n},1,\"Anna, \"\"the\"\" second\",lv,2030-01-01T00:00:00Z\n"),
+        _ => format!("M-{n},{n},Anna,,\n"),
+    };
+    let table = format!("id,points,name,locale,expires_at\n{}", (0..ROWS).map(row).collect::<String>());
+    std::fs::write(directory.path().join("cards.csv"), table).unwrap();
+    let mut import = Command::new(PROGRAM);
+    import.args(["card", "import", "cards.csv", "--template", "bakery-points"]).current_dir(directory.path());
+    import.env("PASSLOOM_URL", &program.base).env("PASSLOOM_API_KEY", &program.key);
+    let import = import.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let progress = directory.path().join("cards.csv.progress");
+    let begun = std::time::Instant::now();
+    while !progress.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never got anywhere");
+        std::thread::yield_now();
+    }
+    program.child.kill().unwrap();
+    let broken = import.wait_with_output().unwrap();
+    let problem = String::from_utf8(broken.stderr).unwrap();
+    assert_eq!(broken.status.code(), Some(2), "{problem}");
+    assert!(
+        problem.contains(&format!("of {ROWS} rows were answered; the same command goes on from there")),
+        "{problem}"
+    );
+    drop(program);
+
+    let program = Program::start(command(directory.path(), port));
+    let ask = |arguments: &[&str]| ask(&program, directory.path(), arguments);
+    let (code, said, problem) = ask(&["card", "import", "cards.csv", "--template", "bakery-points"]);
+    assert!(code == 1 && problem.is_empty(), "{said} {problem}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("Going on after ") && lines[0].ends_with(&format!(" of {ROWS} rows.")), "{said}");
+    assert!(!lines[0].contains(" 0 of") && lines[1].starts_with(&format!("{ROWS} rows, of which ")), "{said}");
+    assert!(!progress.exists());
+    let failed = std::fs::read_to_string(directory.path().join("cards.csv.failed.csv")).unwrap();
+    let failed: Vec<&str> = failed.lines().collect();
+    assert_eq!(failed.len(), 3, "{failed:?}");
+    assert_eq!(failed[0], "id,points,name,locale,expires_at,problem");
+    assert!(failed[1].starts_with("M-10,many,Anna,,,") && failed[1].contains("/attributes/points"), "{failed:?}");
+    assert!(failed[2].starts_with("M-19990,many,"), "{failed:?}");
+    for (id, points, name) in [("M-0", 0, "Anna"), ("M-11", 1, "Anna, \"the\" second"), ("M-19999", 19_999, "Anna")] {
+        let card: Value = serde_json::from_str(&ask(&["card", "get", id]).1).unwrap();
+        assert_eq!(
+            (&card["attributes"]["points"], &card["attributes"]["name"]),
+            (&json!(points), &json!(name)),
+            "{id}"
+        );
+    }
+    let card: Value = serde_json::from_str(&ask(&["card", "get", "M-11"]).1).unwrap();
+    assert_eq!((&card["locale"], &card["expires_at"]), (&json!("lv"), &json!("2030-01-01T00:00:00.000000Z")));
+    assert!(ask(&["card", "get", "M-10"]).2.contains("(404)"));
+
+    // What is changed leaves the rest.
+    std::fs::write(directory.path().join("more.csv"), "id,points\nM-11,5\nM-nobody,5\n").unwrap();
+    let (code, said, _) = ask(&["card", "import", "more.csv", "--patch", "--template", "bakery-points"]);
+    assert_eq!((code, said.lines().next()), (1, Some("2 rows, of which 1 failed.")));
+    let card: Value = serde_json::from_str(&ask(&["card", "get", "M-11"]).1).unwrap();
+    assert_eq!((&card["locale"], &card["attributes"]["points"]), (&json!("lv"), &json!(5)));
+    for (table, wrong) in [
+        ("points\n1\n", "found no column id"),
+        ("id,points,points\n1,2,3\n", "the column points stands twice"),
+        ("id,points\n1\n", "row 1"),
+    ] {
+        std::fs::write(directory.path().join("wrong.csv"), table).unwrap();
+        let (code, _, problem) = ask(&["card", "import", "wrong.csv"]);
+        assert!(code == 2 && problem.contains(wrong), "{problem}");
+    }
+    assert!(program.terminate().success());
+}
+
+#[test]
+fn a_backup_of_a_running_service_is_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let program = Program::start(command(directory.path(), port));
+    let ask = |arguments: &[&str]| ask(&program, directory.path(), arguments);
+    let (code, said, problem) = ask(&["backup", "copy.db"]);
+    assert!(code == 0 && said.starts_with("Copied data/passloom.db to copy.db ("), "{said} {problem}");
+    assert!(said.ends_with("The master key is not in it: keep that elsewhere.\n"), "{said}");
+    let copy = directory.path().join("copy.db");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&copy).unwrap());
+    assert_eq!(mode & 0o777, 0o600, "it holds members' data");
+    let (code, _, problem) = ask(&["backup", "copy.db"]);
+    assert!(code == 2 && problem.contains("copy.db can't be made"), "{problem}");
+    let card: Value = serde_json::from_str(&ask(&["card", "get", "demo"]).1).unwrap();
+    assert!(program.terminate().success());
+
+    std::fs::remove_dir_all(directory.path().join("data")).unwrap();
+    std::fs::create_dir(directory.path().join("data")).unwrap();
+    std::fs::rename(&copy, directory.path().join("data/passloom.db")).unwrap();
+    let lost = command(directory.path(), port).output().unwrap();
+    let problem = String::from_utf8(lost.stderr).unwrap();
+    assert!(!lost.status.success() && problem.contains("master.key is missing"), "the key is not in it: {problem}");
+    assert_eq!(card["id"], "demo");
+}
+
+#[test]
+fn the_schema_is_brought_up_to_date_without_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let migrate = || {
+        let output = command(directory.path(), 1).arg("migrate").env("PASSLOOM_DATA_DIR", ".").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let count =
+        std::fs::read_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite")).unwrap().count();
+    assert_eq!(migrate(), format!("Applied {count} migrations; the schema is up to date.\n"));
+    assert_eq!(migrate(), format!("The schema is up to date ({count} migrations).\n"));
+}
+
 async fn fifty_thousand_lines_take_little_memory(database: TestDatabase) {
     const CARDS: usize = 30_000;
     const LINES: usize = 50_000;

@@ -1,0 +1,353 @@
+//! `passloom card import`: a table of cards, through the API's bulk.
+//!
+//! The table is streamed, and how far it was answered is kept beside it: whatever breaks off, the same command goes on
+//! where it stopped. A line that was sent and not answered is sent again, which changes nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use csv::StringRecord;
+use reqwest::{Body, Method};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use crate::cli::client::{Client, ServiceArgs, block_on, told};
+use crate::domain::ids::TemplateId;
+use crate::outside::secrets::digest;
+
+/// After how many answers the place is kept.
+const KEEP_EVERY: usize = 500;
+/// How many lines may be read ahead of what was sent.
+const AHEAD: usize = 1000;
+/// How often the bar is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+/// Columns that are a card's own members; every other one is an attribute.
+const MEMBERS: [&str; 6] = ["id", "template", "locale", "state", "expires_at", "sequence"];
+
+/// Issue or change many cards by a table.
+///
+/// The first row names the columns: id, and of template, locale, state, expires_at and sequence those that there are; every
+/// other column is the attribute of that name. An empty cell leaves its member out. Rows are PUT, or PATCHed with --patch.
+///
+/// How far it got is kept in FILE.csv.progress until it is done: when something breaks off, the same command goes on from
+/// there. Rows that the service refuses are written to FILE.csv.failed.csv with the reason, and it exits with 1. The key
+/// needs cards:write and templates:read.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The table, in UTF-8 with commas.
+    #[arg(value_name = "FILE.csv")]
+    pub file: PathBuf,
+    /// The template of rows that name none.
+    #[arg(long, value_parser = |text: &str| TemplateId::parse(text).map_err(|error| error.to_string()))]
+    pub template: Option<TemplateId>,
+    /// Change cards that are there, and only what the table has; else what it leaves out goes back to its default.
+    #[arg(long)]
+    pub patch: bool,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+/// Imports the table.
+///
+/// # Errors
+/// When the table can't be read as one, or the conversation with the service breaks off.
+pub fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
+    block_on(import(args))
+}
+
+/// The table, read once to know it.
+struct Table {
+    fingerprint: String,
+    headers: StringRecord,
+    rows: usize,
+}
+
+async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.service)?;
+    let table = look_at(&args.file)?;
+    let progress = Progress::of(&args.file, &table.fingerprint);
+    let done = progress.rows();
+    let failed_path = beside(&args.file, "failed.csv");
+    let mut failed = Failed { path: failed_path.clone(), headers: table.headers.clone(), writer: None, count: 0 };
+    if done == 0 {
+        let _ = std::fs::remove_file(&failed_path);
+    } else {
+        println!("Going on after {done} of {} rows.", table.rows);
+    }
+    let mut kinds = Kinds { client: client.clone(), of: HashMap::new() };
+    let (lines, body) = mpsc::channel::<std::io::Result<String>>(AHEAD);
+    let (sent, mut waiting) = mpsc::channel::<StringRecord>(AHEAD);
+    let reading = tokio::spawn({
+        let (file, headers, template, patch) = (args.file.clone(), table.headers.clone(), args.template, args.patch);
+        async move {
+            let mut reader = open(&file)?;
+            for (at, record) in reader.records().enumerate().skip(done) {
+                let record = record.with_context(|| format!("{}, row {}", file.display(), at + 1))?;
+                let line = kinds.line(&headers, &record, template.as_ref(), patch).await?;
+                // Who no longer listens has told why.
+                if sent.send(record).await.is_err() || lines.send(Ok(line)).await.is_err() {
+                    break;
+                }
+            }
+            anyhow::Ok(())
+        }
+    });
+    let body = futures_util::stream::unfold(body, |mut body| async move { Some((body.recv().await?, body)) });
+    let request = client.request(Method::POST, "/cards/bulk").header("content-type", "application/x-ndjson");
+    let mut bar = Bar::new(table.rows, done);
+    let mut count = done;
+    let answered = async {
+        let mut answer = client.send(request.body(Body::wrap_stream(body))).await?;
+        let mut rest = VecDeque::new();
+        while let Some(piece) = answer.chunk().await.context("the service broke off")? {
+            rest.extend(piece);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                let answer: Value = serde_json::from_slice(&line).context("the service answered something else")?;
+                let record = waiting.recv().await.context("the service answered more rows than it was sent")?;
+                if answer["status"] == "failed" {
+                    failed.note(&record, &answer["problem"])?;
+                }
+                count += 1;
+                if count.is_multiple_of(KEEP_EVERY) {
+                    failed.flush()?;
+                    progress.keep(count)?;
+                }
+            }
+            bar.draw(count, failed.count);
+        }
+        anyhow::Ok(())
+    };
+    let answered = answered.await;
+    drop(waiting);
+    bar.end();
+    failed.flush()?;
+    if count < table.rows {
+        progress.keep(count)?;
+        // What is wrong with the table explains what broke off.
+        reading.await.context("reading the table panicked")??;
+        let why =
+            answered.err().map_or_else(|| "the service stopped answering".to_owned(), |error| format!("{error:#}"));
+        bail!("{why} ({count} of {} rows were answered; the same command goes on from there)", table.rows);
+    }
+    progress.end();
+    println!("{count} rows, of which {} failed.", failed.count);
+    if failed.count > 0 {
+        println!("Those stand with their reasons in {}.", failed_path.display());
+    }
+    Ok(if failed.count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn open(file: &Path) -> anyhow::Result<csv::Reader<std::fs::File>> {
+    csv::Reader::from_path(file).with_context(|| format!("can't read {}", file.display()))
+}
+
+fn look_at(file: &Path) -> anyhow::Result<Table> {
+    let content = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+    let mut reader = csv::Reader::from_reader(content.as_slice());
+    let headers = reader.headers().with_context(|| format!("{}: the first row", file.display()))?.clone();
+    let names: Vec<&str> = headers.iter().map(str::trim).collect();
+    ensure!(
+        names.contains(&"id"),
+        "{}: found no column id; expected one with your numbers for the cards",
+        file.display()
+    );
+    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name)) {
+        bail!("{}: the column {} stands twice", file.display(), twice.1);
+    }
+    let headers = StringRecord::from(names);
+    let mut rows = 0;
+    for record in reader.records() {
+        record.with_context(|| format!("{}, row {}", file.display(), rows + 1))?;
+        rows += 1;
+    }
+    Ok(Table { fingerprint: hex::encode(digest(&content)), headers, rows })
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".{ending}"));
+    PathBuf::from(name)
+}
+
+/// What values the attributes of templates take.
+struct Kinds {
+    client: Client,
+    of: HashMap<String, HashMap<String, String>>,
+}
+
+impl Kinds {
+    /// A row as a line of a bulk.
+    async fn line(
+        &mut self,
+        headers: &StringRecord,
+        record: &StringRecord,
+        template: Option<&TemplateId>,
+        patch: bool,
+    ) -> anyhow::Result<String> {
+        let cell = |name: &str| {
+            let at = headers.iter().position(|header| header == name)?;
+            record.get(at).filter(|text| !text.is_empty())
+        };
+        let template = cell("template").or(template.map(TemplateId::as_str)).unwrap_or_default().to_owned();
+        let kinds = self.of(&template).await?;
+        let (mut line, mut attributes) = (Map::new(), Map::new());
+        for (name, text) in headers.iter().zip(record).filter(|(_, text)| !text.is_empty()) {
+            match name {
+                "sequence" => line.insert(name.to_owned(), typed(Some("integer"), text)),
+                _ if MEMBERS.contains(&name) => line.insert(name.to_owned(), json!(text)),
+                _ => attributes.insert(name.to_owned(), typed(kinds.get(name).map(String::as_str), text)),
+            };
+        }
+        if !template.is_empty() && (!patch || cell("template").is_some()) {
+            line.insert("template".to_owned(), json!(template));
+        }
+        if !attributes.is_empty() {
+            line.insert("attributes".to_owned(), Value::Object(attributes));
+        }
+        if patch {
+            line.insert("patch".to_owned(), json!(true));
+        }
+        Ok(format!("{}\n", Value::Object(line)))
+    }
+
+    async fn of(&mut self, template: &str) -> anyhow::Result<&HashMap<String, String>> {
+        if !self.of.contains_key(template) {
+            let mut kinds = HashMap::new();
+            // What isn't one is told by the service, row by row.
+            if let Ok(id) = TemplateId::parse(template) {
+                let request = self.client.request(Method::GET, &format!("/templates/{id}"));
+                let answer = request.send().await.context("the service can't be asked for the template")?;
+                let status = answer.status().as_u16();
+                let document: Value = answer.json().await.unwrap_or_default();
+                ensure!(matches!(status, 200 | 404), "the template {id}: {}", told(status, &document));
+                for attribute in document["attributes"].as_array().into_iter().flatten() {
+                    if let (Some(name), Some(kind)) = (attribute["name"].as_str(), attribute["type"].as_str()) {
+                        kinds.insert(name.to_owned(), kind.to_owned());
+                    }
+                }
+            }
+            self.of.insert(template.to_owned(), kinds);
+        }
+        Ok(self.of.entry(template.to_owned()).or_default())
+    }
+}
+
+/// A cell as the attribute's kind wants it; what doesn't fit stays a text, and the service says what it expects.
+fn typed(kind: Option<&str>, text: &str) -> Value {
+    match kind {
+        Some("integer") => text.trim().parse::<i64>().map_or_else(|_| json!(text), |number| json!(number)),
+        Some("boolean") => match text.trim() {
+            "true" => json!(true),
+            "false" => json!(false),
+            _ => json!(text),
+        },
+        _ => json!(text),
+    }
+}
+
+/// How far a table was answered, kept beside it.
+struct Progress {
+    path: PathBuf,
+    fingerprint: String,
+}
+
+impl Progress {
+    fn of(file: &Path, fingerprint: &str) -> Self {
+        Self { path: beside(file, "progress"), fingerprint: fingerprint.to_owned() }
+    }
+
+    /// How many rows of this very table were answered; a table that changed begins anew.
+    fn rows(&self) -> usize {
+        let kept = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let (fingerprint, rows) = kept.trim().split_once(' ').unwrap_or_default();
+        if fingerprint == self.fingerprint { rows.parse().unwrap_or(0) } else { 0 }
+    }
+
+    fn keep(&self, rows: usize) -> anyhow::Result<()> {
+        let unkept = || format!("{} can't be written", self.path.display());
+        let new = beside(&self.path, "new");
+        std::fs::write(&new, format!("{} {rows}\n", self.fingerprint)).with_context(unkept)?;
+        std::fs::rename(&new, &self.path).with_context(unkept)
+    }
+
+    fn end(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The rows that the service refused.
+struct Failed {
+    path: PathBuf,
+    headers: StringRecord,
+    writer: Option<csv::Writer<std::fs::File>>,
+    count: usize,
+}
+
+impl Failed {
+    fn note(&mut self, record: &StringRecord, problem: &Value) -> anyhow::Result<()> {
+        let unmade = || format!("{} can't be written", self.path.display());
+        if self.writer.is_none() {
+            let there = self.path.exists();
+            let file = std::fs::OpenOptions::new().append(true).create(true).open(&self.path).with_context(unmade)?;
+            let mut writer = csv::Writer::from_writer(file);
+            if !there {
+                writer.write_record(self.headers.iter().chain(["problem"])).with_context(unmade)?;
+            }
+            self.writer = Some(writer);
+        }
+        let status = problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(0);
+        let why = told(status, problem).replace("\n  ", "; ");
+        if let Some(writer) = &mut self.writer {
+            writer.write_record(record.iter().chain([why.as_str()])).with_context(unmade)?;
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        match &mut self.writer {
+            Some(writer) => writer.flush().with_context(|| format!("{} can't be written", self.path.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A bar on a terminal; nothing elsewhere.
+struct Bar {
+    rows: usize,
+    first: usize,
+    shown: bool,
+    started: Instant,
+    drawn: Option<Instant>,
+}
+
+impl Bar {
+    fn new(rows: usize, first: usize) -> Self {
+        Self { rows, first, shown: std::io::stderr().is_terminal(), started: Instant::now(), drawn: None }
+    }
+
+    fn draw(&mut self, count: usize, failed: usize) {
+        let soon = self.drawn.is_some_and(|drawn| drawn.elapsed() < DRAW_EVERY);
+        if !self.shown || (soon && count < self.rows) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        let full = 30 * count / self.rows.max(1);
+        let rate = (count - self.first) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        let bar = format!("{}{}", "█".repeat(full), "░".repeat(30 - full.min(30)));
+        eprint!("\r{bar} {count} of {} rows, {failed} failed, {rate:.0} a second ", self.rows);
+        let _ = std::io::stderr().flush();
+    }
+
+    fn end(&self) {
+        if self.drawn.is_some() {
+            eprintln!();
+        }
+    }
+}
