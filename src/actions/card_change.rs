@@ -111,6 +111,29 @@ pub fn judge(
     };
     card.content = content;
     card.revision += 1;
+    let judged = judge_face(desk, before, waiting, card.clone(), now);
+    // A card keeps the version that its values suit when a later one asks for what it lacks. It can be voided, ended and
+    // spoken to in another language all the same: its values are not what the backend changes.
+    let same_values =
+        card.content.template == before.content.template && card.content.attributes == before.content.attributes;
+    if same_values
+        && matches!(judged, Err(ActionError::Invalid(_)))
+        && (card.content.state != State::Active || desk.render(&card).is_err())
+    {
+        card.live_message = None;
+        return Ok(Judged::NewFace(card));
+    }
+    judged
+}
+
+/// Whether a changed card shows something new, and which message with it.
+fn judge_face(
+    desk: &Desk,
+    before: &Card,
+    waiting: bool,
+    mut card: Card,
+    now: Timestamp,
+) -> Result<Judged, ActionError> {
     let template = &desk.published.template;
     let rendered = desk.render(&card)?;
     let pass = desk.pass_json(&rendered, &card);

@@ -28,7 +28,8 @@ fn state(node: &Node<'_>, problems: &mut Problems) -> Option<State> {
 
 fn time(node: &Node<'_>, problems: &mut Problems) -> Option<Timestamp> {
     node.parsed(problems, |text| {
-        Timestamp::parse_rfc3339(text).ok_or("is not a time of RFC 3339; expected for example 2026-12-31T18:00:00Z")
+        Timestamp::parse_rfc3339(text)
+            .ok_or("is not a time of RFC 3339 of the years 1 to 9999; expected for example 2026-12-31T18:00:00Z")
     })
 }
 

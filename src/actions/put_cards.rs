@@ -5,8 +5,8 @@
 //! (cards, devices, the workspace's counter), each by key; orders are carried out in the order in which they were made, so
 //! a card may be named more than once.
 //!
-//! A single order is judged while its card is held. A batch is judged before ([`foresee`]), while another batch may have
-//! the database, and anew only if one of its cards has changed until they are held.
+//! Orders are judged before their cards are held ([`foresee`]) and off the threads that serve: a template may have much to
+//! compute, and meanwhile others have the database. They are judged anew only if one of their cards has changed until then.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ struct Foreseen {
 /// Why it can't be carried out.
 pub async fn put_card(app: &App, workspace: &WorkspaceId, order: Order) -> Result<(Issued, Done), ActionError> {
     let id = order.id.clone();
-    let batch = Batch { orders: Arc::new([order]), foreseen: None };
+    let batch = foresee(app, workspace, vec![order]).await;
     let mut fulfilled = put_cards(app, workspace, batch).await?;
     let missing = || ActionError::Fault("an order has no outcome".to_owned());
     let (done, _) = fulfilled.each.pop().ok_or_else(missing)??;
@@ -142,16 +142,13 @@ async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[I
     Ok(Judge { workspace: workspace.clone(), designs, random: Arc::clone(&app.random) })
 }
 
-/// Judges a batch off the threads that serve, and a single order here.
+/// Judges orders off the threads that serve.
 async fn judge_all(
     judge: &Arc<Judge>,
     orders: &Arc<[Order]>,
     cards: Vec<Issued>,
     now: Timestamp,
 ) -> Result<Option<Verdicts>, ActionError> {
-    if orders.len() == 1 {
-        return Ok(judge.all(orders, cards, now));
-    }
     let (judge, orders) = (Arc::clone(judge), Arc::clone(orders));
     let work = tokio::task::spawn_blocking(move || judge.all(&orders, cards, now));
     work.await.map_err(|_| ActionError::Fault("judging panicked".to_owned()))

@@ -132,9 +132,9 @@ impl AttributeType {
                 }
             }),
             Self::DateTime => node.parsed(problems, |text| {
-                Timestamp::parse_rfc3339(text)
-                    .map(AttributeValue::DateTime)
-                    .ok_or("is not a time of RFC 3339; expected for example 2026-12-31T18:00:00Z")
+                Timestamp::parse_rfc3339(text).map(AttributeValue::DateTime).ok_or(
+                    "is not a time of RFC 3339 of the years 1 to 9999; expected for example 2026-12-31T18:00:00Z",
+                )
             }),
             Self::Choice { choices } => node.parsed(problems, |text| {
                 if choices.iter().any(|choice| choice == text) {

@@ -153,6 +153,11 @@ struct Compiled {
 const MAX_EXPRESSIONS: usize = 20;
 
 impl Text {
+    /// How many expressions stand in it.
+    pub fn expressions(&self) -> usize {
+        self.segments.iter().filter(|segment| matches!(segment, Segment::Expression(_))).count()
+    }
+
     /// Parses a text; `known` tells whether a name may be used.
     ///
     /// # Errors

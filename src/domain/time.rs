@@ -2,6 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+const EPOCH: jiff::civil::DateTime = jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+/// The first moment of the year 1.
+const FIRST: Timestamp = Timestamp::from_seconds(-62_135_596_800);
+/// The last microsecond of the year 9999, whose last day backends write for "never".
+const LAST: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
+
 /// A moment in UTC, counted in microseconds since 1970. This is also how both databases hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
@@ -42,37 +48,53 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads RFC 3339 with any offset, between the years 1970 and 9999.
+    /// Reads RFC 3339 with any offset, of the years 1 to 9999 in UTC. What is finer than a microsecond is cut off.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        let plain = text.as_bytes();
-        // The end of the year 9999, which backends write for "never", lies past what the library can hold.
-        let parsed: jiff::Timestamp = match text.parse() {
-            Ok(parsed) => parsed,
-            Err(_) if text.starts_with("9999-12-3") && text.ends_with('Z') && plain.len() == 20 => jiff::Timestamp::MAX,
-            Err(_) => return None,
+        const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+        let (moment, rest) = text.split_at_checked(SHAPE.len())?;
+        let fits = |(found, form): (u8, &u8)| match form {
+            b'0' => found.is_ascii_digit(),
+            b'T' => matches!(found, b'T' | b't' | b' '),
+            other => found == *other,
         };
-        if plain.last() == Some(&b']') {
+        if !moment.bytes().zip(SHAPE).all(fits) {
             return None;
         }
-        // jiff also takes shorter ISO forms; the contract is RFC 3339.
-        let strict =
-            plain.len() >= 20 && matches!(plain.get(10), Some(b'T' | b't' | b' ')) && plain.get(16) == Some(&b':');
-        let stamp = Self(parsed.as_microsecond());
-        (strict && stamp.0 >= 0).then_some(stamp)
+        let (fraction, zone) = match rest.strip_prefix('.') {
+            Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?),
+            None => ("0", rest),
+        };
+        let micros: i64 = format!("{fraction:0<6}").get(..6)?.parse().ok().filter(|_| !fraction.is_empty())?;
+        let ahead = match *zone.as_bytes() {
+            [b'Z' | b'z'] => 0,
+            [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+                let number = |at: std::ops::Range<usize>| {
+                    zone.get(at).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?.parse::<i64>().ok()
+                };
+                let (hours, minutes) = (number(1..3).filter(|h| *h < 24)?, number(4..6).filter(|m| *m < 60)?);
+                (hours * 3600 + minutes * 60) * if sign == b'-' { -1 } else { 1 }
+            }
+            _ => return None,
+        };
+        let moment = format!("{}T{}", moment.get(..10)?, moment.get(11..)?);
+        let moment: jiff::civil::DateTime = moment.parse().ok()?;
+        let seconds = moment.duration_since(EPOCH).as_secs() - ahead;
+        let stamp = Self(seconds.checked_mul(1_000_000)?.checked_add(micros)?);
+        (FIRST..=LAST).contains(&stamp).then_some(stamp)
     }
 
-    fn to_jiff(self) -> jiff::Timestamp {
-        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
+    fn to_civil(self) -> jiff::civil::DateTime {
+        EPOCH.saturating_add(jiff::SignedDuration::from_micros(self.0))
     }
 
     /// RFC 3339 in UTC with microseconds, as the API writes times.
     pub fn to_rfc3339(self) -> String {
-        format!("{:.6}", self.to_jiff())
+        format!("{:.6}Z", self.to_civil())
     }
 
     /// RFC 3339 in UTC with whole seconds, as pass.json writes dates (Apple, "Pass", read 2026-11).
     pub fn to_rfc3339_seconds(self) -> String {
-        format!("{:.0}", Self::from_seconds(self.seconds()).to_jiff())
+        format!("{:.0}Z", Self::from_seconds(self.seconds()).to_civil())
     }
 
     /// An HTTP date (RFC 9110, 5.6.7), e.g. `Sat, 21 Nov 2026 23:15:00 GMT`.
@@ -90,7 +112,7 @@ impl Timestamp {
 
     /// Year, month, day, hour, minute and second in UTC.
     pub fn civil(self) -> (i16, i8, i8, i8, i8, i8) {
-        let civil = self.to_jiff().to_zoned(jiff::tz::TimeZone::UTC).datetime();
+        let civil = self.to_civil();
         (civil.year(), civil.month(), civil.day(), civil.hour(), civil.minute(), civil.second())
     }
 }
@@ -121,8 +143,39 @@ mod tests {
     }
 
     #[test]
+    fn all_years_that_can_be_written_are_kept_as_they_are() {
+        for (text, kept) in [
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000000Z"),
+            ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("1900-02-28T12:00:00.5Z", "1900-02-28T12:00:00.500000Z"),
+            ("1969-12-31t23:59:59z", "1969-12-31T23:59:59.000000Z"),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
+            ("2024-02-29 23:30:00-05:30", "2024-03-01T05:00:00.000000Z"),
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(text).map(Timestamp::to_rfc3339).as_deref(), Some(kept), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_rfc_3339_is_no_time() {
-        for bad in ["", "2026-11-21", "2026-11-21T23:15", "yesterday", "1969-12-31T23:59:59Z", "2026-13-01T00:00:00Z"] {
+        for bad in [
+            "",
+            "2026-11-21",
+            "2026-11-21T23:15",
+            "2026-11-21T23:15:39",
+            "2026-11-21T23:15:39.Z",
+            "2026-11-21T23:15:39+0200",
+            "2026-11-21T23:15:39+02:60",
+            "2026-11-21T23:15:39+24:00",
+            "2026-11-21T23:15:39Z[Europe/Riga]",
+            "2026-11-21T23:15:3āZ",
+            "+002026-11-21T23:15:39Z",
+            "yesterday",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "9999-12-31T23:59:59-01:00",
+            "0000-12-31T00:00:00Z",
+        ] {
             assert_eq!(Timestamp::parse_rfc3339(bad), None, "{bad:?} was taken");
         }
         for bad in ["", "2026-11-21T23:15:39Z", "Sat, 31 Feb 2026 10:00:00 GMT", "0"] {

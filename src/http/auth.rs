@@ -12,6 +12,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use super::problem::{FAULT, FORBIDDEN, Problem, UNAUTHENTICATED};
 use super::server::Shared;
 use crate::actions::api_keys::{Bearer, Scope, authenticate};
+use crate::app::App;
 use crate::domain::ids::WorkspaceId;
 
 /// A scope as a type.
@@ -99,6 +100,12 @@ async fn bearer(request: &HttpRequest) -> Result<Bearer, Problem> {
         return Err(unknown());
     }
     authenticate(app, key).await?.ok_or_else(unknown)
+}
+
+/// Whether the key of a request that is being answered was revoked meanwhile. While the database can't be asked it wasn't.
+pub async fn was_revoked<S: NeedsScope>(app: &App, request: &HttpRequest) -> bool {
+    let Some((_, key)) = authorization(request) else { return true };
+    authenticate(app, key).await.is_ok_and(|bearer| !bearer.is_some_and(|bearer| bearer.may(S::SCOPE)))
 }
 
 /// The scheme and the secret of an `Authorization` header.

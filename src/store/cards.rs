@@ -223,9 +223,9 @@ impl Issued {
     }
 
     /// Whether the backend changed the card after its template was last published, so that it was checked against that
-    /// version.
+    /// version. One that was set aside may have been, although its values don't suit it.
     pub fn changed_since_publishing(&self) -> bool {
-        self.card.position > self.publication.position
+        self.card.position > self.publication.position && self.card.content.state == State::Active
     }
 
     /// See [`Card::face_modified`].

@@ -14,6 +14,7 @@ use crate::support::service::{Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![
+    a_bulk_ends_with_its_key,
     every_line_is_answered_in_order_with_what_came_of_it,
     answers_come_while_the_body_is_still_arriving,
     a_bad_line_fails_alone,
@@ -56,12 +57,16 @@ struct Open {
 
 impl Open {
     async fn open(service: &Service, first: &str) -> Self {
+        Self::open_as(service, &service.key, first).await
+    }
+
+    async fn open_as(service: &Service, key: &str, first: &str) -> Self {
         let (body, pieces) = mpsc::unbounded_channel();
         body.send(Ok(first.as_bytes().to_vec())).unwrap();
         let pieces =
             futures_util::stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let request = client.post(format!("{}/api/v1/cards/bulk", service.base)).bearer_auth(&service.key);
+        let request = client.post(format!("{}/api/v1/cards/bulk", service.base)).bearer_auth(key);
         let response = request.body(reqwest::Body::wrap_stream(pieces)).send().await.unwrap();
         assert_eq!(response.status(), 200);
         Self { body, answers: Box::pin(response.bytes_stream()), read: Vec::new() }
@@ -86,6 +91,22 @@ async fn shop(database: &TestDatabase) -> Service {
     let service = Service::start(database).await;
     service.publish("bakery", &bakery()).await;
     service
+}
+
+async fn a_bulk_ends_with_its_key(database: TestDatabase) {
+    let service = shop(&database).await;
+    let line = |n: usize| format!("{}\n", json!({"id": format!("M-{n}"), "template": "bakery"}));
+    let made = json!({"name": "till", "scopes": ["cards:write"]});
+    let made = service.api(Method::POST, "/api/v1/keys", &made).await.json();
+    let mut bulk = Open::open_as(&service, made["secret"].as_str().unwrap(), &line(1)).await;
+    assert_eq!(bulk.line().await.unwrap()["status"], "created");
+    let id = made["id"].as_str().unwrap();
+    let revoked = service.api(Method::DELETE, &format!("/api/v1/keys/{id}"), &Value::Null).await;
+    assert_eq!(revoked.status, 204);
+    bulk.write(&line(2));
+    assert!(bulk.answers.next().await.unwrap().is_err(), "it breaks off");
+    assert_eq!(service.api(Method::GET, "/api/v1/cards/M-2", &Value::Null).await.status, 404);
+    service.stop().await;
 }
 
 async fn every_line_is_answered_in_order_with_what_came_of_it(database: TestDatabase) {

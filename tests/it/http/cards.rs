@@ -14,6 +14,7 @@ on_both_databases![
     keys_open_their_own_scopes_only,
     every_answer_with_a_card_carries_its_revision,
     a_wrong_revision_is_refused,
+    times_are_kept_as_they_were_sent_however_far_they_lie,
     a_late_change_is_refused_and_changes_nothing,
     what_changes_nothing_keeps_the_revision_and_wakes_nobody,
     what_a_card_shows_may_be_put_back_and_is_kept_when_a_default_changes,
@@ -193,6 +194,37 @@ async fn every_answer_with_a_card_carries_its_revision(database: TestDatabase) {
     }
     let head = service.api(Method::HEAD, path, &Value::Null).await;
     assert_eq!((head.status, head.header("etag")), (200, "\"3\""));
+    service.stop().await;
+}
+
+async fn times_are_kept_as_they_were_sent_however_far_they_lie(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["attributes"].as_array_mut().unwrap().push(json!({"name": "joined", "type": "datetime"}));
+    document["fields"]["auxiliary"][1]["value"] = json!("{{ joined }}");
+    document["fields"]["auxiliary"][0]["value"] = json!("{{ expires_on }}");
+    service.publish("bakery", &document).await;
+    let never = json!({"template": "bakery", "expires_at": "9999-12-31T23:59:59Z",
+        "attributes": {"expires_on": "9999-12-31", "joined": "1950-06-01T12:00:00Z"}});
+    let card = service.put_card("M-1", &never).await;
+    assert_eq!((&card["expires_at"], &card["state"]), (&json!("9999-12-31T23:59:59.000000Z"), &json!("active")));
+    assert_eq!(card["attributes"]["expires_on"], "9999-12-31");
+    assert_eq!(card["attributes"]["joined"], "1950-06-01T12:00:00.000000Z");
+    let (phone, serial) = service.phone_with(&card).await;
+    let pass = &phone.passes()[&serial].pass;
+    assert_eq!(pass["expirationDate"], "9999-12-31T23:59:59Z");
+    assert_eq!(pass["storeCard"]["auxiliaryFields"][0]["value"], "9999-12-31T00:00:00Z");
+    assert_eq!(pass["storeCard"]["auxiliaryFields"][1]["value"], "1950-06-01T12:00:00Z");
+    let beyond = json!({"expires_at": "9999-12-31T23:59:59-01:00", "attributes": {"joined": "0000-12-31T00:00:00Z"}});
+    let answer = service.api(Method::PATCH, "/api/v1/cards/M-1", &beyond).await;
+    assert_eq!(
+        (answer.status, answer.pointers()),
+        (422, vec!["/expires_at".to_owned(), "/attributes/joined".to_owned()])
+    );
+    assert!(answer.json().to_string().contains("of the years 1 to 9999"), "{}", answer.json());
+    let past = service.patch_card("M-1", &json!({"expires_at": "1969-01-01T00:00:00Z"})).await;
+    assert_eq!(past["state"], "expired");
+    service.deliver().await;
     service.stop().await;
 }
 

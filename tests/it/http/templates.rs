@@ -30,6 +30,8 @@ on_both_databases![
     at_most_a_hundred_cards_are_named_when_it_is_published,
     a_template_has_at_most_300_pictures_of_64_mib_together,
     a_card_that_would_break_a_rule_keeps_its_version,
+    a_card_that_keeps_its_version_is_voided_ended_and_translated_all_the_same,
+    a_template_computes_so_much_for_each_card_at_most,
     a_removed_attribute_keeps_its_values_and_its_type,
     a_vanished_choice_renders_as_stored,
     prepared_pictures_are_chosen_by_values,
@@ -609,6 +611,64 @@ async fn a_template_has_at_most_300_pictures_of_64_mib_together(database: TestDa
     let one_more = put("large", "strip@more".to_owned(), &large).await;
     assert_eq!(one_more.status, 422);
     assert!(one_more.json().to_string().contains("64 MiB"), "{}", one_more.json());
+    service.stop().await;
+}
+
+async fn a_card_that_keeps_its_version_is_voided_ended_and_translated_all_the_same(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    // The first lacks what the new version needs, the second's name breaks one of its rules.
+    let mut phones = Vec::new();
+    for (id, attributes) in [("M-1", json!({"points": 1})), ("M-2", json!({"name": "Āboliņš", "points": 2}))] {
+        let card = service.put_card(id, &json!({"template": "bakery", "attributes": attributes})).await;
+        phones.push(service.phone_with(&card).await);
+    }
+    let mut document = bakery();
+    document["barcode"] = json!({"format": "code128", "value": "{{ name }}"});
+    service.publish("bakery", &document).await;
+    service.refresh().await;
+    service.deliver().await;
+    for (phone, _) in &mut phones {
+        service.wake(phone).await;
+    }
+    let patch = async |id: &str, patch: Value| {
+        service.clock.advance(std::time::Duration::from_secs(5));
+        service.api(Method::PATCH, &format!("/api/v1/cards/{id}"), &patch).await
+    };
+    for change in [json!({"locale": "lv"}), json!({"expires_at": "2030-01-01T00:00:00Z"})] {
+        assert_eq!(patch("M-1", change.clone()).await.status, 200, "{change}");
+    }
+    // What the card says now is what must suit the newest version.
+    let values = patch("M-1", json!({"attributes": {"points": 5}, "state": "voided"})).await;
+    assert_eq!((values.status, values.pointers()), (422, vec!["/attributes/name".to_owned()]));
+    for (id, (phone, serial)) in ["M-1", "M-2"].into_iter().zip(&mut phones) {
+        let voided = patch(id, json!({"state": "voided"})).await;
+        assert_eq!((voided.status, &voided.json()["template_version"]), (200, &json!(1)), "{}", voided.json());
+        assert_eq!(service.deliver().await, 1);
+        assert_eq!(service.wake(phone).await.len(), 1);
+        let pass = &phone.passes()[serial].pass;
+        assert_eq!((&pass["voided"], &pass["barcodes"][0]["format"]), (&json!(true), &json!("PKBarcodeFormatQR")));
+    }
+    assert_eq!(patch("M-2", json!({"state": "active"})).await.status, 422, "that is checked anew");
+    let back = patch("M-1", json!({"state": "active", "attributes": {"name": "Anna"}})).await;
+    assert_eq!((back.status, &back.json()["template_version"]), (200, &json!(2)));
+    service.deliver().await;
+    service.stop().await;
+}
+
+async fn a_template_computes_so_much_for_each_card_at_most(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    let field = |n: usize| json!({"key": format!("f{n}"), "label": "x", "value": "{{ points + 1 }}".repeat(20)});
+    document["fields"]["back"] = (0..50).map(field).collect();
+    service.publish("bakery", &document).await;
+    document["strings"]["lv"] = json!({"{{ points + 1 }}".repeat(20): "{{ points + 2 }}".repeat(20)});
+    service.publish("bakery", &document).await;
+    document["fields"]["auxiliary"] = (50..100).map(field).collect();
+    let put = service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    assert_eq!((put.status, put.pointers()), (422, vec![String::new()]), "{}", put.json());
+    let detail = put.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("computes 6000 expressions for each card"), "{detail}");
     service.stop().await;
 }
 

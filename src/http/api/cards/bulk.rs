@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Bytes};
-use actix_web::{HttpResponse, error};
+use actix_web::{HttpRequest, HttpResponse, error};
 use futures_util::FutureExt;
 use futures_util::future::{self, Either, LocalBoxFuture};
 use futures_util::stream;
@@ -18,7 +18,7 @@ use crate::actions::put_cards::{Batch, foresee, put_cards};
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::input::Problems;
-use crate::http::auth::{CardsWrite, Key};
+use crate::http::auth::{CardsWrite, Key, was_revoked};
 use crate::http::lines::{Body, BrokenOff, LONGEST, Line};
 use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
 use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
@@ -60,13 +60,19 @@ enum Next {
 ///
 /// # Errors
 /// None of its own: a bad line is answered as such.
-pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Payload) -> HttpResponse {
+pub async fn bulk(
+    app: web::Data<App>,
+    key: Key<CardsWrite>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
     let workspace = key.workspace;
     let answers = stream::try_unfold(Next::Reading(read(Body::new(payload))), move |next| {
-        let (app, workspace) = (app.clone(), workspace.clone());
+        let (app, workspace, request) = (app.clone(), workspace.clone(), request.clone());
         async move {
             let (body, lines) = match next {
                 Next::Judged(judged) => {
+                    still_allowed(&app, &request).await?;
                     let (body, batch) = *judged;
                     return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, body, batch).await));
                 }
@@ -85,6 +91,7 @@ pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Paylo
                 return Ok(None);
             }
             let batch = JudgedLines::judge(&app, &workspace, lines).await;
+            still_allowed(&app, &request).await?;
             Ok(Some(store(&app, &workspace, body, batch).await))
         }
     });
@@ -92,6 +99,15 @@ pub async fn bulk(app: web::Data<App>, key: Key<CardsWrite>, payload: web::Paylo
         .content_type("application/x-ndjson")
         .insert_header((CACHE_CONTROL, "no-store"))
         .streaming(answers)
+}
+
+/// A bulk may last for hours, and a key that is revoked ends at once: what isn't stored by then breaks off.
+async fn still_allowed(app: &App, request: &HttpRequest) -> Result<(), actix_web::Error> {
+    if was_revoked::<CardsWrite>(app, request).await {
+        tracing::info!("a bulk breaks off: its key was revoked");
+        return Err(error::ErrorUnauthorized("the key was revoked"));
+    }
+    Ok(())
 }
 
 fn read(mut body: Body) -> Reading {

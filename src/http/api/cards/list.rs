@@ -48,7 +48,8 @@ pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest
     let since = query.parsed("updated_since", |text| {
         // A plus sign that wasn't escaped arrives as a space.
         let text = text.replace(' ', "+");
-        Timestamp::parse_rfc3339(&text).ok_or("is not a time of RFC 3339; expected for example 2026-12-31T18:00:00Z")
+        Timestamp::parse_rfc3339(&text)
+            .ok_or("is not a time of RFC 3339 of the years 1 to 9999; expected for example 2026-12-31T18:00:00Z")
     });
     let limit = query.limit();
     let place: Option<(i64, String)> = query.cursor();

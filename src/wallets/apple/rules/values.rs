@@ -43,8 +43,7 @@ pub fn date(text: &str) -> Option<Timestamp> {
     }
     let zone = std::str::from_utf8(rest).ok()?;
     let minutes = std::str::from_utf8(minutes).ok()?;
-    let parsed: jiff::Timestamp = format!("{minutes}{seconds}{zone}").parse().ok()?;
-    Some(Timestamp::from_micros(parsed.as_microsecond()))
+    Timestamp::parse_rfc3339(&format!("{minutes}{seconds}{zone}"))
 }
 
 fn matches(found: u8, form: u8) -> bool {
