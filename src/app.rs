@@ -1,6 +1,7 @@
 //! Everything that a running service has, put together in one place.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use moka::future::Cache;
@@ -48,6 +49,8 @@ pub struct App {
     pub wake: Wake,
     /// What this node knows of its lines to APNs.
     pub lines: PushLines,
+    /// Whether a card was erased whose values may still stand in the database's log.
+    pub erased: AtomicBool,
     /// How many requests with complaints of phones each address may send.
     pub complaints: PerMinute,
     /// What phones ask, by address.
@@ -115,6 +118,7 @@ impl App {
         Self {
             wake: Wake::new(parts.store.clone()),
             lines: PushLines::default(),
+            erased: AtomicBool::default(),
             complaints: PerMinute::new(30),
             phones: PerMinute::new(parts.limits.phones),
             backends: PerMinute::new(parts.limits.backends),

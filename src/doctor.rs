@@ -64,6 +64,11 @@ fn finding(check: &'static str, state: State, detail: impl Into<String>) -> Find
 
 /// Runs every check; findings in the order of the checks.
 pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
+    let mut config = config.clone();
+    if config.public_url_default {
+        config.public_url = format!("http://localhost:{}", config.listen.port());
+    }
+    let config = &config;
     let now = outside.clock.now();
     let sandbox = match start::is_sandbox(config, start::stored_issuers(&config.database_url).await) {
         Ok(sandbox) => sandbox,

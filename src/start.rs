@@ -80,7 +80,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     // It holds names, push tokens and keys.
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(&config.data_dir)
-        .with_context(|| format!("the data directory {} can't be made", config.data_dir.display()))?;
+        .with_context(|| format!("PASSLOOM_DATA_DIR: the directory {} can't be made", config.data_dir.display()))?;
     let listener = TcpListener::bind(config.listen)
         .with_context(|| format!("PASSLOOM_LISTEN: {} can't be listened on", config.listen))?;
     if config.public_url_default {

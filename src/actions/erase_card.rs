@@ -1,5 +1,7 @@
 //! Erases a card: what it said of a person is gone with the commit, and the phones that hold its pass get a void one.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Map, json};
 
 use super::card_change::put_in_place;
@@ -57,6 +59,21 @@ pub async fn erase_card(
     let event = app.event(EventKind::CardErased, None, json!({"card": id, "serial_number": remains.serial}))?;
     events::record(&mut tx, workspace, position, remains.updated_at, &[event]).await?;
     tx.commit().await?;
+    app.erased.store(true, Ordering::Release);
     app.wake.notify_one();
+    Ok(())
+}
+
+/// Clears what was erased out of the embedded database's write-ahead log. One time serves all erasures of a moment.
+///
+/// # Errors
+/// When the database fails; it is tried again.
+pub async fn clear_erased(app: &App) -> Result<(), ActionError> {
+    if app.erased.swap(false, Ordering::AcqRel)
+        && let Err(error) = app.store.clear_log().await
+    {
+        app.erased.store(true, Ordering::Release);
+        return Err(error.into());
+    }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! `passloom phone`: a simulated iPhone on the terminal.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,6 +12,9 @@ use openssl::x509::X509;
 use crate::outside::clock::{Clock, SystemClock};
 use crate::outside::random::SystemRandom;
 use crate::sandbox::phone::{Phone, PhoneOptions};
+
+/// Before a line that broke is opened anew.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Add a card to a simulated iPhone and watch it refresh.
 ///
@@ -55,14 +60,41 @@ async fn watch(args: PhoneArgs) -> anyhow::Result<()> {
     let mut line = phone.listen(&serial).await?;
     println!("Added to the wallet.");
     show(&phone, &serial, None);
-    while let Some(topic) = line.next().await? {
-        match phone.update(&topic, SystemClock.now()).await {
-            Ok(refreshed) => refreshed.iter().for_each(|r| show(&phone, &r.serial, r.notice.as_deref())),
-            Err(error) => eprintln!("passloom: {error}"),
+    loop {
+        match line.next().await {
+            Ok(Some(topic)) => refresh(&mut phone, &topic).await,
+            Ok(None) => {
+                println!("The server has ended.");
+                return Ok(());
+            }
+            // It died without a word: a real phone's line is Apple's and outlives it.
+            Err(error) => {
+                eprintln!("passloom: {error}; trying again");
+                line = loop {
+                    tokio::time::sleep(AGAIN).await;
+                    if let Ok(line) = phone.listen(&serial).await {
+                        break line;
+                    }
+                };
+                // What was pushed meanwhile is heard of by asking.
+                let topics: BTreeSet<String> = phone
+                    .passes()
+                    .values()
+                    .filter_map(|held| Some(held.pass["passTypeIdentifier"].as_str()?.to_owned()))
+                    .collect();
+                for topic in topics {
+                    refresh(&mut phone, &topic).await;
+                }
+            }
         }
     }
-    println!("The server has ended.");
-    Ok(())
+}
+
+async fn refresh(phone: &mut Phone, topic: &str) {
+    match phone.update(topic, SystemClock.now()).await {
+        Ok(refreshed) => refreshed.iter().for_each(|r| show(phone, &r.serial, r.notice.as_deref())),
+        Err(error) => eprintln!("passloom: {error}"),
+    }
 }
 
 fn show(phone: &Phone, serial: &str, notice: Option<&str>) {

@@ -104,11 +104,16 @@ text_id!(
     /// The key of a field, unique within a template; it is the field's identity between two faces of a card.
     FieldKey, "1 to 64 of A-Z a-z 0-9 _ -", 64, word
 );
+/// What no attribute can be called: an expression would never find it.
+const TAKEN_NAMES: [&str; 12] =
+    ["card", "template", "true", "false", "none", "and", "or", "not", "if", "else", "in", "is"];
+
 text_id!(
     /// The name of an attribute that a template declares.
-    AttributeName, "a lower-case letter, then lower-case letters, digits and _ (at most 64), but not card or template", 64,
+    AttributeName, "a lower-case letter, then lower-case letters, digits and _ (at most 64), but not card, template or a word of \
+        expressions such as true and not", 64,
     |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_',
-    |text| text.starts_with(|c: char| c.is_ascii_lowercase()) && text != "card" && text != "template"
+    |text| text.starts_with(|c: char| c.is_ascii_lowercase()) && !TAKEN_NAMES.contains(&text)
 );
 text_id!(
     /// The backend's own number for a card.
@@ -186,7 +191,7 @@ mod tests {
     #[test]
     fn an_attribute_can_not_hide_the_built_in_names() {
         assert!(AttributeName::parse("points").is_ok());
-        for bad in ["card", "template", "1st", "Points", "_x", "a-b"] {
+        for bad in ["card", "template", "true", "none", "not", "1st", "Points", "_x", "a-b"] {
             assert!(AttributeName::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

@@ -173,6 +173,10 @@ impl<'v> Node<'v> {
                 problems.add(&self.pointer, format!("is greater than {}", i64::MAX));
                 None
             }
+            Value::Number(_) => {
+                problems.add(&self.pointer, format!("is not a whole number within {} to {}", i64::MIN, i64::MAX));
+                None
+            }
             _ => self.integer(problems),
         }
     }

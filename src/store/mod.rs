@@ -23,6 +23,7 @@ pub mod templates;
 pub mod types;
 pub mod workspaces;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ pub const STATEMENTS: &[&[Sql]] = &[
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
+/// How long the database may take to be connected to at the start.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After how long without use a connection to PostgreSQL may have been hung up.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 
@@ -225,6 +228,9 @@ impl Store {
             Some(path) => Self::open_sqlite(Path::new(path)).await?,
             None => {
                 let options: PgConnectOptions = url.parse()?;
+                // A pool that can't connect says only that it waited in vain.
+                let first = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
+                first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
                 let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
                 // Whether a connection still stands is asked when it was left alone for a while, not before every use.
                 let pool = pool.test_before_acquire(false).before_acquire(|c, meta| {
@@ -256,6 +262,13 @@ impl Store {
     }
 
     async fn open_sqlite(path: &Path) -> Result<Pools, StoreError> {
+        // It holds members' data: whatever the directory lets others do, they can't read it. What lies beside it follows it.
+        let owners = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        if let Err(error) = owners
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            return Err(sqlx::Error::Io(error).into());
+        }
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -319,6 +332,18 @@ impl Store {
                 Ok(Tx(TxKind::Postgres(pool.begin_with(begin).await?)))
             }
         }
+    }
+
+    /// Takes what was overwritten out of the embedded database's write-ahead log, too; does nothing with another database.
+    ///
+    /// # Errors
+    /// When the database fails. While somebody reads, the log stays as it is.
+    pub async fn clear_log(&self) -> Result<(), StoreError> {
+        if let Pools::Sqlite { writer, .. } = &self.pools {
+            let mut writer = writer.acquire().await?;
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await?;
+        }
+        Ok(())
     }
 
     /// Copies the embedded database, as it is at one moment, to a file that is empty or not there; does nothing with another.

@@ -125,6 +125,7 @@ async fn clocks_are_held_against_those_of_the_database_and_of_the_public_address
         [("PASSLOOM_DATABASE_URL", database.url()), ("PASSLOOM_MASTER_KEY", &key), ("PASSLOOM_SANDBOX", "on")];
     let mut config = config(&variables);
     let url = asked_at(service.base.rsplit(':').next().unwrap().parse().unwrap());
+    config.public_url_default = false;
     config.public_url.clone_from(&url);
     // Two servers have two clocks, an embedded database has ours.
     let others = match database.kind() {
@@ -191,6 +192,7 @@ fn a_public_address_that_leads_elsewhere_or_nowhere_is_told() {
                 ("PASSLOOM_APPLE_CERTIFICATE", &*nothing),
             ];
             let mut config = config(&variables);
+            config.public_url_default = false;
             config.public_url = url.to_owned();
             let mut findings = examine(&config, &outside()).await;
             findings.retain(|finding| ["public-url", "clock"].contains(&finding.check));

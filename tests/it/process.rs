@@ -109,6 +109,55 @@ fn each_start_makes_a_key_and_revokes_the_last_ones() {
 }
 
 #[test]
+fn an_embedded_database_belongs_to_one_process_and_is_readable_by_its_owner_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Program::start(command(directory.path(), free_port()));
+    let second = command(directory.path(), free_port()).output().unwrap();
+    let problem = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(2), "{problem}");
+    assert!(
+        problem
+            .starts_with("passloom: PASSLOOM_DATABASE_URL: found sqlite://data/passloom.db in use by another process")
+            && problem.lines().count() == 1,
+        "{problem}"
+    );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    assert_eq!(runtime.block_on(first.card())["id"], "demo", "its key is still one");
+    for file in ["passloom.db", "passloom.db-wal"] {
+        let file = std::fs::metadata(directory.path().join("data").join(file)).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&file) & 0o777, 0o600);
+    }
+    drop(first);
+    // However the first one ended.
+    assert!(Program::start(command(directory.path(), free_port())).terminate().success());
+}
+
+#[test]
+fn a_phone_on_the_terminal_goes_on_when_the_service_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let first = Program::start(command(directory.path(), port));
+    let mut phone = Command::new(PROGRAM)
+        .args(["phone", &first.demo])
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(phone.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("Added to the wallet."));
+    // It dies without a word.
+    drop(first);
+    let second = Program::start(command(directory.path(), port));
+    let patch = json!({"attributes": {"points": 151}});
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(second.api(reqwest::Method::PATCH, "/api/v1/cards/demo", &patch)).unwrap();
+    assert!(lines.any(|line| line.contains("151")), "the phone never showed it");
+    assert!(second.terminate().success());
+    assert!(phone.wait().unwrap().success());
+}
+
+#[test]
 fn inspect_shows_a_pass_and_every_rule_that_it_breaks_and_exits_by_it() {
     let directory = tempfile::tempdir().unwrap();
     let (runtime, port) = (tokio::runtime::Runtime::new().unwrap(), free_port());

@@ -102,10 +102,19 @@ pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
 /// When it is no picture we take, too large, or damaged.
 pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     check_size(bytes)?;
+    if is_cut_off_jpeg(bytes) {
+        return Err(ImageError::Damaged);
+    }
     reader(bytes, Some(MAX_SIDE), MAX_MEMORY)?.decode().map_err(|error| match error {
         image::ImageError::Limits(_) => ImageError::TooDeep,
         _ => ImageError::Damaged,
     })
+}
+
+/// Whether a JPEG ends before its end: the decoder would fill up the rest with grey. Both markers stand nowhere else.
+fn is_cut_off_jpeg(bytes: &[u8]) -> bool {
+    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
+    bytes.starts_with(b"\xff\xd8") && last([0xff, 0xd9]) < last([0xff, 0xda])
 }
 
 /// The media type of an upload, from its content.
@@ -201,6 +210,16 @@ mod tests {
         assert_eq!(profile(None, 2 * PROBE_MEMORY), Some(PROBE_MEMORY as usize + 1), "it is there");
         assert_eq!(profile(None, PROBE_MEMORY), None);
         assert_eq!(check_size(&bomb), Ok((1, 1)));
+    }
+
+    #[test]
+    fn a_jpeg_that_broke_off_is_refused() {
+        let mut whole = Vec::new();
+        let encoder = image::codecs::jpeg::JpegEncoder::new(&mut whole);
+        DynamicImage::new_rgb8(600, 600).write_with_encoder(encoder).expect("encodes");
+        assert!(decode(&whole).is_ok());
+        assert!(decode(&[&whole[..], b"what cameras add"].concat()).is_ok());
+        assert_eq!(decode(&whole[..whole.len() / 2]).err(), Some(ImageError::Damaged));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use passloom::actions::erase_card::clear_erased;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
@@ -376,9 +377,16 @@ fn the_embedded_databases_file_holds_nothing_of_an_erased_card() {
         for number in 0..50 {
             assert_eq!(erase(&service, &format!("M-{number}")).await, 204);
         }
-        service.stop().await;
-        let file = std::fs::read(database.url().strip_prefix("sqlite://").unwrap()).unwrap();
-        let found = |text: &str| file.windows(text.len()).filter(|part| *part == text.as_bytes()).count();
+        let path = database.url().strip_prefix("sqlite://").unwrap();
+        let found = |text: &str| {
+            let files = [path.to_owned(), format!("{path}-wal")];
+            let files = files.map(|file| std::fs::read(file).unwrap_or_default()).concat();
+            files.windows(text.len()).filter(|part| *part == text.as_bytes()).count()
+        };
+        assert!(found("Annabella") > 0, "in the log");
+        clear_erased(&service.app).await.unwrap();
         assert_eq!((found("Anna"), found("Kuzina") > 0), (0, true), "what is deleted is overwritten");
+        service.stop().await;
+        assert_eq!(found("Anna"), 0);
     });
 }
