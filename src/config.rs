@@ -250,9 +250,7 @@ impl Config {
                 .unwrap_or(200),
             limits: Limits::default(),
             sandbox: values.read(&SANDBOX, on_off)?,
-            log: values
-                .read(&LOG, |t| tracing_subscriber::EnvFilter::try_new(t).is_ok().then(|| t.to_owned()))?
-                .unwrap_or_else(|| DEFAULT_LOG.to_owned()),
+            log: values.read(&LOG, |t| is_filter(t).then(|| t.to_owned()))?.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: values
                 .read(&LOG_FORMAT, |t| match t {
                     "text" => Some(LogFormat::Text),
@@ -262,6 +260,22 @@ impl Config {
                 .unwrap_or(LogFormat::Text),
         })
     }
+}
+
+/// Whether a text filters logs. A single word that is no level would be taken for the name of a library, and hide all else.
+fn is_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let known =
+        text.split(',').all(|part| part.contains(['=', '[']) || part.starts_with("passloom") || is_level(part.trim()));
+    known && tracing_subscriber::EnvFilter::try_new(text).is_ok()
+}
+
+/// Variables that look like settings and are none: a slip of the pen, or a setting of another version.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    const OTHERS: [&str; 3] = ["PASSLOOM_URL", "PASSLOOM_API_KEY", "PASSLOOM_CRASH_POINT"];
+    let known = |name: &str| SETTINGS.iter().any(|setting| name == format!("PASSLOOM_{}", setting.name.to_uppercase()));
+    names.filter(|name| name.starts_with("PASSLOOM_") && !known(name) && !OTHERS.contains(&name.as_str())).collect()
 }
 
 fn read_public_url(text: &str) -> Option<String> {
@@ -350,11 +364,26 @@ mod tests {
             ("PASSLOOM_APNS_PUSH_TYPE", "voip"),
             ("PASSLOOM_REFRESH_RATE", "0"),
             ("PASSLOOM_LOG_FORMAT", "xml"),
+            ("PASSLOOM_LOG", "inof"),
+            ("PASSLOOM_LOG", "info,nonsense"),
             ("PASSLOOM_ADMIN_KEY", "short"),
             ("PASSLOOM_APPLE_KEY", "/nope"),
         ] {
             assert!(load(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
         }
+    }
+
+    #[test]
+    fn logs_are_filtered_by_level_and_target() {
+        for filter in ["info", "WARN", "passloom=debug,sqlx=warn", "info,passloom::jobs=trace", "passloom"] {
+            assert_eq!(load(&[("PASSLOOM_LOG", filter)]).map(|config| config.log).as_deref(), Ok(filter));
+        }
+    }
+
+    #[test]
+    fn variables_that_are_no_settings_are_found() {
+        let names = ["PATH", "PASSLOOM_LISTEN", "PASSLOOM_LISTNE", "PASSLOOM_API_KEY"].map(str::to_owned);
+        assert_eq!(unknown_variables(names.into_iter()), ["PASSLOOM_LISTNE"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `passloom inspect`: what is in a pass, and every rule that it breaks.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,7 +70,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
 fn describe(inspection: &Inspection) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     if let Some(pass) = &inspection.pass {
-        describe_pass(pass, &mut out)?;
+        describe_pass(pass, &inspection.texts, &mut out)?;
     }
     if let Some(signer) = &inspection.signer {
         line(&mut out, "Signed by", &signer.name)?;
@@ -108,7 +109,8 @@ fn describe(inspection: &Inspection) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
-fn describe_pass(pass: &Value, out: &mut String) -> std::fmt::Result {
+fn describe_pass(pass: &Value, texts: &HashMap<String, String>, out: &mut String) -> std::fmt::Result {
+    let in_words = |text: &str| texts.get(text).map_or_else(|| text.to_owned(), String::clone);
     for (label, key) in [
         ("Organization", "organizationName"),
         ("Description", "description"),
@@ -119,7 +121,7 @@ fn describe_pass(pass: &Value, out: &mut String) -> std::fmt::Result {
         ("Expires", "expirationDate"),
     ] {
         if let Some(text) = pass.get(key).and_then(Value::as_str) {
-            line(out, label, text)?;
+            line(out, label, &in_words(text))?;
         }
     }
     for style in ["boardingPass", "eventTicket", "coupon", "storeCard", "generic", "posterGeneric"] {
@@ -128,7 +130,7 @@ fn describe_pass(pass: &Value, out: &mut String) -> std::fmt::Result {
         for (group, fields) in groups {
             for field in fields.as_array().into_iter().flatten() {
                 let text = |key: &str| match field.get(key) {
-                    Some(Value::String(text)) => text.clone(),
+                    Some(Value::String(text)) => in_words(text),
                     Some(other) => other.to_string(),
                     None => String::new(),
                 };

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, unknown_variables};
 use crate::outside::clock::SystemClock;
 use crate::outside::random::SystemRandom;
 use crate::start::{Contents, JobMode, Outside, SandboxFacts, prepare};
@@ -36,6 +36,9 @@ pub struct ServeArgs {
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
     start_logs(&config.log, config.log_format).map_err(anyhow::Error::msg)?;
+    for name in unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        tracing::warn!(name, "this variable is no setting of this version");
+    }
     actix_web::rt::System::new().block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)
 }

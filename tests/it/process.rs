@@ -201,6 +201,11 @@ fn inspect_shows_a_pass_and_every_rule_that_it_breaks_and_exits_by_it() {
     assert_eq!((code, valid, errors), (1, false, vec!["manifest-hash-mismatch".to_owned()]));
     let (code, said, _) = inspect(&["--root", "certs/dev/root.pem", "changed.pkpass"]);
     assert!(code == 1 && said.contains("manifest-hash-mismatch") && said.contains("icon.png"), "{said}");
+    let (code, said, _) = inspect(&["--root", "certs/dev/root.pem", "good.pkpass"]);
+    assert!(
+        code == 0 && said.contains("points Points: 120") && !said.contains("l10n:"),
+        "texts, not their keys: {said}"
+    );
     let (code, said, problem) = inspect(&["nowhere.pkpass"]);
     let problem = String::from_utf8(problem).unwrap();
     assert!(code == 2 && said.is_empty() && problem.contains("can't read nowhere.pkpass"), "{problem}");

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::{ACCEPT_LANGUAGE, ETAG, IF_NONE_MATCH, USER_AGENT};
+use actix_web::http::header::{ACCEPT_LANGUAGE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use askama::Template as _;
 
 use super::pages::{
@@ -81,15 +81,27 @@ pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, 
     html(status, page.render())
 }
 
-/// The card's page.
+/// The card's page. While the database is away the customer is asked to come back, in words.
 ///
 /// # Errors
-/// When the database fails or the page can't be drawn.
+/// When the page can't be drawn.
 pub async fn page(
     app: web::Data<App>,
     token: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    match draw(app, token, request.clone()).await {
+        Err(problem) if problem.status_code() == StatusCode::SERVICE_UNAVAILABLE => {
+            tracing::error!(cause = problem.cause(), "a card's page can't be drawn now");
+            let mut answer = message(Message::TryLater, &request)?;
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            Ok(answer)
+        }
+        other => other,
+    }
+}
+
+async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let Some(issued) = card_of(&app, &token).await? else {
         return message(Message::NotFound, &request);
     };

@@ -1,11 +1,11 @@
 //! All that can be said about a `.pkpass` from the file alone; what `passloom inspect` prints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use super::rules::report::Report;
-use super::rules::{self, Context, Files, OwnAddresses};
+use super::rules::{self, Context, Files, OwnAddresses, strings};
 use super::trust::Trust;
 use super::unpack;
 use super::verify::{self, SignerInfo};
@@ -25,6 +25,9 @@ pub struct Inspection {
     pub files: BTreeMap<String, u64>,
     /// Who signed, when that could be read.
     pub signer: Option<SignerInfo>,
+    /// What phones show in the place of texts that are keys, in English or else the first language.
+    #[serde(skip)]
+    pub texts: HashMap<String, String>,
 }
 
 /// Checks an archive against every rule of the catalogue.
@@ -55,7 +58,14 @@ pub fn inspect(archive: &[u8], trust: &Trust, now: Timestamp) -> Inspection {
         pass,
         files: unpacked.files.iter().map(|(path, content)| (path.clone(), content.len() as u64)).collect(),
         signer,
+        texts: texts(&unpacked.files),
     }
+}
+
+fn texts(files: &Files) -> HashMap<String, String> {
+    let first = || files.iter().find(|(path, _)| path.ends_with(".lproj/pass.strings")).map(|(_, content)| content);
+    let table = files.get("en.lproj/pass.strings").or_else(first).and_then(|content| strings::decode(content));
+    table.and_then(|text| strings::parse(&text).ok()).unwrap_or_default().into_iter().collect()
 }
 
 fn read_pass(files: &Files, issues: &mut Vec<Issue>) -> Option<Value> {

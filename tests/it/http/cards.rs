@@ -14,6 +14,7 @@ on_both_databases![
     keys_open_their_own_scopes_only,
     every_answer_with_a_card_carries_its_revision,
     a_wrong_revision_is_refused,
+    while_the_database_is_away_backends_get_a_problem_and_customers_words,
     times_are_kept_as_they_were_sent_however_far_they_lie,
     a_late_change_is_refused_and_changes_nothing,
     what_changes_nothing_keeps_the_revision_and_wakes_nobody,
@@ -226,6 +227,21 @@ async fn times_are_kept_as_they_were_sent_however_far_they_lie(database: TestDat
     assert_eq!(past["state"], "expired");
     service.deliver().await;
     service.stop().await;
+}
+
+async fn while_the_database_is_away_backends_get_a_problem_and_customers_words(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    let page = card["urls"]["page"].as_str().unwrap().strip_prefix(&service.base).unwrap().to_owned();
+    service.app.store.close().await;
+    let api = service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await;
+    assert_eq!((api.status, api.json()["type"].as_str()), (503, Some("/problems/unavailable")));
+    let shown = service.send(Method::GET, &page, &[("accept-language", "lv")], Vec::new()).await;
+    assert_eq!((shown.status, shown.header("retry-after")), (503, "5"));
+    assert!(shown.header("content-type").starts_with("text/html"));
+    let text = String::from_utf8(shown.body).unwrap();
+    assert!(text.contains("<html lang=\"lv\"") && !text.contains("problems"), "{text}");
 }
 
 async fn a_wrong_revision_is_refused(database: TestDatabase) {
