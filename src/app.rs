@@ -65,6 +65,8 @@ pub struct App {
     pub refresh_rate: u32,
     /// Tells streams without an end that the node stops.
     pub stopping: watch::Sender<bool>,
+    /// Archives that are packed or unpacked at once: each may take hundreds of megabytes.
+    pub archives: Semaphore,
     /// One picture is decoded at a time: each may take 192 MiB.
     pub decoding: Arc<Semaphore>,
     /// How many opened pages may be waiting to be noted; more are not noted.
@@ -118,7 +120,8 @@ impl App {
         Self {
             wake: Wake::new(parts.store.clone()),
             lines: PushLines::default(),
-            erased: AtomicBool::default(),
+            // A crash may have come between an erasure and this.
+            erased: AtomicBool::new(true),
             complaints: PerMinute::new(30),
             phones: PerMinute::new(parts.limits.phones),
             backends: PerMinute::new(parts.limits.backends),
@@ -133,6 +136,7 @@ impl App {
             admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
             metrics: Metrics::new(),
             stopping: watch::Sender::new(false),
+            archives: Semaphore::new(2),
             decoding: Arc::new(Semaphore::new(1)),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
             sandbox: parts.sandbox,

@@ -262,13 +262,15 @@ impl Config {
     }
 }
 
-/// Whether a text filters logs. A single word that is no level would be taken for the name of a library, and hide all else.
+/// Whether a text filters logs. Words that are no levels are names of libraries, and nothing else is shown then.
 fn is_filter(text: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
-    let known =
-        text.split(',').all(|part| part.contains(['=', '[']) || part.starts_with("passloom") || is_level(part.trim()));
-    known && tracing_subscriber::EnvFilter::try_new(text).is_ok()
+    let mut parts = text.split(',').map(str::trim);
+    let shows = parts.any(|part| {
+        part.contains(['=', '[']) || part.starts_with("passloom") || is_level(part) || part.parse::<u8>().is_ok()
+    });
+    shows && tracing_subscriber::EnvFilter::try_new(text).is_ok()
 }
 
 /// Variables that look like settings and are none: a slip of the pen, or a setting of another version.
@@ -365,7 +367,7 @@ mod tests {
             ("PASSLOOM_REFRESH_RATE", "0"),
             ("PASSLOOM_LOG_FORMAT", "xml"),
             ("PASSLOOM_LOG", "inof"),
-            ("PASSLOOM_LOG", "info,nonsense"),
+            ("PASSLOOM_LOG", "nonsense,sqlx"),
             ("PASSLOOM_ADMIN_KEY", "short"),
             ("PASSLOOM_APPLE_KEY", "/nope"),
         ] {
@@ -375,7 +377,9 @@ mod tests {
 
     #[test]
     fn logs_are_filtered_by_level_and_target() {
-        for filter in ["info", "WARN", "passloom=debug,sqlx=warn", "info,passloom::jobs=trace", "passloom"] {
+        for filter in
+            ["info", "WARN", "passloom=debug,sqlx=warn", "info,passloom::jobs=trace", "passloom", "info,sqlx", "3"]
+        {
             assert_eq!(load(&[("PASSLOOM_LOG", filter)]).map(|config| config.log).as_deref(), Ok(filter));
         }
     }

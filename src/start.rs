@@ -1,8 +1,11 @@
 //! From the configuration to a running service.
 
+use std::fs::{DirBuilder, TryLockError};
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::web;
@@ -257,6 +260,45 @@ pub(crate) fn is_sandbox(config: &Config, stored_issuers: bool) -> anyhow::Resul
             config.public_url
         ),
         None => Ok(true),
+    }
+}
+
+/// How long a process waits for another's lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Keeps other processes from the embedded database: it belongs to one. The system lets go of the lock when the process
+/// ends, however it ends. Its directory is made when it is absent.
+///
+/// # Errors
+/// When another process has it.
+pub async fn lock_database(config: &Config) -> anyhow::Result<Option<std::fs::File>> {
+    let Some(path) = config.database_url.strip_prefix("sqlite://") else { return Ok(None) };
+    let path = PathBuf::from(format!("{path}.lock"));
+    let place = || format!("PASSLOOM_DATABASE_URL: {} can't be made", path.display());
+    // A directory that can't be made is told where it is needed.
+    let private = |directory: &Path| DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    if path.parent().is_some_and(|directory| private(directory).is_err()) {
+        return Ok(None);
+    }
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).with_context(place)?;
+    // One that was just killed may still be on its way out.
+    let patience = std::time::Instant::now() + LOCK_PATIENCE;
+    let locked = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if std::time::Instant::now() < patience => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            locked => break locked,
+        }
+    };
+    match locked {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => bail!(
+            "PASSLOOM_DATABASE_URL: found {} in use by another process; expected an embedded database of its own for each node \
+             (any number of nodes share a PostgreSQL)",
+            config.database_url
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(place),
     }
 }
 

@@ -112,11 +112,16 @@ pub fn judge(
     card.content = content;
     card.revision += 1;
     let judged = judge_face(desk, before, waiting, card.clone(), now);
-    // A card keeps the version that its values suit when a later one asks for what it lacks. It can be voided, ended and
-    // spoken to in another language all the same: its values are not what the backend changes.
-    let same_values =
-        card.content.template == before.content.template && card.content.attributes == before.content.attributes;
-    if same_values
+    // A card keeps the version that its values suit when a later one asks for what it lacks or forbids what it has. It can be
+    // voided and expired all the same, and while values are lacking given another end and language: its values are not what
+    // the backend changes.
+    let same_values = Content {
+        state: before.content.state,
+        locale: before.content.locale.clone(),
+        expires_at: before.content.expires_at,
+        ..card.content.clone()
+    };
+    if same_values.means(&before.content, &desk.published.template)
         && matches!(judged, Err(ActionError::Invalid(_)))
         && (card.content.state != State::Active || desk.render(&card).is_err())
     {

@@ -69,11 +69,12 @@ pub async fn erase_card(
 /// # Errors
 /// When the database fails; it is tried again.
 pub async fn clear_erased(app: &App) -> Result<(), ActionError> {
-    if app.erased.swap(false, Ordering::AcqRel)
-        && let Err(error) = app.store.clear_log().await
-    {
-        app.erased.store(true, Ordering::Release);
-        return Err(error.into());
+    if !app.erased.swap(false, Ordering::AcqRel) {
+        return Ok(());
     }
-    Ok(())
+    let cleared = app.store.clear_log().await;
+    if !matches!(cleared, Ok(true)) {
+        app.erased.store(true, Ordering::Release);
+    }
+    Ok(cleared.map(drop)?)
 }

@@ -27,16 +27,17 @@ const HELD: Duration = Duration::from_millis(100);
 pub async fn refresh_step(app: &App) -> Result<Option<Duration>, ActionError> {
     let now = app.now();
     // Looked at without a transaction first: usually there is nothing, and writers on SQLite wait for each other.
-    let unfinished = refreshes::unfinished(&mut app.store.read().await?).await?;
+    let too_late = now.plus(LONGEST_PAUSE);
+    let unfinished = refreshes::unfinished(&mut app.store.read().await?, too_late).await?;
     if unfinished.count == 0 {
         return Ok(None);
     }
     let wait = unfinished.next_at.since(now);
-    if !wait.is_zero() && wait <= LONGEST_PAUSE {
+    if !wait.is_zero() {
         return Ok(Some(wait));
     }
     let mut tx = app.store.begin().await?;
-    let Some(refresh) = refreshes::claim(&mut tx, now, now.plus(LONGEST_PAUSE)).await? else {
+    let Some(refresh) = refreshes::claim(&mut tx, now, too_late).await? else {
         return Ok(Some(HELD));
     };
     let step = i64::from((app.refresh_rate / STEPS_PER_SECOND).clamp(1, LARGEST_STEP));

@@ -59,12 +59,16 @@ pub async fn register_device(
     let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
     devices::put(&mut tx, &key, push_token, kind, now).await?;
     let known = devices::is_registered(&mut tx, &key, &issued.card.id).await?;
+    if !known && devices::of_card(&mut tx, &issued.card, 0).await?.0 >= MOST_DEVICES {
+        // Its other cards go by the new token all the same.
+        devices::forget_unregistered(&mut tx, &key).await?;
+        tx.commit().await?;
+        return Ok(Registered::TooMany);
+    }
     if !known {
         let position = workspaces::take_position(&mut tx, &key.workspace).await?;
         devices::register(&mut tx, &key, &issued.card.id, position, now).await?;
-        if record(app, &mut tx, EventKind::CardInstalled, &issued, position).await? > MOST_DEVICES {
-            return Ok(Registered::TooMany);
-        }
+        record(app, &mut tx, EventKind::CardInstalled, &issued, position).await?;
     }
     tx.commit().await?;
     Ok(if known { Registered::Known } else { Registered::Created })
@@ -96,13 +100,12 @@ pub async fn unregister_device(
     Ok(true)
 }
 
-/// Notes on how many devices the card is now, and tells it.
-async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<i64, ActionError> {
+/// Notes on how many devices the card is now.
+async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<(), ActionError> {
     let card = &issued.card;
     let (devices, _) = devices::of_card(tx, card, position).await?;
     let event = app.event(kind, Some(&card.id), json!({"wallet": "apple", "devices": devices}))?;
-    events::record(tx, &card.workspace, position, app.now(), &[event]).await?;
-    Ok(devices)
+    Ok(events::record(tx, &card.workspace, position, app.now(), &[event]).await?)
 }
 
 /// The workspace of the pass, when the token is its own.

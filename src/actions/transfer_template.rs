@@ -3,12 +3,13 @@
 //! Ours holds `template.json`, the document with its `id`, and the pictures as they were uploaded:
 //! `images/[<language>.lproj/][<tier>.tier/]<role>[@<name>].<png, jpg or webp>`, a tier's name percent-encoded.
 
+use std::collections::HashSet;
 use std::io::{Cursor, Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
-use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 use super::draft::Draft;
 use super::error::ActionError;
@@ -30,6 +31,10 @@ use crate::wallets::apple::unpack::unpack;
 const DOCUMENT: &str = "template.json";
 /// The folder of the pictures, in our archives.
 const PICTURES: &str = "images/";
+/// The most bytes of the document, as of one that is put.
+const LARGEST_DOCUMENT: usize = 1024 * 1024;
+/// The most bytes of a picture, as of one that is put.
+const LARGEST_PICTURE: usize = 16 * 1024 * 1024;
 /// What stays as it is in a tier's name.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
@@ -40,6 +45,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 pub async fn export_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Vec<u8>, ActionError> {
     let mut document = get_template(app, workspace, id).await?;
     let _ = document.as_object_mut().map(|members| members.shift_remove("published_version"));
+    let _turn = app.archives.acquire().await.map_err(|_| ActionError::ShuttingDown)?;
     let draft = Draft::read(app, workspace, id).await?;
     let mut files = vec![(DOCUMENT.to_owned(), serde_json::to_vec_pretty(&document).unwrap_or_default())];
     for row in draft.pictures {
@@ -86,8 +92,10 @@ fn place_of(path: &str) -> Option<ImagePlace> {
 fn pack(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (path, content) in files {
-        // Equal drafts are equal bytes: no entry has a time.
-        archive.start_file(path.as_str(), SimpleFileOptions::default())?;
+        // Equal drafts are equal bytes: no entry has a time. Pictures are packed already, and one that isn't would look like
+        // a bomb.
+        archive
+            .start_file(path.as_str(), SimpleFileOptions::default().compression_method(CompressionMethod::Stored))?;
         archive.write_all(content)?;
     }
     Ok(archive.finish()?.into_inner())
@@ -121,6 +129,7 @@ pub async fn import_template(
     wanted: Option<TemplateId>,
     archive: Vec<u8>,
 ) -> Result<TemplateId, ActionError> {
+    let _turn = app.archives.acquire().await.map_err(|_| ActionError::ShuttingDown)?;
     let found = tokio::task::spawn_blocking(move || read(&archive)).await;
     let found = found.map_err(|_| ActionError::Fault("unpacking panicked".to_owned()))?;
     let Found { mut document, pictures, tell } = found?;
@@ -138,7 +147,12 @@ pub async fn import_template(
     {
         problems.add("", format!("is too much: a template has at most {MAX_PICTURES} pictures of 64 MiB together"));
     }
-    let mut kept = Vec::new();
+    for picture in pictures.iter().filter(|picture| picture.bytes.len() > LARGEST_PICTURE) {
+        let size = picture.bytes.len();
+        problems.add(pointer("", &picture.path), format!("has {size} bytes; expected at most {LARGEST_PICTURE}"));
+    }
+    problems.or(Some(()))?;
+    let (mut problems, mut kept) = (Problems::new(), Vec::new());
     for FoundPicture { place, path, bytes } in pictures {
         match usable(app, bytes).await? {
             Ok(bytes) => kept.push((place, digest(&bytes), bytes)),
@@ -171,7 +185,8 @@ fn read(archive: &[u8]) -> Result<Found, Problems> {
     let mut problems = Problems::new();
     // That everything lies in a folder is how such bundles are packed.
     for issue in report.finish() {
-        if issue.severity == Severity::Error && issue.rule != "zip-nested-root" {
+        // Names that differ in case only are different pictures to us.
+        if issue.severity == Severity::Error && !["zip-nested-root", "zip-case-collision"].contains(&issue.rule) {
             let at = if issue.pointer.is_empty() { String::new() } else { pointer("", &issue.pointer) };
             problems.add(at, issue.detail);
         }
@@ -190,18 +205,28 @@ fn read(archive: &[u8]) -> Result<Found, Problems> {
 }
 
 fn read_ours(document: Vec<u8>, folder: &str, files: Files) -> Result<Found, Problems> {
+    if document.len() > LARGEST_DOCUMENT {
+        let size = document.len();
+        return Err(Problems::one(
+            pointer("", DOCUMENT),
+            format!("has {size} bytes; expected at most {LARGEST_DOCUMENT}"),
+        ));
+    }
     let document = serde_json::from_slice(&document).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         Problems::one(pointer("", DOCUMENT), format!("is not JSON at line {line}, column {column}"))
     })?;
-    let (mut pictures, mut problems) = (Vec::new(), Problems::new());
+    let (mut pictures, mut problems, mut places) = (Vec::new(), Problems::new(), HashSet::new());
     for (path, bytes) in files {
         let inner = path.strip_prefix(folder).unwrap_or(&path);
         if inner.starts_with("__MACOSX/") || inner.rsplit('/').next().is_some_and(|name| name.starts_with('.')) {
             continue;
         }
         match place_of(inner) {
-            Some(place) => pictures.push(FoundPicture { place, path, bytes }),
+            Some(place) if places.insert(format!("{:?}", place.key())) => {
+                pictures.push(FoundPicture { place, path, bytes });
+            }
+            Some(_) => problems.add(pointer("", &path), "is a second picture for the same place; keep one"),
             None => {
                 let expected = "images/[<language>.lproj/][<tier>.tier/]<role>[@<name>].png";
                 problems.add(pointer("", &path), format!("is no file of a template; expected {expected}"));

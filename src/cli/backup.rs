@@ -42,17 +42,25 @@ pub fn run(args: BackupArgs) -> anyhow::Result<ExitCode> {
         bail!("PASSLOOM_DATABASE_URL: there is no database at {database} yet");
     }
     let file = args.file;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-    made.with_context(|| format!("{} can't be made", file.display()))?;
+    let unmade = || format!("{} can't be made", file.display());
+    if file.exists() {
+        return Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists)).with_context(unmade);
+    }
+    // Half a copy would be taken for a whole one: it has its name when it is whole.
+    let mut part = file.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let _ = std::fs::remove_file(&part);
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).with_context(unmade)?;
     let copied = actix_web::rt::System::new().block_on(async {
         let store = Store::connect(&config.database_url).await.context("the database can't be opened")?;
-        let copied = store.copy_to(&file).await.context("the database can't be copied");
+        let copied = store.copy_to(&part).await.context("the database can't be copied");
         store.close().await;
         copied
     });
-    if let Err(error) = copied {
-        // Half a copy would be taken for a whole one.
-        let _ = std::fs::remove_file(&file);
+    let done = copied.and_then(|()| made.sync_all().and_then(|()| std::fs::rename(&part, &file)).with_context(unmade));
+    if let Err(error) = done {
+        let _ = std::fs::remove_file(&part);
         return Err(error);
     }
     println!("Copied {database} to {} ({} bytes).", file.display(), std::fs::metadata(&file)?.len());

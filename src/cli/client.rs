@@ -5,6 +5,9 @@ use clap::Args;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
+use crate::outside::secrets::digest;
+use crate::wallets::apple::rules::values::is_loopback;
+
 /// Where the service is.
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
@@ -34,7 +37,17 @@ impl Client {
         let base = base.unwrap_or_else(|| "http://127.0.0.1:8080".to_owned()).trim_end_matches('/').to_owned();
         let key = given("PASSLOOM_API_KEY")
             .ok_or_else(|| anyhow!("PASSLOOM_API_KEY: found nothing; expected an API key of the workspace"))?;
-        Ok(Self { base, key, http: reqwest::Client::builder().build()? })
+        let mut http = reqwest::Client::builder();
+        // A proxy of the environment isn't for this machine, and would read the key.
+        if is_loopback(&base) {
+            http = http.no_proxy();
+        }
+        Ok(Self { base, key, http: http.build()? })
+    }
+
+    /// Tells this workspace's service from others, without telling the key.
+    pub fn identity(&self) -> String {
+        format!("{} {}", self.base, hex::encode(digest(self.key.as_bytes())))
     }
 
     /// A request to the API; `path` begins behind `/api/v1`.

@@ -7,12 +7,13 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::Config;
+use crate::start::lock_database;
 use crate::store::{Store, health};
 
 /// Bring the database's schema up to date.
 ///
-/// Each start of the service does this by itself; this is for those who want it done before. Make a backup first: there
-/// is no way back. Use the same variables and the same --config as the service.
+/// Each start of the service does this by itself; this is for those who want it done before. Stop the service and make a
+/// backup first: there is no way back. Use the same variables and the same --config as the service.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     /// A TOML file with settings, as for serve.
@@ -28,6 +29,7 @@ pub fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     const PLACE: &str = "PASSLOOM_DATABASE_URL: the database can't be opened";
     let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
     actix_web::rt::System::new().block_on(async {
+        let _alone = lock_database(&config).await?;
         let store = Store::connect(&config.database_url).await.context(PLACE)?;
         // A new database has no list of them.
         let before = health::applied_migrations(&mut store.read().await?).await.unwrap_or_default();

@@ -38,7 +38,7 @@ pub struct PhoneArgs {
 /// Runs until the server ends.
 ///
 /// # Errors
-/// When the card can't be added, or the line to the sandbox breaks.
+/// When the card can't be added.
 pub fn run(args: PhoneArgs) -> anyhow::Result<ExitCode> {
     tokio::runtime::Runtime::new()?.block_on(watch(args))?;
     Ok(ExitCode::SUCCESS)

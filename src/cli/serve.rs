@@ -1,9 +1,7 @@
 //! `passloom serve`: the service.
 
-use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Config, unknown_variables};
 use crate::outside::clock::SystemClock;
 use crate::outside::random::SystemRandom;
-use crate::start::{Contents, JobMode, Outside, SandboxFacts, prepare};
+use crate::start::{Contents, JobMode, Outside, SandboxFacts, lock_database, prepare};
 use crate::telemetry::start_logs;
 
 /// Serve passes, the web service for phones, and the API.
@@ -47,7 +45,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
-    let _alone = alone(&config)?;
+    let _alone = lock_database(&config).await?;
     let prepared = prepare(config, outside, Contents::Starters).await?;
     let (address, public_url) = (prepared.listener.local_addr()?, prepared.app.public_url.clone());
     let facts = prepared.sandbox.clone();
@@ -64,29 +62,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     running.stop().await?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Keeps other nodes from the embedded database while this one serves: it belongs to one. The system lets go of the lock
-/// when the process ends, however it ends.
-fn alone(config: &Config) -> anyhow::Result<Option<std::fs::File>> {
-    let Some(path) = config.database_url.strip_prefix("sqlite://") else { return Ok(None) };
-    let path = PathBuf::from(format!("{path}.lock"));
-    let place = || format!("PASSLOOM_DATABASE_URL: {} can't be made", path.display());
-    // A directory that can't be made is told where it is needed.
-    let private = |directory: &Path| DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    if path.parent().is_some_and(|directory| private(directory).is_err()) {
-        return Ok(None);
-    }
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).with_context(place)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
-            "PASSLOOM_DATABASE_URL: found {} in use by another process; expected an embedded database of its own for each node \
-             (any number of nodes share a PostgreSQL)",
-            config.database_url
-        ),
-        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(place),
-    }
 }
 
 /// Lines that scripts read, on standard output; logs go to standard error.

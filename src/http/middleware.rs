@@ -68,7 +68,8 @@ pub async fn observe(
 
 /// The refusal of a request that is more than its address may ask within a minute.
 async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
-    let (limit, of_phones) = match request.path() {
+    // Decoded as the routes are, so that no other spelling goes by uncounted.
+    let (limit, of_phones) = match request.match_info().as_str() {
         path if path.starts_with("/apple/") => (&app.phones, true),
         path if path.starts_with("/api/") => (&app.backends, false),
         _ => return None,

@@ -394,10 +394,19 @@ pub async fn unregister(tx: &mut Tx, key: &DeviceKey, card: &CardId) -> Result<b
         let query = sqlx::query(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id).bind(card);
         query.execute(c).await?.rows_affected()
     });
+    forget_unregistered(tx, key).await?;
+    Ok(removed > 0)
+}
+
+/// Forgets a device that is registered for nothing.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_unregistered(tx: &mut Tx, key: &DeviceKey) -> Result<(), StoreError> {
     on_db!(tx, FORGET, |sql, c| {
         sqlx::query(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id).execute(c).await?;
-    });
-    Ok(removed > 0)
+        Ok(())
+    })
 }
 
 /// What a device holds of a pass type, from one snapshot.

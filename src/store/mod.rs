@@ -103,6 +103,8 @@ pub const STATEMENTS: &[&[Sql]] = &[
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
+/// How long SQLite waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(10);
 /// How long the database may take to be connected to at the start.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After how long without use a connection to PostgreSQL may have been hung up.
@@ -280,7 +282,7 @@ impl Store {
             .row_buffer_size(1024)
             // What is erased is overwritten in the file, not only forgotten.
             .pragma("secure_delete", "ON")
-            .busy_timeout(Duration::from_secs(10));
+            .busy_timeout(BUSY);
         // A file doesn't hang up.
         let pool = SqlitePoolOptions::new().test_before_acquire(false);
         let writer = pool
@@ -335,15 +337,19 @@ impl Store {
     }
 
     /// Takes what was overwritten out of the embedded database's write-ahead log, too; does nothing with another database.
+    /// False when somebody reads just now: writers don't wait for him.
     ///
     /// # Errors
-    /// When the database fails. While somebody reads, the log stays as it is.
-    pub async fn clear_log(&self) -> Result<(), StoreError> {
-        if let Pools::Sqlite { writer, .. } = &self.pools {
-            let mut writer = writer.acquire().await?;
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await?;
-        }
-        Ok(())
+    /// When the database fails.
+    pub async fn clear_log(&self) -> Result<bool, StoreError> {
+        let Pools::Sqlite { writer, .. } = &self.pools else { return Ok(true) };
+        let mut writer = writer.acquire().await?;
+        sqlx::query("PRAGMA busy_timeout = 20").execute(&mut *writer).await?;
+        let cleared =
+            sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await;
+        let usual = format!("PRAGMA busy_timeout = {}", BUSY.as_millis());
+        sqlx::query(sqlx::AssertSqlSafe(usual)).execute(&mut *writer).await?;
+        Ok(cleared?.0 == 0)
     }
 
     /// Copies the embedded database, as it is at one moment, to a file that is empty or not there; does nothing with another.

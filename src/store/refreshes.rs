@@ -11,14 +11,15 @@ statements! {
             started_at = excluded.started_at";
     // A moment too far ahead was set before the clock went back.
     CLAIM = "SELECT workspace_id, template_id, last_card_id FROM refreshes WHERE next_at <= $1 OR next_at > $2
-        ORDER BY next_at, started_at LIMIT 1" + " FOR UPDATE SKIP LOCKED";
+        ORDER BY CASE WHEN next_at > $2 THEN 0 ELSE next_at END, started_at LIMIT 1" + " FOR UPDATE SKIP LOCKED";
     CARDS = "SELECT c.id FROM cards c WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL
         AND EXISTS (SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id)
         ORDER BY c.id LIMIT $4";
     ADVANCE = "UPDATE refreshes SET last_card_id = $3, next_at = $4 WHERE workspace_id = $1 AND template_id = $2";
     FINISH = "DELETE FROM refreshes WHERE workspace_id = $1 AND template_id = $2";
     IS_UNDER_WAY = "SELECT COUNT(*) FROM refreshes WHERE workspace_id = $1 AND template_id = $2";
-    UNFINISHED = "SELECT COUNT(*) AS count, COALESCE(MIN(next_at), 0) AS next_at FROM refreshes";
+    UNFINISHED = "SELECT COUNT(*) AS count, COALESCE(MIN(CASE WHEN next_at > $1 THEN 0 ELSE next_at END), 0) AS next_at
+        FROM refreshes";
 }
 
 /// Begins (or begins anew) to refresh a template's cards. Comes before the workspace's position is taken: whoever
@@ -122,10 +123,10 @@ pub struct Unfinished {
     pub next_at: Timestamp,
 }
 
-/// What is under way.
+/// What is under way. A moment after `too_late` counts as past.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn unfinished(session: &mut impl Session) -> Result<Unfinished, StoreError> {
-    on_db!(session, UNFINISHED, |sql, c| Ok(sqlx::query_as(sql).fetch_one(c).await?))
+pub async fn unfinished(session: &mut impl Session, too_late: Timestamp) -> Result<Unfinished, StoreError> {
+    on_db!(session, UNFINISHED, |sql, c| Ok(sqlx::query_as(sql).bind(too_late).fetch_one(c).await?))
 }

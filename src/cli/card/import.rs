@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use csv::StringRecord;
-use reqwest::{Body, Method};
+use reqwest::{Body, Method, RequestBuilder};
 use serde_json::{Map, Value, json};
+use sha2::Digest;
 use tokio::sync::mpsc;
 
 use crate::cli::client::{Client, ServiceArgs, block_on, told};
@@ -70,13 +71,16 @@ struct Table {
 async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.service)?;
     let table = look_at(&args.file)?;
-    let progress = Progress::of(&args.file, &table.fingerprint);
-    let done = progress.rows();
-    let failed_path = beside(&args.file, "failed.csv");
-    let mut failed = Failed { path: failed_path.clone(), headers: table.headers.clone(), writer: None, count: 0 };
-    if done == 0 {
-        let _ = std::fs::remove_file(&failed_path);
-    } else {
+    ensure!(
+        !args.patch || args.template.is_some() || table.headers.iter().any(|name| name == "template"),
+        "--patch needs --template or a column template: what the cells mean depends on it"
+    );
+    // What was answered counts for this table, sent like this to this workspace.
+    let how = format!("{} {} {:?} {}", table.fingerprint, client.identity(), args.template, args.patch);
+    let progress = Progress::of(&args.file, &hex::encode(digest(how.as_bytes())));
+    let Place { rows: done, failed: failed_before, bytes } = progress.place();
+    let failed = Failed::open(&args.file, &table.headers, failed_before, bytes)?;
+    if done > 0 {
         println!("Going on after {done} of {} rows.", table.rows);
     }
     let mut kinds = Kinds { client: client.clone(), of: HashMap::new() };
@@ -99,10 +103,49 @@ async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     });
     let body = futures_util::stream::unfold(body, |mut body| async move { Some((body.recv().await?, body)) });
     let request = client.request(Method::POST, "/cards/bulk").header("content-type", "application/x-ndjson");
-    let mut bar = Bar::new(table.rows, done);
-    let mut count = done;
-    let answered = async {
-        let mut answer = client.send(request.body(Body::wrap_stream(body))).await?;
+    let bar = Bar::new(table.rows, done);
+    let mut answers = Answers { progress, failed, bar, count: done };
+    let answered = match done < table.rows {
+        true => answers.read(&client, request.body(Body::wrap_stream(body)), &mut waiting).await,
+        false => Ok(()),
+    };
+    drop(waiting);
+    let Answers { progress, mut failed, bar, count } = answers;
+    bar.end();
+    if count < table.rows {
+        progress.keep(count, &mut failed)?;
+        // What is wrong with the table explains what broke off.
+        reading.await.context("reading the table panicked")??;
+        let why =
+            answered.err().map_or_else(|| "the service stopped answering".to_owned(), |error| format!("{error:#}"));
+        bail!("{why} ({count} of {} rows were answered; the same command goes on from there)", table.rows);
+    }
+    failed.flush()?;
+    progress.end();
+    println!("{count} rows, of which {} failed.", failed.count);
+    if failed.count > 0 {
+        println!("Those stand with their reasons in {}.", failed.path.display());
+    }
+    Ok(if failed.count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What was answered so far.
+struct Answers {
+    progress: Progress,
+    failed: Failed,
+    bar: Bar,
+    count: usize,
+}
+
+impl Answers {
+    /// Sends the request and reads its answers, one for each row that is `waiting`.
+    async fn read(
+        &mut self,
+        client: &Client,
+        request: RequestBuilder,
+        waiting: &mut mpsc::Receiver<StringRecord>,
+    ) -> anyhow::Result<()> {
+        let mut answer = client.send(request).await?;
         let mut rest = VecDeque::new();
         while let Some(piece) = answer.chunk().await.context("the service broke off")? {
             rest.extend(piece);
@@ -111,36 +154,21 @@ async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
                 let answer: Value = serde_json::from_slice(&line).context("the service answered something else")?;
                 let record = waiting.recv().await.context("the service answered more rows than it was sent")?;
                 if answer["status"] == "failed" {
-                    failed.note(&record, &answer["problem"])?;
+                    let status = answer["problem"]["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+                    let status = status.unwrap_or(500);
+                    // Nothing is wrong with the row: it is sent again.
+                    ensure!(status < 500, "{}", told(status, &answer["problem"]));
+                    self.failed.note(&record, &answer["problem"])?;
                 }
-                count += 1;
-                if count.is_multiple_of(KEEP_EVERY) {
-                    failed.flush()?;
-                    progress.keep(count)?;
+                self.count += 1;
+                if self.count.is_multiple_of(KEEP_EVERY) {
+                    self.progress.keep(self.count, &mut self.failed)?;
                 }
             }
-            bar.draw(count, failed.count);
+            self.bar.draw(self.count, self.failed.count);
         }
-        anyhow::Ok(())
-    };
-    let answered = answered.await;
-    drop(waiting);
-    bar.end();
-    failed.flush()?;
-    if count < table.rows {
-        progress.keep(count)?;
-        // What is wrong with the table explains what broke off.
-        reading.await.context("reading the table panicked")??;
-        let why =
-            answered.err().map_or_else(|| "the service stopped answering".to_owned(), |error| format!("{error:#}"));
-        bail!("{why} ({count} of {} rows were answered; the same command goes on from there)", table.rows);
+        Ok(())
     }
-    progress.end();
-    println!("{count} rows, of which {} failed.", failed.count);
-    if failed.count > 0 {
-        println!("Those stand with their reasons in {}.", failed_path.display());
-    }
-    Ok(if failed.count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn open(file: &Path) -> anyhow::Result<csv::Reader<std::fs::File>> {
@@ -148,8 +176,11 @@ fn open(file: &Path) -> anyhow::Result<csv::Reader<std::fs::File>> {
 }
 
 fn look_at(file: &Path) -> anyhow::Result<Table> {
-    let content = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
-    let mut reader = csv::Reader::from_reader(content.as_slice());
+    let unread = || format!("can't read {}", file.display());
+    let mut content = sha2::Sha256::new();
+    std::io::copy(&mut std::fs::File::open(file).with_context(unread)?, &mut HashWriter(&mut content))
+        .with_context(unread)?;
+    let mut reader = open(file)?;
     let headers = reader.headers().with_context(|| format!("{}: the first row", file.display()))?.clone();
     let names: Vec<&str> = headers.iter().map(str::trim).collect();
     ensure!(
@@ -166,7 +197,20 @@ fn look_at(file: &Path) -> anyhow::Result<Table> {
         record.with_context(|| format!("{}, row {}", file.display(), rows + 1))?;
         rows += 1;
     }
-    Ok(Table { fingerprint: hex::encode(digest(&content)), headers, rows })
+    Ok(Table { fingerprint: hex::encode(content.finalize()), headers, rows })
+}
+
+struct HashWriter<'h>(&'h mut sha2::Sha256);
+
+impl Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn beside(file: &Path, ending: &str) -> PathBuf {
@@ -200,6 +244,8 @@ impl Kinds {
         for (name, text) in headers.iter().zip(record).filter(|(_, text)| !text.is_empty()) {
             match name {
                 "sequence" => line.insert(name.to_owned(), typed(Some("integer"), text)),
+                // The reason why it failed the last time.
+                "problem" if !kinds.contains_key(name) => None,
                 _ if MEMBERS.contains(&name) => line.insert(name.to_owned(), json!(text)),
                 _ => attributes.insert(name.to_owned(), typed(kinds.get(name).map(String::as_str), text)),
             };
@@ -251,7 +297,16 @@ fn typed(kind: Option<&str>, text: &str) -> Value {
     }
 }
 
-/// How far a table was answered, kept beside it.
+/// How far a table was answered.
+#[derive(Debug, Default, Clone, Copy)]
+struct Place {
+    rows: usize,
+    failed: usize,
+    /// How long the file of those that failed was then: what came later is answered once more.
+    bytes: u64,
+}
+
+/// The place, kept beside the table.
 struct Progress {
     path: PathBuf,
     fingerprint: String,
@@ -262,17 +317,26 @@ impl Progress {
         Self { path: beside(file, "progress"), fingerprint: fingerprint.to_owned() }
     }
 
-    /// How many rows of this very table were answered; a table that changed begins anew.
-    fn rows(&self) -> usize {
+    /// The beginning, when nothing was kept or for something else.
+    fn place(&self) -> Place {
         let kept = std::fs::read_to_string(&self.path).unwrap_or_default();
-        let (fingerprint, rows) = kept.trim().split_once(' ').unwrap_or_default();
-        if fingerprint == self.fingerprint { rows.parse().unwrap_or(0) } else { 0 }
+        let mut words = kept.split_whitespace();
+        if words.next() != Some(&self.fingerprint) {
+            return Place::default();
+        }
+        let mut number = || words.next().and_then(|word| word.parse::<usize>().ok());
+        match (number(), number(), number()) {
+            (Some(rows), Some(failed), Some(bytes)) => Place { rows, failed, bytes: bytes as u64 },
+            _ => Place::default(),
+        }
     }
 
-    fn keep(&self, rows: usize) -> anyhow::Result<()> {
+    fn keep(&self, rows: usize, failed: &mut Failed) -> anyhow::Result<()> {
+        failed.flush()?;
+        let bytes = std::fs::metadata(&failed.path).map_or(0, |file| file.len());
         let unkept = || format!("{} can't be written", self.path.display());
         let new = beside(&self.path, "new");
-        std::fs::write(&new, format!("{} {rows}\n", self.fingerprint)).with_context(unkept)?;
+        std::fs::write(&new, format!("{} {rows} {} {bytes}\n", self.fingerprint, failed.count)).with_context(unkept)?;
         std::fs::rename(&new, &self.path).with_context(unkept)
     }
 
@@ -290,6 +354,18 @@ struct Failed {
 }
 
 impl Failed {
+    /// Goes on with a file of that length, or without one.
+    fn open(table: &Path, headers: &StringRecord, count: usize, bytes: u64) -> anyhow::Result<Self> {
+        let path = beside(table, "failed.csv");
+        let uncut = || format!("{} can't be written", path.display());
+        match std::fs::OpenOptions::new().write(true).open(&path) {
+            Ok(file) if bytes > 0 => file.set_len(bytes).with_context(uncut)?,
+            Ok(_) => std::fs::remove_file(&path).with_context(uncut)?,
+            Err(_) => {}
+        }
+        Ok(Self { path, headers: headers.clone(), writer: None, count })
+    }
+
     fn note(&mut self, record: &StringRecord, problem: &Value) -> anyhow::Result<()> {
         let unmade = || format!("{} can't be written", self.path.display());
         if self.writer.is_none() {

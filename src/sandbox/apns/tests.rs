@@ -323,12 +323,13 @@ async fn two_hundred_pushes_at_once_from_a_cold_pool_open_one_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pushes_that_wait_longer_for_a_stream_than_they_may_leave_a_connection_that_answers() {
     let service = SimulatedApns::start(options(2)).await.expect("a free port");
-    service.set_latency(Duration::from_millis(100));
-    let patience = ApnsEndpoint { timeout: Duration::from_millis(1050), ..endpoint(&service) };
+    let patience = ApnsEndpoint { timeout: Duration::from_secs(2), ..endpoint(&service) };
     let client = client_with(&patience, &chain().pass);
+    assert_eq!(push(&client, &token(99)).await, PushOutcome::Delivered);
+    service.set_latency(Duration::from_millis(200));
     let outcomes = push_all(&client, 60).await;
     let late = outcomes.iter().filter(|outcome| matches!(outcome, PushOutcome::NoAnswer { .. })).count();
-    assert!((20..=50).contains(&late), "{late} of 60 had no turn within a second");
+    assert!(late >= 20, "at most ten turns of two within two seconds: {late} of 60 were late");
     service.set_latency(Duration::ZERO);
     assert_eq!(push(&client, &token(99)).await, PushOutcome::Delivered);
     assert_eq!(service.connections(), 1, "slowness is no silence");

@@ -252,6 +252,7 @@ impl Apns {
         let mut again = true;
         loop {
             let (number, client) = self.line.client();
+            let tried = Instant::now();
             let before = self.line.answers.load(Ordering::Relaxed);
             let mut request = client
                 .post(format!("{}{}", self.devices, token.as_str()))
@@ -284,7 +285,9 @@ impl Apns {
                 (true, true) => PushOutcome::Unreachable { reason: "can't connect: no answer in time".to_owned() },
                 (true, false) => PushOutcome::Unreachable { reason: format!("can't connect: {what}") },
                 (false, true) => {
-                    if self.line.answers.load(Ordering::Relaxed) == before {
+                    // A second try may have had too little time to judge by.
+                    let had_time = tried.elapsed() * 2 >= timeout;
+                    if had_time && self.line.answers.load(Ordering::Relaxed) == before {
                         self.line.renew(number);
                     }
                     PushOutcome::NoAnswer { reason: format!("no answer within {} s", timeout.as_secs_f32()) }

@@ -45,8 +45,13 @@ pub struct DesignPicture {
     pub bytes: Vec<u8>,
 }
 
-/// Members that are written anew from what the template document says, or that are one member's.
-const TAKEN: [&str; 10] = [
+/// The most fields of a group and languages of a template.
+const MOST_FIELDS: usize = 50;
+const MOST_LANGUAGES: usize = 50;
+
+/// Members that are written anew from what the template document says, or that are one card's.
+const TAKEN: [&str; 11] = [
+    "expirationDate",
     "organizationName",
     "description",
     "logoText",
@@ -98,6 +103,7 @@ impl Tables {
         }
         // Phones without any of the pass's languages show English, so that is what its author wrote first.
         languages.sort_by_key(|language| (*language != Language::english(), language.as_str().to_owned()));
+        languages.truncate(MOST_LANGUAGES);
         if languages.is_empty() {
             languages.push(Language::english());
         }
@@ -147,7 +153,8 @@ impl Writer {
             .into_iter()
             .map(|group| {
                 let fields = dictionary.get(group_key(group)).and_then(Value::as_array);
-                let fields = fields.into_iter().flatten().filter_map(|field| self.field(group, field.as_object()?));
+                let fields = fields.into_iter().flatten().take(MOST_FIELDS);
+                let fields = fields.filter_map(|field| self.field(group, field.as_object()?));
                 (group.name().to_owned(), Value::Array(fields.collect()))
             })
             .collect();

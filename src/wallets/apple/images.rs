@@ -111,10 +111,21 @@ pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     })
 }
 
-/// Whether a JPEG ends before its end: the decoder would fill up the rest with grey. Both markers stand nowhere else.
+/// Whether a JPEG ends before its end: the decoder would fill up the rest with grey. The marker of the end stands nowhere
+/// else behind the head, which may hold a small picture of its own.
 fn is_cut_off_jpeg(bytes: &[u8]) -> bool {
-    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
-    bytes.starts_with(b"\xff\xd8") && last([0xff, 0xd9]) < last([0xff, 0xda])
+    let Some(mut rest) = bytes.strip_prefix(b"\xff\xd8") else { return false };
+    // Segments of the head tell their length; a scan doesn't.
+    while let [0xff, marker, high, low, ..] = rest
+        && *marker != 0xda
+    {
+        let length = 2 + usize::from(u16::from_be_bytes([*high, *low]));
+        match rest.get(length..) {
+            Some(after) => rest = after,
+            None => return true,
+        }
+    }
+    !rest.windows(2).any(|pair| pair == [0xff, 0xd9])
 }
 
 /// The media type of an upload, from its content.

@@ -260,6 +260,19 @@ async fn what_is_wrong_with_an_archive_is_told_at_its_place_and_nothing_is_store
         assert_eq!(answer.status, 422, "{pointers:?}: {}", answer.json());
         assert_eq!(answer.pointers(), pointers, "{}", answer.json());
     }
+    let large = format!("[{}0]", "0,".repeat(600_000));
+    let answer = import(&service, &key, "", &zip_of(&[("template.json", large.as_bytes())])).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/template.json".to_owned()]));
+    let twice = [("template.json", good.as_bytes()), ("images/icon.png", &picture), ("images/icon.jpg", &picture)];
+    let answer = import(&service, &key, "", &zip_of(&twice)).await;
+    assert_eq!((answer.status, answer.pointers()), (422, vec!["/images~1icon.png".to_owned()]), "{}", answer.json());
+    // What a pass has too much of is left out, and takes no time.
+    let fields: Vec<Value> = vec![json!({"value": "x"}); 30_000];
+    let pass = json!({"organizationName": "Many", "storeCard": {"headerFields": fields, "backFields": fields}});
+    let many = imported(&service, &key, "", &zip_of(&[("pass.json", pass.to_string().as_bytes())])).await;
+    let draft = read(&service, &key, &format!("/api/v1/templates/{many}")).await;
+    assert_eq!(draft["fields"]["header"].as_array().unwrap().len(), 50);
+    assert_eq!(service.api(Method::DELETE, &format!("/api/v1/templates/{many}"), &Value::Null).await.status, 204);
     let none = import(&service, &key, "", b"no archive").await;
     assert_eq!((none.status, none.pointers()), (422, vec![String::new()]), "{}", none.json());
     let odd = import(&service, &key, "?id=a%20b&x=1", &zip_of(&[("template.json", good.as_bytes())])).await;

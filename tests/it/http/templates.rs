@@ -650,6 +650,13 @@ async fn a_card_that_keeps_its_version_is_voided_ended_and_translated_all_the_sa
         assert_eq!((&pass["voided"], &pass["barcodes"][0]["format"]), (&json!(true), &json!("PKBarcodeFormatQR")));
     }
     assert_eq!(patch("M-2", json!({"state": "active"})).await.status, 422, "that is checked anew");
+    // Put back as it was read, a card has the same values.
+    let shown = service.card("M-1").await;
+    let mut put = json!({"template": "bakery", "attributes": shown["attributes"], "state": "expired"});
+    let expired = service.api(Method::PUT, "/api/v1/cards/M-1", &put).await;
+    assert_eq!(expired.status, 200, "{}", expired.json());
+    put["attributes"]["points"] = json!(77);
+    assert_eq!(service.api(Method::PUT, "/api/v1/cards/M-1", &put).await.status, 422);
     let back = patch("M-1", json!({"state": "active", "attributes": {"name": "Anna"}})).await;
     assert_eq!((back.status, &back.json()["template_version"]), (200, &json!(2)));
     service.deliver().await;

@@ -336,6 +336,8 @@ async fn an_address_that_asks_far_too_much_is_held_back_and_nobody_else(database
         for _ in 0..most {
             assert_eq!(ask(path, "198.51.100.1", &service.key).await.status, fine, "{path}");
         }
+        let spelt = path.replacen('a', "%61", 1);
+        assert_eq!(ask(&spelt, "198.51.100.1", &service.key).await.status, 429, "{spelt}");
         let refused = ask(path, "198.51.100.1", &service.key).await;
         assert_eq!((refused.status, refused.header("retry-after")), (429, "60"), "{path}");
         assert_eq!(ask(path, "198.51.100.2", &service.key).await.status, fine, "{path}");

@@ -32,7 +32,7 @@ async fn nodes(database: &TestDatabase, phones: usize, jobs: JobMode) -> (Servic
     second.clock.set(first.now().plus(Duration::from_secs(3)));
     first.publish("bakery", &bakery()).await;
     // A publishing that is still being spread would mark the phones that register meanwhile.
-    while refreshes::unfinished(&mut first.app.store.read().await.unwrap()).await.unwrap().count > 0 {
+    while refreshes::unfinished(&mut first.app.store.read().await.unwrap(), first.now()).await.unwrap().count > 0 {
         first.refresh().await;
         tokio::task::yield_now().await;
     }

@@ -38,7 +38,8 @@ pub const IMPORT_DOC: Operation = Operation {
     summary: "Make a template of an archive",
     description: "An archive of GET /templates/{id}/export, a `.pkpass`, or a `.pkpasstemplate` of Apple's Pass Designer, of at \
                   most 64 MiB, packed and unpacked. Of a pass the values on the front become attributes with those values as \
-                  defaults, and its code becomes the card's id. Nothing is published. Problems point into the archive.",
+                  defaults, those on the back texts of the template (take out what was one member's), and its code becomes \
+                  the card's id. Nothing is published. Problems point into the archive.",
     needs: Needs::Scope(Scope::TemplatesWrite),
     parameters: &[&parameters::NEW_TEMPLATE_ID, &parameters::IDEMPOTENCY_KEY],
     body: Content::Bytes(&[ZIP, "application/vnd.apple.pkpass", "application/octet-stream"]),
