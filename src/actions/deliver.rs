@@ -20,7 +20,7 @@ use super::push_lines::certificate_of;
 use crate::app::App;
 use crate::domain::breaker::{Blame, Failure, Gate};
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, PassTypeId, WorkspaceId};
+use crate::domain::ids::{CardId, PassTypeId, SerialNumber, WorkspaceId};
 use crate::domain::retry::{BUSY_PAUSE, REMIND_AFTER, WINDOW, delay};
 use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
@@ -53,7 +53,7 @@ pub struct Delivery {
     issuer: Arc<AppleIssuer>,
     position: i64,
     /// The cards that it is about.
-    about: Vec<CardId>,
+    about: Vec<(CardId, SerialNumber)>,
     since: Instant,
     probe: bool,
     /// The refused certificate that this push tries anew.
@@ -76,7 +76,7 @@ pub struct Round {
 pub struct Done {
     settled: Settled,
     issuer: Issuer,
-    about: Vec<CardId>,
+    about: Vec<(CardId, SerialNumber)>,
     probe: bool,
 }
 
@@ -235,7 +235,7 @@ async fn told(
     app: &App,
     workspace: &WorkspaceId,
     claimed: &[Claimed],
-) -> Result<(i64, HashMap<DeviceKey, Vec<CardId>>), ActionError> {
+) -> Result<(i64, HashMap<DeviceKey, Vec<(CardId, SerialNumber)>>), ActionError> {
     let mut reader = app.store.read().await?;
     let position = workspaces::position(&mut reader, workspace).await?;
     Ok((position, devices::news(&mut reader, claimed).await?))
@@ -470,8 +470,9 @@ async fn record_events(
         if !recorded.contains(&(key, settled.lease.clone())) {
             continue;
         }
-        for card in about {
-            let event = app.event(kind, Some(card), data.clone())?;
+        for (card, serial) in about {
+            // By now the id may be another card's.
+            let event = NewEvent { serial: Some(serial), ..app.event(kind, Some(card), data.clone())? };
             told.entry(settled.claimed.workspace()).or_default().push(event);
         }
     }

@@ -10,35 +10,55 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::domain::card::{Card, State};
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, TemplateId};
+use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::retry::WINDOW;
+use crate::domain::time::Timestamp;
 use crate::store::{cards, devices, events, templates, workspaces};
 
 /// How many cards expire in one transaction.
 const STEP: i64 = 200;
 
+/// How many workspaces whose cards can't expire now are passed over in one step.
+const PASSED_OVER: usize = 50;
+
 /// Expires up to 200 cards of one workspace; how many. Safe to repeat and on many nodes: what another node holds is left
-/// to it, and what has expired isn't found again.
+/// to it, and what has expired isn't found again. A workspace whose cards can't expire holds up no other.
 ///
 /// # Errors
-/// When the database fails; nothing of the step happened then.
+/// When no card could expire because the database fails, or holds something unreadable.
 pub async fn expire_step(app: &App) -> Result<usize, ActionError> {
     let now = app.now();
-    // Looked at without a transaction first: usually there is nothing, and writers on SQLite wait for each other.
-    let Some(workspace) = cards::ended(&mut app.store.read().await?, now).await? else {
-        return Ok(0);
-    };
+    let (mut passed_over, mut failure) = (Vec::new(), None);
+    while passed_over.len() < PASSED_OVER {
+        // Looked at without a transaction first: usually there is nothing, and writers on SQLite wait for each other.
+        let Some(workspace) = cards::ended(&mut app.store.read().await?, now, &passed_over).await? else { break };
+        match expire_some(app, &workspace, now).await {
+            Ok(0) => {}
+            Ok(count) => {
+                if let Some(error) = failure {
+                    tracing::error!(%error, "cards of a workspace can't expire");
+                }
+                return Ok(count);
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+        passed_over.push(workspace);
+    }
+    failure.map_or(Ok(0), Err)
+}
+
+async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Result<usize, ActionError> {
     let mut tx = app.store.begin().await?;
-    let mut ended = cards::lock_ended(&mut tx, &workspace, now, STEP).await?;
+    let mut ended = cards::lock_ended(&mut tx, workspace, now, STEP).await?;
     if ended.is_empty() {
         return Ok(0);
     }
     let ids: Vec<CardId> = ended.iter().map(|issued| issued.card.id.clone()).collect();
-    devices::mark(&mut tx, &workspace, &ids.iter().collect::<Vec<_>>(), now, WINDOW).await?;
-    let (position, at) = workspaces::take_place(&mut tx, &workspace, now).await?;
+    devices::mark(&mut tx, workspace, &ids.iter().collect::<Vec<_>>(), now, WINDOW).await?;
+    let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
     // Read behind the counter, so that no publishing can slip between.
     let used: Vec<&TemplateId> = ended.iter().map(|issued| &issued.card.content.template).collect();
-    let publications = templates::publications(&mut tx, &workspace, &used).await?;
+    let publications = templates::publications(&mut tx, workspace, &used).await?;
     let mut told = Vec::with_capacity(ids.len());
     for (issued, id) in ended.iter_mut().zip(&ids) {
         let card = &mut issued.card;
@@ -52,8 +72,8 @@ pub async fn expire_step(app: &App) -> Result<usize, ActionError> {
         told.push(app.event(EventKind::CardExpired, Some(id), data)?);
     }
     let changed: Vec<&Card> = ended.iter().map(|issued| &issued.card).collect();
-    cards::update_many(&mut tx, &workspace, &changed).await?;
-    events::record(&mut tx, &workspace, position, at, &told).await?;
+    cards::update_many(&mut tx, workspace, &changed).await?;
+    events::record(&mut tx, workspace, position, at, &told).await?;
     tx.commit().await?;
     app.wake.notify_one();
     Ok(ids.len())

@@ -22,7 +22,7 @@ impl App {
         card: Option<&'c CardId>,
         data: Value,
     ) -> Result<NewEvent<'c>, ActionError> {
-        Ok(NewEvent { id: uuid(&*self.random, self.now())?, kind, card, data })
+        Ok(NewEvent { id: uuid(&*self.random, self.now())?, kind, card, serial: None, data })
     }
 }
 

@@ -9,7 +9,8 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::domain::card::Card;
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, WorkspaceId};
+use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
+use crate::store::events::NewEvent;
 use crate::store::{Session, events, workspaces};
 
 /// A page that is opened again within this time is one visit.
@@ -21,16 +22,17 @@ pub const PAGE_NOTES: usize = 32;
 /// Notes it in the background. In a rush, some are not noted.
 pub fn note_page_opened(app: &Arc<App>, card: &Card) {
     let Ok(permit) = Arc::clone(&app.page_notes).try_acquire_owned() else { return };
-    let (app, workspace, id) = (Arc::clone(app), card.workspace.clone(), card.id.clone());
+    let (app, workspace) = (Arc::clone(app), card.workspace.clone());
+    let (id, serial) = (card.id.clone(), card.serial.clone());
     tokio::spawn(async move {
-        if let Err(error) = note(&app, &workspace, &id).await {
+        if let Err(error) = note(&app, &workspace, &id, &serial).await {
             tracing::warn!(%error, "an opened page could not be noted");
         }
         drop(permit);
     });
 }
 
-async fn note(app: &App, workspace: &WorkspaceId, card: &CardId) -> Result<(), ActionError> {
+async fn note(app: &App, workspace: &WorkspaceId, card: &CardId, serial: &SerialNumber) -> Result<(), ActionError> {
     // Most openings are repeated ones; only a first one waits for a writer.
     if recently(app, &mut app.store.read().await?, workspace, card).await? {
         return Ok(());
@@ -42,6 +44,7 @@ async fn note(app: &App, workspace: &WorkspaceId, card: &CardId) -> Result<(), A
         return Ok(());
     }
     let event = app.event(EventKind::CardPageOpened, Some(card), json!({}))?;
+    let event = NewEvent { serial: Some(serial), ..event };
     events::record(&mut tx, workspace, position, app.now(), &[event]).await?;
     Ok(tx.commit().await?)
 }

@@ -158,7 +158,12 @@ statements! {
             CROSS JOIN LATERAL (SELECT ctid AS place FROM cards WHERE workspace_id = $1 AND cards.id = r.id OFFSET 0) c",
             "cards.ctid = e.place"),
     };
-    ENDED = "SELECT workspace_id FROM cards WHERE state = 'active' AND expires_at <= $1 ORDER BY expires_at LIMIT 1";
+    ENDED = {
+        sqlite: "SELECT workspace_id FROM cards WHERE state = 'active' AND expires_at <= $1
+            AND workspace_id NOT IN (SELECT value FROM json_each($2)) ORDER BY expires_at LIMIT 1",
+        postgres: "SELECT workspace_id FROM cards WHERE state = 'active' AND expires_at <= $1
+            AND workspace_id <> ALL (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))) ORDER BY expires_at LIMIT 1",
+    };
     HOLD_ENDED = "SELECT id FROM cards WHERE workspace_id = $1 AND state = 'active' AND expires_at <= $2
         ORDER BY expires_at LIMIT $3" + " FOR NO KEY UPDATE SKIP LOCKED";
     LIST = { sqlite: list_cards!(""), postgres: list_cards!("") };
@@ -498,12 +503,18 @@ fn row_of(card: &Card) -> Result<Map<String, Value>, StoreError> {
     }
 }
 
-/// The workspace of the active card whose end passed first.
+/// The workspace of the active card whose end passed first, but for `others`.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn ended(session: &mut impl Session, now: Timestamp) -> Result<Option<WorkspaceId>, StoreError> {
-    on_db!(session, ENDED, |sql, c| Ok(sqlx::query_scalar(sql).bind(now).fetch_optional(c).await?))
+pub async fn ended(
+    session: &mut impl Session,
+    now: Timestamp,
+    others: &[WorkspaceId],
+) -> Result<Option<WorkspaceId>, StoreError> {
+    on_db!(session, ENDED, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(now).bind(Json(others)).fetch_optional(c).await?)
+    })
 }
 
 /// Up to `limit` active cards whose end has passed, held until the transaction ends; those that another node holds are

@@ -87,7 +87,7 @@ macro_rules! news {
         concat!(
             "WITH o AS MATERIALIZED (",
             $batch,
-            ") SELECT r.workspace_id, r.pass_type_id, r.device_id, c.id FROM o ",
+            ") SELECT r.workspace_id, r.pass_type_id, r.device_id, c.id, c.serial_number FROM o ",
             $joins,
             " WHERE c.erased_at IS NULL AND ((c.position > o.asked AND c.position > r.position)
                     OR (t.position > o.asked AND t.position > r.position))
@@ -760,16 +760,16 @@ impl Settled {
 pub async fn news(
     session: &mut impl Session,
     claimed: &[Claimed],
-) -> Result<HashMap<DeviceKey, Vec<CardId>>, StoreError> {
+) -> Result<HashMap<DeviceKey, Vec<(CardId, SerialNumber)>>, StoreError> {
     let rows = claimed
         .iter()
         .map(|c| json!({"workspace": c.workspace_id, "pass_type": c.pass_type_id, "device": c.id, "asked": c.asked}));
     let rows = Value::from_iter(rows).to_string();
-    let found: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, CardId)> =
+    let found: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, CardId, SerialNumber)> =
         on_db!(session, NEWS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
-    let mut news: HashMap<DeviceKey, Vec<CardId>> = HashMap::new();
-    for (workspace, pass_type, id, card) in found {
-        news.entry(DeviceKey { workspace, pass_type, id }).or_default().push(card);
+    let mut news: HashMap<DeviceKey, Vec<(CardId, SerialNumber)>> = HashMap::new();
+    for (workspace, pass_type, id, card, serial) in found {
+        news.entry(DeviceKey { workspace, pass_type, id }).or_default().push((card, serial));
     }
     Ok(news)
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::types::Json;
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, WorkspaceId};
+use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 
 statements! {
@@ -17,14 +17,16 @@ statements! {
             SELECT $1, $2, 1 + e.key + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
                 e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
             FROM json_each($4) e WHERE e.value ->> 'card' IS NULL
-                OR (SELECT c.erased_at IS NULL FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
+                OR (SELECT c.erased_at IS NULL AND c.serial_number = COALESCE(e.value ->> 'serial', c.serial_number)
+                    FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
         postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
             SELECT $1, $2, e.n + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
                 e.id, e.type, e.card, $3, e.data
-            FROM ROWS FROM (json_to_recordset(CAST($4 AS json)) AS (id text, type text, card text, data text))
-                WITH ORDINALITY AS e(id, type, card, data, n)
+            FROM ROWS FROM (json_to_recordset(CAST($4 AS json)) AS (id text, type text, card text, serial text, data text))
+                WITH ORDINALITY AS e(id, type, card, serial, data, n)
             WHERE e.card IS NULL
-                OR (SELECT c.erased_at IS NULL FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)",
+                OR (SELECT c.erased_at IS NULL AND c.serial_number = COALESCE(e.serial, c.serial_number)
+                    FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)",
     };
     OF_CARD = "SELECT id, type, at, data, position, n FROM events
         WHERE workspace_id = $1 AND card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5";
@@ -45,6 +47,9 @@ pub struct NewEvent<'c> {
     pub kind: EventKind,
     /// To which card.
     pub card: Option<&'c CardId>,
+    /// Its serial number, when what happened was seen before the transaction: should the id be another card's by then,
+    /// nothing is recorded.
+    pub serial: Option<&'c SerialNumber>,
     /// The rest of what there is to say, an object; the card's id is added to it.
     pub data: Value,
 }
@@ -71,7 +76,7 @@ pub async fn record(
             if let Value::Object(more) = &event.data {
                 data.extend(more.clone());
             }
-            json!({"id": event.id.to_string(), "type": event.kind.as_str(), "card": event.card, "data": data})
+            json!({"id": event.id.to_string(), "type": event.kind.as_str(), "card": event.card, "serial": event.serial, "data": data})
         })
         .collect();
     if rows.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use passloom::actions::deliver::{claim_due, push, record};
 use passloom::actions::erase_card::clear_erased;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ on_both_databases![
     an_erased_card_is_gone_and_its_addresses_say_so,
     the_same_id_is_issued_again_as_another_card,
     an_erasure_at_another_revision_is_refused,
+    what_came_of_an_old_cards_push_is_not_told_of_a_new_card_of_its_id,
     events_of_an_erased_card_are_gone_and_readers_go_on,
     changes_and_erasures_at_once_leave_one_truth,
     a_publishing_does_not_wake_phones_for_an_erased_card,
@@ -131,6 +133,27 @@ async fn the_same_id_is_issued_again_as_another_card(database: TestDatabase) {
     // Again and again.
     assert_eq!(erase(&service, "M-1").await, 204);
     assert_eq!(service.api(Method::PUT, "/api/v1/cards/M-1", &anna(1)).await.status, 201);
+    service.stop().await;
+}
+
+async fn what_came_of_an_old_cards_push_is_not_told_of_a_new_card_of_its_id(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    service.phone_with(&card).await;
+    service.patch_card("M-1", &json!({"attributes": {"points": 2}})).await;
+    let round = claim_due(&service.app, |_| 10).await.unwrap();
+    assert_eq!(round.deliveries.len(), 1);
+    assert_eq!(erase(&service, "M-1").await, 204);
+    service.put_card("M-1", &anna(3)).await;
+    for delivery in round.deliveries {
+        record(&service.app, &[push(&service.app, delivery).await]).await.unwrap();
+    }
+    let events = service.api(Method::GET, "/api/v1/cards/M-1/events", &Value::Null).await.json();
+    let types: Vec<&Value> = events["data"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
+    assert_eq!(types, ["card.created"], "{events}");
+    service.clock.advance(Duration::from_secs(5));
+    service.deliver().await;
     service.stop().await;
 }
 

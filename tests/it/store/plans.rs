@@ -102,6 +102,7 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
                     id: uuid::Uuid::new_v4(),
                     kind: EventKind::CardUpdated,
                     card: Some(*id),
+                    serial: None,
                     data: json!({}),
                 })
                 .collect();
