@@ -10,8 +10,8 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::provider::Provider;
 use openssl::x509::{X509, X509Ref};
 
-use super::der;
 use super::signature::PassSigner;
+use super::{der, trust};
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 
@@ -197,7 +197,7 @@ impl SigningIdentity {
             return Self::new(&leaf, key, &given);
         }
         others.extend_from_slice(known);
-        let chosen = others.iter().find(|c| c.issued(&leaf) == openssl::x509::X509VerifyResult::OK);
+        let chosen = trust::issuer_among(&leaf, &others);
         let chosen = chosen.ok_or_else(|| IdentityError::IntermediateMissing(issuer(&leaf)))?;
         Self::new(&leaf, key, chosen)
     }

@@ -117,10 +117,9 @@ pub fn intermediates() -> Vec<X509> {
     built_in(&APPLE_INTERMEDIATES)
 }
 
-/// Apple's intermediate that issued a pass certificate, found by the leaf's own issuer and authority key identifier.
-/// `None` when none of the known ones did: then the operator has to supply it.
-pub fn intermediate_for(leaf: &X509Ref) -> Option<X509> {
-    built_in(&APPLE_INTERMEDIATES).into_iter().find(|intermediate| issued(intermediate, leaf))
+/// That of the candidates which issued a certificate; several may have its issuer's name.
+pub fn issuer_among<'c>(certificate: &X509Ref, candidates: &'c [X509]) -> Option<&'c X509> {
+    candidates.iter().find(|candidate| issued(candidate, certificate))
 }
 
 #[cfg(test)]
@@ -146,8 +145,22 @@ mod tests {
     fn an_intermediate_of_apple_is_not_its_own_issuer() {
         for pem in APPLE_INTERMEDIATES {
             let certificate = X509::from_pem(pem).expect("built in");
-            assert!(intermediate_for(&certificate).is_none());
+            assert!(issuer_among(&certificate, &intermediates()).is_none());
         }
+    }
+
+    #[test]
+    fn of_intermediates_with_one_name_that_is_found_which_issued() {
+        let pass_type = PassTypeId::trusted("pass.com.example.sandbox".into());
+        let [one, other] = [(); 2].map(|()| DevelopmentChain::mint(&pass_type, "ABCDE12345", now()).expect("minted"));
+        let name = |certificate: &X509| certificate.subject_name().to_der().expect("a name");
+        assert_eq!(name(&one.intermediate), name(&other.intermediate));
+        let all = [intermediates(), vec![one.intermediate.clone(), other.intermediate.clone()]].concat();
+        for chain in [&one, &other] {
+            let found = issuer_among(&chain.leaf, &all).expect("it is among them").to_der().expect("DER");
+            assert_eq!(found, chain.intermediate.to_der().expect("DER"));
+        }
+        assert!(issuer_among(&one.leaf, &[other.intermediate]).is_none());
     }
 
     #[test]
@@ -161,6 +174,6 @@ mod tests {
         assert!(Trust::apple().verify(&chain.leaf, &shown, now()).expect("checked").is_err());
         let later = now().plus(std::time::Duration::from_secs(400 * 24 * 3600));
         assert!(own.verify(&chain.leaf, &shown, later).expect("checked").is_err());
-        assert!(intermediate_for(&chain.leaf).is_none());
+        assert!(issuer_among(&chain.leaf, &intermediates()).is_none());
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::issuers::{document, mint};
 use crate::support::service::{Answer, PASS_TYPE, Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![
     a_phone_meets_exactly_the_statuses_that_apple_names,
     a_wrong_token_and_an_unknown_serial_are_answered_alike,
+    a_token_of_another_workspaces_pass_opens_nothing,
     two_changes_in_the_same_second_are_both_fetched,
     last_modified_grows_even_when_the_clock_goes_back,
     an_unreadable_or_future_tag_counts_as_absent,
@@ -104,6 +106,45 @@ async fn a_phone_meets_exactly_the_statuses_that_apple_names(database: TestDatab
     let again = service.send(Method::DELETE, &holder.registration(), &headers, Vec::new()).await;
     assert_eq!(again.status, 200, "a registration that isn't there is as good as ended");
     assert_eq!(holder.list(&service, None).await.status, 204);
+    service.stop().await;
+}
+
+async fn a_token_of_another_workspaces_pass_opens_nothing(database: TestDatabase) {
+    let (mut service, card, _) = shop(&database).await;
+    let spa = service.workspace("spa").await;
+    let own = document(&mint(&service, "pass.test.spa", service.now()));
+    assert_eq!(service.api_as(&spa, Method::PUT, "/api/v1/issuers/apple", &own).await.status, 200);
+    service.key = spa;
+    service.publish("bakery", &bakery()).await;
+    let theirs = service.put_card("M-1", &anna(1)).await;
+    let (phone, serial) = service.phone_with(&theirs).await;
+    let token = phone.passes()[&serial].pass["authenticationToken"].as_str().unwrap().to_owned();
+    let bakers = card["serial_number"].as_str().unwrap();
+    let bearer = format!("ApplePass {token}");
+    let headers = [("authorization", bearer.as_str())];
+    for (pass_type, serial, status) in [
+        ("pass.test.spa", serial.as_str(), 200),
+        (PASS_TYPE, bakers, 401),
+        (PASS_TYPE, &serial, 401),
+        ("pass.test.spa", bakers, 401),
+    ] {
+        let pass = format!("/apple/v1/passes/{pass_type}/{serial}");
+        let registration = format!("/apple/v1/devices/stranger/registrations/{pass_type}/{serial}");
+        let body = json!({"pushToken": "ab".repeat(32)}).to_string().into_bytes();
+        let registered = if status == 200 { 201 } else { status };
+        for (method, path, body, expected) in [
+            (Method::GET, &pass, Vec::new(), status),
+            (Method::HEAD, &pass, Vec::new(), status),
+            (Method::POST, &registration, body, registered),
+            (Method::DELETE, &registration, Vec::new(), status),
+        ] {
+            let answer = service.send(method.clone(), path, &headers, body).await;
+            assert_eq!(answer.status, expected, "{method} {path}");
+        }
+    }
+    // A device's list is of one pass type, whoever asks.
+    let list = format!("/apple/v1/devices/stranger/registrations/{PASS_TYPE}");
+    assert_eq!(service.send(Method::GET, &list, &[], Vec::new()).await.status, 204);
     service.stop().await;
 }
 

@@ -21,6 +21,7 @@ on_both_databases![
     a_refused_certificate_pauses_all_of_its_devices_and_is_probed_every_five_minutes,
     a_refused_certificate_pauses_on_every_node_and_across_a_restart,
     another_certificate_ends_the_pause,
+    what_one_workspaces_certificate_or_line_suffers_holds_up_no_other,
     one_bad_answer_of_the_service_delays_a_push_by_less_than_a_minute_whatever_it_asks_for,
     an_unwell_service_is_probed_and_everything_leaves_when_it_is_well,
     a_service_that_can_not_be_reached_is_probed_each_half_minute_and_nobody_waits_longer,
@@ -245,6 +246,40 @@ async fn another_certificate_ends_the_pause(database: TestDatabase) {
     assert_eq!(service.deliver().await, 1, "at once");
     assert_eq!(service.apns().pushes().len(), 1);
     assert_eq!(pauses(&service).await, [] as [String; 0]);
+    service.stop().await;
+}
+
+async fn what_one_workspaces_certificate_or_line_suffers_holds_up_no_other(database: TestDatabase) {
+    let (mut service, bakers) = shop(&database, 1).await;
+    let spa = service.workspace("spa").await;
+    let own = document(&mint(&service, "pass.test.spa", service.now()));
+    assert_eq!(service.api_as(&spa, Method::PUT, "/api/v1/issuers/apple", &own).await.status, 200);
+    let bakery = std::mem::replace(&mut service.key, spa.clone());
+    let spas = phones_of(&service, 3).await;
+    for (answer, attempts) in [(Answer::new(403, "BadCertificate"), 1), (Answer::new(503, "ServiceUnavailable"), 4)] {
+        for phone in &spas {
+            service.apns().answer_next(Some(&token(phone)), answer.clone(), attempts);
+        }
+        for (key, points) in [(&spa, 1), (&bakery, i64::from(answer.status))] {
+            service.key.clone_from(key);
+            change(&service, points + service.now().seconds()).await;
+        }
+        let before = service.apns().pushes().len();
+        assert_eq!(service.deliver().await, 4, "{answer:?}");
+        let told = service.apns().pushes().split_off(before);
+        assert_eq!(told.iter().map(|push| &push.token).collect::<Vec<_>>(), [&token(&bakers[0])], "{answer:?}");
+        // While the one waits, the other's changes leave.
+        after(&service, 10);
+        change(&service, 9_000 + i64::from(answer.status)).await;
+        assert_eq!(service.deliver().await, 1, "{answer:?}");
+        for phone in &spas {
+            service.apns().answer_next(Some(&token(phone)), answer.clone(), 0);
+        }
+        service.apns().answer_as_usual();
+        after(&service, 600);
+        assert_eq!(service.deliver().await, 3, "{answer:?}");
+        after(&service, 10);
+    }
     service.stop().await;
 }
 

@@ -7,6 +7,7 @@ use passloom::sandbox::apns::{Answer, ReceivedPush};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::http::issuers::{document, mint};
 use crate::support::service::{PASS_TYPE, Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
 
@@ -28,6 +29,7 @@ on_both_databases![
     a_move_between_templates_never_takes_last_modified_back,
     work_is_done_once,
     the_jobs_do_by_themselves_what_the_tests_do_by_hand,
+    the_seldom_jobs_do_by_themselves_what_the_tests_do_by_hand,
 ];
 
 async fn shop(database: &TestDatabase) -> Service {
@@ -307,6 +309,49 @@ async fn the_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatab
     assert_eq!(line.next().await.unwrap().as_deref(), Some(PASS_TYPE));
     service.wake(&mut phone).await;
     assert_eq!(phone.field(&serial, "points").unwrap(), "3");
+    // So does what a publishing changed.
+    service.clock.advance(Duration::from_secs(2));
+    let mut document = bakery();
+    document["logo_text"] = json!("Anew");
+    service.publish("bakery", &document).await;
+    assert_eq!(line.next().await.unwrap().as_deref(), Some(PASS_TYPE));
+    service.wake(&mut phone).await;
+    assert_eq!(phone.passes()[&serial].pass["logoText"], "Anew");
+}
+
+/// What jobs that look seldom find when they start: the past of another node.
+async fn the_seldom_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatabase) {
+    use passloom::start::{Contents, JobMode};
+    let mut past = shop(&database).await;
+    let card = past.put_card("M-1", &anna(1)).await;
+    past.phone_with(&card).await;
+    past.clock.set(past.now().minus(Duration::from_secs(3 * 86_400)));
+    past.patch_card("M-1", &json!({"attributes": {"points": 2}})).await;
+    assert_eq!(past.deliver().await, 1);
+    let key = json!({"name": "old", "scopes": ["cards:read"]}).to_string().into_bytes();
+    let headers = [("authorization", format!("Bearer {}", past.key)), ("idempotency-key", "old".to_owned())];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(past.send(Method::POST, "/api/v1/keys", &headers, key.clone()).await.status, 201);
+
+    let now = Service::start_with(&database, Contents::Nothing, JobMode::Running).await;
+    past.key.clone_from(&now.key);
+    // The phone that didn't follow is reminded by the other node's jobs.
+    now.apns().counts().wait_for(|counts| counts.pushes == 1).await.unwrap();
+    // The old answer is forgotten: the same key may make another request.
+    let bearer = format!("Bearer {}", now.key);
+    let other = json!({"name": "new", "scopes": ["cards:read"]}).to_string().into_bytes();
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "old")];
+    while now.send(Method::POST, "/api/v1/keys", &headers, other.clone()).await.status != 201 {
+        tokio::task::yield_now().await;
+    }
+    // A certificate that one node is given, the other has by itself.
+    let spa = past.workspace("spa").await;
+    let own = document(&mint(&past, "pass.test.spa", now.now()));
+    assert_eq!(past.api_as(&spa, Method::PUT, "/api/v1/issuers/apple", &own).await.status, 200);
+    let workspace = passloom::domain::ids::WorkspaceId::parse("spa").unwrap();
+    while now.app.issuers.of_workspace(&workspace).is_empty() {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn a_message_that_a_card_can_not_fill_never_keeps_it_from_changing(database: TestDatabase) {

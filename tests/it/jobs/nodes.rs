@@ -8,7 +8,7 @@ use passloom::store::{devices, refreshes};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::service::{Service, anna, bakery};
+use crate::support::service::{ADMIN_KEY, Service, anna, bakery};
 use crate::support::{Database, TestDatabase, on_both_databases, run};
 
 on_both_databases![
@@ -23,6 +23,32 @@ on_both_databases![
 
 /// How long a node may take to hear of the others; it tries again each second.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
+
+/// An embedded database belongs to one process.
+#[test]
+fn nodes_that_start_together_on_a_new_postgresql_are_one_service() {
+    run(Database::Postgres, start_together);
+}
+
+async fn start_together(database: TestDatabase) {
+    let starts =
+        futures_util::future::join3(Service::start(&database), Service::start(&database), Service::start(&database));
+    let (mut first, second, third) = starts.await;
+    first.key = ADMIN_KEY.to_owned();
+    first.publish("bakery", &bakery()).await;
+    let card = first.put_card("M-1", &anna(7)).await;
+    for other in [&second, &third] {
+        let seen = other.api_as(ADMIN_KEY, reqwest::Method::GET, "/api/v1/cards/M-1", &json!(null)).await.json();
+        let path = |card: &serde_json::Value| {
+            let page = card["urls"]["page"].as_str().unwrap();
+            page.rsplit_once('/').unwrap().1.to_owned()
+        };
+        assert_eq!((&seen["serial_number"], path(&seen)), (&card["serial_number"], path(&card)), "one secret");
+    }
+    for node in [first, second, third] {
+        node.stop().await;
+    }
+}
 
 /// Two nodes; the first has a card on so many phones. Their key is the second's.
 async fn nodes(database: &TestDatabase, phones: usize, jobs: JobMode) -> (Service, Service) {
