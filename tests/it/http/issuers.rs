@@ -411,7 +411,7 @@ async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
         (
             json!({"certificate": forged, "key": key}),
             "/wwdr",
-            "did not issue the certificate, which was issued by Passloom Development WWDR, DEV, Passloom",
+            "no intermediate certificate that issued the certificate was given; it was issued by Passloom Development WWDR",
         ),
         (
             json!({"certificate": good, "key": key, "wwdr": STANDARD.encode("hello")}),
