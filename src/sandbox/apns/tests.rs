@@ -327,9 +327,10 @@ async fn pushes_that_wait_longer_for_a_stream_than_they_may_leave_a_connection_t
     let client = client_with(&patience, &chain().pass);
     assert_eq!(push(&client, &token(99)).await, PushOutcome::Delivered);
     service.set_latency(Duration::from_millis(200));
-    let outcomes = push_all(&client, 60).await;
+    // So few that a server doesn't take those that are given up for an attack (HTTP/2 rapid reset).
+    let outcomes = push_all(&client, 26).await;
     let late = outcomes.iter().filter(|outcome| matches!(outcome, PushOutcome::NoAnswer { .. })).count();
-    assert!(late >= 20, "at most ten turns of two within two seconds: {late} of 60 were late");
+    assert!(late >= 6, "at most ten turns of two within two seconds: {late} of 26 were late");
     service.set_latency(Duration::ZERO);
     assert_eq!(push(&client, &token(99)).await, PushOutcome::Delivered);
     assert_eq!(service.connections(), 1, "slowness is no silence");
