@@ -13,6 +13,8 @@ use crate::outside::secrets::digest;
 use crate::store::templates::{self, ImageKey, ImageRow};
 use crate::wallets::apple::images::{decode, media_type};
 
+/// The most bytes of a picture, however it comes.
+pub const LARGEST_PICTURE: usize = 16 * 1024 * 1024;
 /// The most pictures that a template may have.
 pub(super) const MAX_PICTURES: usize = 300;
 /// The most bytes that a template's pictures may have together.

@@ -12,6 +12,9 @@ use crate::domain::input::Problems;
 use crate::outside::random;
 use crate::store::templates::{self, Listed};
 
+/// The most bytes of a document, however it comes.
+pub const LARGEST_DOCUMENT: usize = 1024 * 1024;
+
 /// Whether a PUT made something new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {

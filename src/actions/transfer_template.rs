@@ -13,8 +13,8 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::draft::Draft;
 use super::error::ActionError;
-use super::images::{ImagePlace, MAX_BYTES, MAX_PICTURES, usable};
-use super::put_template::{checked, get_template, new_id, take_added};
+use super::images::{ImagePlace, LARGEST_PICTURE, MAX_BYTES, MAX_PICTURES, usable};
+use super::put_template::{LARGEST_DOCUMENT, checked, get_template, new_id, take_added};
 use crate::app::App;
 use crate::domain::checks::Severity;
 use crate::domain::ids::{TemplateId, WorkspaceId};
@@ -31,10 +31,6 @@ use crate::wallets::apple::unpack::unpack;
 const DOCUMENT: &str = "template.json";
 /// The folder of the pictures, in our archives.
 const PICTURES: &str = "images/";
-/// The most bytes of the document, as of one that is put.
-const LARGEST_DOCUMENT: usize = 1024 * 1024;
-/// The most bytes of a picture, as of one that is put.
-const LARGEST_PICTURE: usize = 16 * 1024 * 1024;
 /// What stays as it is in a tier's name.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 

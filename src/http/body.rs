@@ -9,14 +9,16 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
 use super::problem::{NOT_JSON, Problem, TOO_LARGE, TOO_SLOW};
+use crate::actions::images::LARGEST_PICTURE;
+use crate::actions::put_template::LARGEST_DOCUMENT;
 
 /// How long the next piece of a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A JSON document of at most 1 MiB.
-pub const JSON: usize = 1024 * 1024;
+pub const JSON: usize = LARGEST_DOCUMENT;
 /// A picture of at most 16 MiB.
-pub const IMAGE: usize = 16 * 1024 * 1024;
+pub const IMAGE: usize = LARGEST_PICTURE;
 /// An archive of at most 64 MiB.
 pub const ARCHIVE: usize = 64 * 1024 * 1024;
 /// What a phone sends to register.
