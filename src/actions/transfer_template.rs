@@ -18,7 +18,7 @@ use super::put_template::{LARGEST_DOCUMENT, checked, get_template, new_id, take_
 use crate::app::App;
 use crate::domain::checks::Severity;
 use crate::domain::ids::{TemplateId, WorkspaceId};
-use crate::domain::input::{Problems, pointer};
+use crate::domain::input::{Problems, normalise_line_ends, pointer};
 use crate::outside::secrets::digest;
 use crate::store::templates::{self, ImageRow};
 use crate::wallets::apple::design_of_pass::{PASS, design_of_pass};
@@ -208,10 +208,11 @@ fn read_ours(document: Vec<u8>, folder: &str, files: Files) -> Result<Found, Pro
             format!("has {size} bytes; expected at most {LARGEST_DOCUMENT}"),
         ));
     }
-    let document = serde_json::from_slice(&document).map_err(|error| {
+    let mut document = serde_json::from_slice(&document).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         Problems::one(pointer("", DOCUMENT), format!("is not JSON at line {line}, column {column}"))
     })?;
+    normalise_line_ends(&mut document);
     let (mut pictures, mut problems, mut places) = (Vec::new(), Problems::new(), HashSet::new());
     for (path, bytes) in files {
         let inner = path.strip_prefix(folder).unwrap_or(&path);
@@ -234,7 +235,8 @@ fn read_ours(document: Vec<u8>, folder: &str, files: Files) -> Result<Found, Pro
 }
 
 fn read_pass(files: &Files) -> Result<Found, Problems> {
-    let design = design_of_pass(files)?;
+    let mut design = design_of_pass(files)?;
+    normalise_line_ends(&mut design.document);
     let pictures = design.pictures.into_iter().filter_map(|picture| {
         let language = picture.language.as_ref().map(crate::domain::locale::Language::as_str);
         let place = ImagePlace::parse(picture.role, language, None).ok()?;

@@ -10,10 +10,11 @@ use std::sync::{Arc, LazyLock};
 use minijinja::value::Value as Dynamic;
 use minijinja::{Environment, Expression, State, UndefinedBehavior};
 
+use super::address;
 use super::attribute::AttributeValue;
 use super::formats::{self, DateLength};
 use super::ids::AttributeName;
-use super::input::{Lines, forbidden_character};
+use super::input::{Lines, forbidden_character, with_line_feeds};
 use super::locale::Language;
 use super::money::Currency;
 
@@ -296,22 +297,51 @@ impl Text {
     /// # Errors
     /// [`EvaluationError`] when a value is missing or can't be computed with.
     pub fn evaluate(&self, scope: &dyn Scope, language: &Language) -> Result<String, EvaluationError> {
+        self.joined(scope, language, |out, part| match part {
+            Part::Literal(text) => out.push_str(text),
+            Part::Value(value) => out.push_str(&value),
+        })
+    }
+
+    /// The address for one card: values are percent-encoded where they stand within it (RFC 3986), so that a blank, `&` or
+    /// `#` of a value can't end or extend what the template wrote. A value that the address begins with is an address itself.
+    ///
+    /// # Errors
+    /// As [`Text::evaluate`].
+    pub fn evaluate_address(&self, scope: &dyn Scope, language: &Language) -> Result<String, EvaluationError> {
+        self.joined(scope, language, |out, part| match part {
+            Part::Literal(text) => address::push_literal(out, text),
+            Part::Value(value) => address::push_value(out, &value),
+        })
+    }
+
+    fn joined(
+        &self,
+        scope: &dyn Scope,
+        language: &Language,
+        mut push: impl FnMut(&mut String, Part<'_>),
+    ) -> Result<String, EvaluationError> {
         let mut out = String::new();
         for segment in self.segments.iter() {
             match segment {
-                Segment::Literal(text) => out.push_str(text),
-                Segment::Name(name) => match scope.attribute(name) {
-                    Some(value) => out.push_str(&plain(value)),
-                    None => {
-                        out.push_str(&scope.built_in(name).ok_or_else(|| EvaluationError::Missing(name.clone()))?);
-                    }
-                },
-                Segment::Expression(compiled) => out.push_str(&compiled.evaluate(scope, language)?),
+                Segment::Literal(text) => push(&mut out, Part::Literal(text)),
+                Segment::Name(name) => {
+                    let value = match scope.attribute(name) {
+                        Some(value) => plain(value),
+                        None => scope.built_in(name).ok_or_else(|| EvaluationError::Missing(name.clone()))?,
+                    };
+                    push(&mut out, Part::Value(value));
+                }
+                Segment::Expression(compiled) => push(&mut out, Part::Value(compiled.evaluate(scope, language)?)),
             }
             // Before the next expression is computed: a character has at most four bytes.
             if out.len() > 4 * MAX_OUTPUT {
                 break;
             }
+        }
+        // An expression can write a line end of its own ("\r\n" in its quotes).
+        if out.contains('\r') {
+            out = with_line_feeds(&out).into_owned();
         }
         if forbidden_character(&out, Lines::Many).is_some() {
             return Err(EvaluationError::Failed("it has a control character".to_owned()));
@@ -321,6 +351,14 @@ impl Text {
         }
         Ok(out)
     }
+}
+
+/// A piece of an evaluated text.
+enum Part<'t> {
+    /// The template's own words.
+    Literal(&'t str),
+    /// What an expression gave.
+    Value(String),
 }
 
 /// Whether an expression with `*` can't give it a text, which it would repeat: no text is written or made in it, but by

@@ -3,6 +3,8 @@
 //! Deserialising with serde would stop at the first fault; here a reader walks the value, notes what is wrong in
 //! [`Problems`] and goes on. A reader method that returns `None` has always noted why.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// One thing that is wrong with an input.
@@ -89,6 +91,35 @@ pub fn forbidden_character(text: &str, lines: Lines) -> Option<char> {
         '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}' => true,
         c => c.is_control(),
     })
+}
+
+/// The text with `\n` for every line end: Windows writes `\r\n`, and old files a lone `\r`.
+pub fn with_line_feeds(text: &str) -> Cow<'_, str> {
+    match text.contains('\r') {
+        true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Writes every line end of a JSON document as `\n`, in its texts and in the names of its members: a translation is found
+/// by a name that is a text. Of two names that become equal the last one stays, as for any repeated name.
+pub fn normalise_line_ends(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(text_with_line_feeds) = with_line_feeds(text) {
+                *text = text_with_line_feeds;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(normalise_line_ends),
+        Value::Object(members) => {
+            if members.keys().any(|name| name.contains('\r')) {
+                let renamed = std::mem::take(members).into_iter();
+                members.extend(renamed.map(|(name, value)| (with_line_feeds(&name).into_owned(), value)));
+            }
+            members.values_mut().for_each(normalise_line_ends);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Whether a text may have line breaks.
@@ -322,6 +353,13 @@ mod tests {
         object.finish(&mut problems);
         let pointers: Vec<_> = problems.into_vec().into_iter().map(|p| p.pointer).collect();
         assert_eq!(pointers, ["/name", "/colour", "/list/1", "/a~1b"]);
+    }
+
+    #[test]
+    fn every_line_end_becomes_a_line_feed_in_texts_and_names() {
+        let mut value = json!({"a\r\nb": ["one\r\ntwo", "one\rtwo\r\r\nthree"], "c": {"d": "plain"}, "n": 1});
+        normalise_line_ends(&mut value);
+        assert_eq!(value, json!({"a\nb": ["one\ntwo", "one\ntwo\n\nthree"], "c": {"d": "plain"}, "n": 1}));
     }
 
     #[test]

@@ -468,19 +468,22 @@ impl<'t> Renderer<'_, 't> {
         // A message that lacks a value is not shown; it is never worth a card.
         let message = field.change_message.as_ref().filter(|_| live).and_then(|p| self.evaluate(p).ok());
         // a link is left out like a field when its value is missing
-        let link = field.link.as_ref().and_then(|link| match link.evaluate(self.scope, self.first_language()) {
-            Ok(link) if ["https://", "http://", "mailto:", "tel:"].iter().any(|s| link.starts_with(s)) => Some(link),
-            Ok(_) => {
-                let wrong = EvaluationError::Failed("its link is none of https, http, mailto and tel".to_owned());
-                self.note(&wrong, std::slice::from_ref(link), &place(&link_at));
-                None
-            }
-            Err(EvaluationError::Missing(_)) => None,
-            Err(e) => {
-                self.note(&e, std::slice::from_ref(link), &place(&link_at));
-                None
-            }
-        });
+        let link =
+            field.link.as_ref().and_then(|link| match link.evaluate_address(self.scope, self.first_language()) {
+                Ok(link) if ["https://", "http://", "mailto:", "tel:"].iter().any(|s| link.starts_with(s)) => {
+                    Some(link)
+                }
+                Ok(_) => {
+                    let wrong = EvaluationError::Failed("its link is none of https, http, mailto and tel".to_owned());
+                    self.note(&wrong, std::slice::from_ref(link), &place(&link_at));
+                    None
+                }
+                Err(EvaluationError::Missing(_)) => None,
+                Err(e) => {
+                    self.note(&e, std::slice::from_ref(link), &place(&link_at));
+                    None
+                }
+            });
         Some(RenderedField { key: &field.key, label, value, message, link })
     }
 
@@ -515,6 +518,14 @@ impl<'t> Renderer<'_, 't> {
         })
     }
 
+    fn address(&mut self, text: &Text, at: &str) -> Value {
+        let address = text.evaluate_address(self.scope, self.first_language()).unwrap_or_else(|e| {
+            self.note(&e, std::slice::from_ref(text), &Place { at, words: at });
+            String::new()
+        });
+        Value::from(address)
+    }
+
     fn note(&mut self, error: &EvaluationError, texts: &[Text], place: &Place<'_>) {
         let declared = &self.scope.template.attributes;
         let uses = declared.iter().map(|a| &a.name).filter(|name| texts.iter().any(|text| text.uses(name)));
@@ -538,7 +549,11 @@ impl<'t> Renderer<'_, 't> {
             Tree::Leaf(value) => value.clone(),
             Tree::List(items) => Value::Array(items.iter().map(|item| self.tree(item)).collect()),
             Tree::Members(members) => {
-                let members = members.iter().map(|(name, tree)| (name.clone(), self.tree(tree)));
+                let members = members.iter().map(|(name, tree)| match tree {
+                    // Apple's members that hold an address are named so (appLaunchURL, bagPolicyURL, …).
+                    Tree::Text(at, text) if name.ends_with("URL") => (name.clone(), self.address(text, at)),
+                    _ => (name.clone(), self.tree(tree)),
+                });
                 Value::Object(members.collect::<Map<_, _>>())
             }
             Tree::Text(at, text) => match text.single_attribute().and_then(|name| self.scope.attribute(name)) {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::problem::{NOT_JSON, Problem, TOO_LARGE, TOO_SLOW};
 use crate::actions::images::LARGEST_PICTURE;
 use crate::actions::put_template::LARGEST_DOCUMENT;
+use crate::domain::input::normalise_line_ends;
 
 /// How long the next piece of a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,7 +77,10 @@ impl FromRequest for Json {
         Box::pin(async move {
             let Limited(bytes) = body.await?;
             match serde_json::from_slice(&bytes) {
-                Ok(value) => Ok(Self(value)),
+                Ok(mut value) => {
+                    normalise_line_ends(&mut value);
+                    Ok(Self(value))
+                }
                 // The parser's own words may quote the body, which may hold personal values.
                 Err(e) => {
                     let what = match e.classify() {

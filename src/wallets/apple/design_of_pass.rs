@@ -15,7 +15,7 @@ use super::rules::{Files, parse_pass, strings, values};
 use crate::domain::attribute::MAX_TEXT;
 use crate::domain::colour::Colour;
 use crate::domain::ids::AttributeName;
-use crate::domain::input::{Lines, Problems, forbidden_character};
+use crate::domain::input::{Lines, Problems, forbidden_character, with_line_feeds};
 use crate::domain::locale::Language;
 use crate::domain::money::Currency;
 use crate::domain::picture::ROLES;
@@ -397,7 +397,7 @@ fn link(markup: &str) -> Option<&str> {
 fn clean(text: &str, most: usize, lines: Lines) -> String {
     let one_line = |c: char| if lines == Lines::One && c.is_control() { ' ' } else { c };
     let fit = |c: &char| forbidden_character(c.encode_utf8(&mut [0; 4]), lines).is_none();
-    text.chars().map(one_line).filter(fit).take(most).collect()
+    with_line_feeds(text).chars().map(one_line).filter(fit).take(most).collect()
 }
 
 /// A text in which nothing is computed.

@@ -6,7 +6,8 @@ use std::io::Cursor;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::imageops::FilterType as Resample;
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 pub use crate::domain::picture::ROLES;
 use crate::domain::styles::Style;
@@ -96,7 +97,8 @@ pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     Ok((width, height))
 }
 
-/// Decodes an upload after checking its size. Takes up to 192 MiB: one at a time, off the async threads.
+/// Decodes an upload after checking its size, and turns it upright as its Exif orientation says: cameras store how they
+/// were held beside the pixels. Takes up to 192 MiB, twice as much while it is turned: one at a time, off the async threads.
 ///
 /// # Errors
 /// When it is no picture we take, too large, or damaged.
@@ -105,10 +107,16 @@ pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     if is_cut_off_jpeg(bytes) {
         return Err(ImageError::Damaged);
     }
-    reader(bytes, Some(MAX_SIDE), MAX_MEMORY)?.decode().map_err(|error| match error {
+    let failed = |error| match error {
         image::ImageError::Limits(_) => ImageError::TooDeep,
         _ => ImageError::Damaged,
-    })
+    };
+    let mut decoder = reader(bytes, Some(MAX_SIDE), MAX_MEMORY)?.into_decoder().map_err(failed)?;
+    // What can't be read of it is no reason to refuse a picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
 }
 
 /// Whether a JPEG ends before its end: the decoder would fill up the rest with grey. The marker of the end stands nowhere
@@ -221,6 +229,61 @@ mod tests {
         assert_eq!(profile(None, 2 * PROBE_MEMORY), Some(PROBE_MEMORY as usize + 1), "it is there");
         assert_eq!(profile(None, PROBE_MEMORY), None);
         assert_eq!(check_size(&bomb), Ok((1, 1)));
+    }
+
+    /// An Exif block (TIFF, big endian) whose only entry is the orientation.
+    fn exif(orientation: u8) -> Vec<u8> {
+        let mut block = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0".to_vec();
+        block[19] = orientation;
+        block
+    }
+
+    #[test]
+    fn a_photo_is_turned_upright_as_its_exif_orientation_says() {
+        use image::{ImageEncoder, Rgb, RgbImage};
+        // As stored: 96 × 64, red on top, blue below.
+        let stored = RgbImage::from_fn(96, 64, |_, y| if y < 32 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
+        let (red, blue) = ([255, 0, 0], [0, 0, 255]);
+        for (orientation, size, first, last) in [
+            (1, (96, 64), red, blue),
+            (2, (96, 64), red, blue),
+            (3, (96, 64), blue, red),
+            (6, (64, 96), blue, red), // turned to the right: the top is on the right
+            (8, (64, 96), red, blue),
+            (99, (96, 64), red, blue),
+        ] {
+            let jpeg = || {
+                let mut out = Vec::new();
+                let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 95);
+                encoder.set_exif_metadata(exif(orientation)).expect("taken");
+                encoder.write_image(&stored, 96, 64, image::ExtendedColorType::Rgb8).expect("encodes");
+                out
+            };
+            let png = || {
+                let mut out = Vec::new();
+                let mut encoder = PngEncoder::new(&mut out);
+                encoder.set_exif_metadata(exif(orientation)).expect("taken");
+                encoder.write_image(&stored, 96, 64, image::ExtendedColorType::Rgb8).expect("encodes");
+                out
+            };
+            let webp = || {
+                let mut out = Vec::new();
+                let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut out);
+                encoder.set_exif_metadata(exif(orientation)).expect("taken");
+                encoder.write_image(&stored, 96, 64, image::ExtendedColorType::Rgb8).expect("encodes");
+                out
+            };
+            for (format, bytes) in [("JPEG", jpeg()), ("PNG", png()), ("WebP", webp())] {
+                let picture = decode(&bytes).expect("a picture").into_rgb8();
+                assert_eq!(picture.dimensions(), size, "{format}, orientation {orientation}");
+                let near = |x, y, expected: [u8; 3]| {
+                    let off = picture.get_pixel(x, y).0.iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max();
+                    assert!(off <= Some(16), "{format}, orientation {orientation}: {:?}", picture.get_pixel(x, y));
+                };
+                near(1, 1, first);
+                near(size.0 - 2, size.1 - 2, last);
+            }
+        }
     }
 
     #[test]

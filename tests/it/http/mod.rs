@@ -15,5 +15,6 @@ mod pages;
 pub mod template_archives;
 mod template_rules;
 mod templates;
+mod texts_and_links;
 mod walls;
 mod web_service;

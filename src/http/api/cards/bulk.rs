@@ -17,7 +17,7 @@ use crate::actions::judge_orders::Done;
 use crate::actions::put_cards::{Batch, foresee, put_cards};
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
-use crate::domain::input::Problems;
+use crate::domain::input::{Problems, normalise_line_ends};
 use crate::http::auth::{CardsWrite, Key, was_revoked};
 use crate::http::lines::{Body, BrokenOff, LONGEST, Line};
 use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
@@ -148,7 +148,11 @@ impl Read {
                 return Self { id: None, body: Err(problem), patch: false };
             }
         };
-        let mut members = match serde_json::from_slice(&text) {
+        let document = serde_json::from_slice(&text).map(|mut document| {
+            normalise_line_ends(&mut document);
+            document
+        });
+        let mut members = match document {
             Ok(Value::Object(members)) => members,
             Ok(_) => {
                 let problems = Problems::one("", "is no object; expected id and the members of a card");
