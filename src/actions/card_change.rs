@@ -89,8 +89,9 @@ pub fn judge(
     sequence: Option<i64>,
     now: Timestamp,
 ) -> Result<Judged, ActionError> {
-    if let (Some(given), Some(stored)) = (sequence, before.sequence)
-        && given <= stored
+    let late = sequence.zip(before.sequence).filter(|(given, stored)| given <= stored);
+    if let Some((given, stored)) = late
+        && given < stored
     {
         return Err(ActionError::Stale { stored });
     }
@@ -104,7 +105,14 @@ pub fn judge(
         card.content = content;
         return Ok(Judged::Unchanged(card));
     }
+    // The same number again is a repeated request only when it changes nothing; else it is another change that came late.
+    if let Some((_, stored)) = late {
+        return Err(ActionError::Stale { stored });
+    }
     card.expired_at = match (before.content.state, content.state) {
+        (State::Expired, State::Expired) if before.is_expired_by_its_end() => {
+            before.expired_at.max(content.expires_at.filter(|end| *end <= now))
+        }
         (State::Expired, State::Expired) => before.expired_at,
         (_, State::Expired) => Some(now),
         _ => None,

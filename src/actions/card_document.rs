@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::domain::attribute::{Attribute, check_values, value_pointer};
-use crate::domain::card::{Content, State};
+use crate::domain::card::{Card, Content, State};
 use crate::domain::ids::TemplateId;
 use crate::domain::input::{Node, Object, Problems};
 use crate::domain::locale::Language;
@@ -117,9 +117,10 @@ impl CardPatch {
         Some(Self { template, sequence, locale, state, expires_at, attributes })
     }
 
-    /// `content` with the patch laid over it; given attributes are checked against the template's. A value of null
+    /// The card's content with the patch laid over it; given attributes are checked against the template's. A value of null
     /// goes back to the default.
-    pub fn apply(&self, content: &Content, declared: &[Attribute], problems: &mut Problems, now: Timestamp) -> Content {
+    pub fn apply(&self, card: &Card, declared: &[Attribute], problems: &mut Problems, now: Timestamp) -> Content {
+        let content = &card.content;
         let mut patched = content.clone();
         if let Some(template) = &self.template
             && *template != content.template
@@ -141,7 +142,13 @@ impl CardPatch {
             patched.state = state;
         }
         match self.expires_at {
-            Some(expires_at) => patched.expires_at = expires_at,
+            Some(expires_at) => {
+                patched.expires_at = expires_at;
+                // The end that expired the card is no longer its end. One that has passed, too, expires it again.
+                if self.state.is_none() && card.is_expired_by_its_end() {
+                    patched.state = State::Active;
+                }
+            }
             // Who makes an expired card active again doesn't want the end that made it expire.
             None if self.state == Some(State::Active) && content.state == State::Expired => {
                 patched.expires_at = content.expires_at.filter(|end| *end > now);

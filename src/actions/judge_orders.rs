@@ -187,7 +187,7 @@ impl Judge {
         let (mut content, sequence) = match (&order.wish, known) {
             (Wish::Put(document), _) => (document.content(declared, &mut problems), document.sequence),
             (Wish::Patch(patch), Some(known)) => {
-                (patch.apply(&known.card.content, declared, &mut problems, now), patch.sequence)
+                (patch.apply(&known.card, declared, &mut problems, now), patch.sequence)
             }
             (Wish::Patch(_), None) => return Err(ActionError::NotFound("card")),
         };
@@ -210,13 +210,13 @@ impl Judge {
             Judged::SameFace(card) => (card, true, false),
             Judged::NewFace(card) => (card, true, true),
         };
-        let said_aloud = card.content != known.card.content;
+        let said_aloud = card.content != known.card.content || card.sequence != known.card.sequence;
         let next = Working {
             card,
             publication: known.publication.clone(),
             stored: known.stored.clone(),
             fetched: known.fetched,
-            written: known.written || changed || said_aloud || sequence.is_some(),
+            written: known.written || changed || said_aloud,
             changed: known.changed || changed,
             new_face: known.new_face || new_face,
         };

@@ -143,6 +143,12 @@ impl Card {
         if self.id.is_erased() { self.modified } else { self.modified.max(publication.modified) }
     }
 
+    /// Whether it is expired because its end has passed, rather than because the backend said so before.
+    pub fn is_expired_by_its_end(&self) -> bool {
+        let ended = self.content.expires_at.zip(self.expired_at).is_some_and(|(end, expired)| end <= expired);
+        self.content.state == State::Expired && ended
+    }
+
     /// When the pass ends: the earlier of the announced end and of the backend's word.
     pub fn ends_at(&self) -> Option<Timestamp> {
         let said = self.expired_at.filter(|_| self.content.state == State::Expired);

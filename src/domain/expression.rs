@@ -23,8 +23,15 @@ const MAX_EXPRESSION: usize = 500;
 /// The longest text that comes out, in characters.
 const MAX_OUTPUT: usize = 16_384;
 /// Names that are there beside the attributes.
-pub const BUILT_IN: [&str; 6] =
-    ["card.id", "card.serial_number", "card.url", "template.id", "template.name", "template.organization"];
+pub const BUILT_IN: [&str; 7] = [
+    "card.id",
+    "card.serial_number",
+    "card.state",
+    "card.url",
+    "template.id",
+    "template.name",
+    "template.organization",
+];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::empty();

@@ -163,6 +163,7 @@ impl Scope for CardScope<'_, '_> {
         Some(match name {
             "card.id" => self.card.id.as_str().to_owned(),
             "card.serial_number" => self.card.serial.as_str().to_owned(),
+            "card.state" => self.card.content.state.as_str().to_owned(),
             "card.url" => self.page_url.to_owned(),
             "template.id" => self.card.content.template.as_str().to_owned(),
             "template.name" => self.template.name.clone(),

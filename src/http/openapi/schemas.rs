@@ -392,7 +392,8 @@ fn sequence() -> Value {
         "format": "int64",
         "minimum": i64::MIN,
         "maximum": i64::MAX,
-        "description": "Your own order of changes: one that isn't greater than the last stored is refused (409).",
+        "description": "Your own order of changes. A change whose number isn't greater than the last stored is late and refused (409), \
+            unless its number is the last stored and it changes nothing: then it is the same request again, and answered 200.",
     }))
 }
 

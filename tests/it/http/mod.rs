@@ -10,6 +10,7 @@ mod idempotency;
 pub mod issuers;
 mod keys;
 mod metrics;
+mod notices;
 mod openapi;
 mod pages;
 pub mod template_archives;
