@@ -53,6 +53,10 @@ pub struct App {
     pub erased: AtomicBool,
     /// How many requests with complaints of phones each address may send.
     pub complaints: PerMinute,
+    /// What customers' browsers ask for, by address; 0 for no limit.
+    pub pages: PerMinute,
+    /// What their pages load: pictures and style sheets.
+    pub page_files: PerMinute,
     /// What phones ask, by address.
     pub phones: PerMinute,
     /// What backends ask, by address.
@@ -69,6 +73,9 @@ pub struct App {
     pub archives: Semaphore,
     /// One picture is decoded at a time: each may take 192 MiB.
     pub decoding: Arc<Semaphore>,
+    /// Template documents that are parsed at once. Apart from the pictures: a document takes milliseconds and must not wait
+    /// for another workspace's pictures.
+    pub parsing: Arc<Semaphore>,
     /// How many opened pages may be waiting to be noted; more are not noted.
     pub page_notes: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
@@ -88,6 +95,9 @@ pub struct App {
     pub(crate) scaled: Cache<ScaledKey, Scaled>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
 }
+
+/// How many files (pictures, style sheets, scripts) may be loaded for each page that is allowed: a page has at most seven.
+const FILES_OF_A_PAGE: u32 = 8;
 
 /// For what a workspace's secret is sealed.
 pub fn secret_purpose(workspace: &WorkspaceId) -> String {
@@ -123,6 +133,8 @@ impl App {
             // A crash may have come between an erasure and this.
             erased: AtomicBool::new(true),
             complaints: PerMinute::new(30),
+            pages: PerMinute::new(parts.limits.pages),
+            page_files: PerMinute::new(parts.limits.pages.saturating_mul(FILES_OF_A_PAGE)),
             phones: PerMinute::new(parts.limits.phones),
             backends: PerMinute::new(parts.limits.backends),
             trusted_proxies: parts.trusted_proxies,
@@ -138,6 +150,7 @@ impl App {
             stopping: watch::Sender::new(false),
             archives: Semaphore::new(2),
             decoding: Arc::new(Semaphore::new(1)),
+            parsing: Arc::new(Semaphore::new(cores)),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
             sandbox: parts.sandbox,
             issuers: AppleIssuers::default(),

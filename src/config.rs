@@ -52,6 +52,7 @@ settings! {
     APNS_TIMEOUT "apns_timeout" "how many seconds APNs may take to answer, 1 to 40";
     APNS_PUSH_TYPE "apns_push_type" "none, background or alert";
     REFRESH_RATE "refresh_rate" "how many devices are told in a second that a template was published, 1 to 10000";
+    RATE_LIMIT "rate_limit" "requests per minute and address on public pages, 0 to 1000000 (0 for no limit)";
     SANDBOX "sandbox" "on or off";
     LOG "log" "a filter such as info or passloom=debug";
     LOG_FORMAT "log_format" "text or json";
@@ -93,10 +94,13 @@ pub struct AppleFiles {
     pub wwdr: Option<PathBuf>,
 }
 
-/// What one address may ask of a node within a minute: far more than phones and backends do, so that a stranger can't take a
-/// node from everybody. No settings. This machine's own programs are not counted.
+/// What one address may ask of a node within a minute. Those of phones and backends are no settings: they lie far above what
+/// phones and backends do, so that a stranger can't take a node from everybody, and this machine's own programs are not
+/// counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// Of customers' pages, from this machine as well; 0 for no limit (`PASSLOOM_RATE_LIMIT`).
+    pub pages: u32,
     /// Of Apple's web service: all phones of a mobile operator may come from one address, and a publishing has them ask
     /// and fetch.
     pub phones: u32,
@@ -106,7 +110,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { phones: 60_000, backends: 300_000 }
+        Self { pages: 120, phones: 60_000, backends: 300_000 }
     }
 }
 
@@ -248,7 +252,12 @@ impl Config {
             refresh_rate: values
                 .read(&REFRESH_RATE, |t| t.parse().ok().filter(|n| (1..=10_000).contains(n)))?
                 .unwrap_or(200),
-            limits: Limits::default(),
+            limits: Limits {
+                pages: values
+                    .read(&RATE_LIMIT, |t| t.parse().ok().filter(|n| (0..=1_000_000).contains(n)))?
+                    .unwrap_or(Limits::default().pages),
+                ..Limits::default()
+            },
             sandbox: values.read(&SANDBOX, on_off)?,
             log: values.read(&LOG, |t| is_filter(t).then(|| t.to_owned()))?.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: values
@@ -365,6 +374,8 @@ mod tests {
             ("PASSLOOM_APNS_TIMEOUT", "41"),
             ("PASSLOOM_APNS_PUSH_TYPE", "voip"),
             ("PASSLOOM_REFRESH_RATE", "0"),
+            ("PASSLOOM_RATE_LIMIT", "-1"),
+            ("PASSLOOM_RATE_LIMIT", "many"),
             ("PASSLOOM_LOG_FORMAT", "xml"),
             ("PASSLOOM_LOG", "inof"),
             ("PASSLOOM_LOG", "nonsense,sqlx"),

@@ -86,12 +86,12 @@ impl Draft {
     }
 }
 
-/// Parses a template document off the async threads, one at a time with the pictures.
+/// Parses a template document off the async threads, at most one per core at a time.
 ///
 /// # Errors
 /// Every problem of the document at once.
 pub async fn parse(app: &App, document: Value) -> Result<Arc<Template>, ActionError> {
-    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let permit = app.parsing.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let parsed = tokio::task::spawn_blocking(move || {
         let result = Template::parse(&document);
         drop(permit);

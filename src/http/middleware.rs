@@ -11,8 +11,11 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use super::address::client_address;
 use super::apple_v1::Failure;
 use super::problem::{Problem, TOO_MANY_REQUESTS};
+use super::public::card_page;
+use super::public::pages::Message;
 use super::server::Shared;
 use crate::app::App;
+use crate::outside::per_minute::Count;
 use crate::telemetry::RequestLabels;
 
 /// The answer's header with the request's id.
@@ -69,26 +72,63 @@ pub async fn observe(
 /// The refusal of a request that is more than its address may ask within a minute.
 async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
     // Decoded as the routes are, so that no other spelling goes by uncounted.
-    let (limit, of_phones) = match request.match_info().as_str() {
-        path if path.starts_with("/apple/") => (&app.phones, true),
-        path if path.starts_with("/api/") => (&app.backends, false),
-        _ => return None,
+    let caller = Caller::of(request.match_info().as_str())?;
+    let address = client_address(&app.trusted_proxies, request);
+    let (limit, address) = match caller {
+        Caller::Phone => (&app.phones, address.filter(|address| !address.is_loopback())),
+        Caller::Backend => (&app.backends, address.filter(|address| !address.is_loopback())),
+        // A setting, so it counts whoever asks.
+        Caller::Customer => (&app.pages, address),
+        Caller::CustomersPage => (&app.page_files, address),
     };
-    let address = client_address(&app.trusted_proxies, request).filter(|address| !address.is_loopback());
-    if limit.allows(address).await {
-        return None;
+    match limit.count(address).await {
+        Count::Within => return None,
+        Count::FirstBeyond if address.is_some_and(|address| address.is_loopback()) => tracing::warn!(
+            "this machine's own address is held back on public pages (PASSLOOM_RATE_LIMIT); if a proxy asks from it, it must \
+             say for whom in X-Forwarded-For"
+        ),
+        Count::FirstBeyond | Count::Beyond => {}
     }
-    let wait = (RETRY_AFTER, "60");
-    Some(match of_phones {
+    let mut refusal = match caller {
         // Phones read the status alone.
-        true => HttpResponse::TooManyRequests().insert_header(wait).finish(),
-        false => {
+        Caller::Phone => HttpResponse::TooManyRequests().finish(),
+        Caller::Backend => {
             let detail = format!("an address may ask {} times a minute", limit.most());
-            let mut refusal = Problem::new(&TOO_MANY_REQUESTS, detail).error_response();
-            refusal.headers_mut().insert(wait.0, HeaderValue::from_static(wait.1));
-            refusal
+            Problem::new(&TOO_MANY_REQUESTS, detail).error_response()
         }
-    })
+        Caller::Customer | Caller::CustomersPage => {
+            card_page::message(Message::SlowDown, request).unwrap_or_else(|problem| problem.error_response())
+        }
+    };
+    refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+    Some(refusal)
+}
+
+/// Who asks, as far as limits differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Phone,
+    Backend,
+    /// For a page or what a page offers: each may render, sign or make something.
+    Customer,
+    /// A page for the files that it shows.
+    CustomersPage,
+}
+
+impl Caller {
+    /// By the decoded path; none where nothing is counted.
+    fn of(path: &str) -> Option<Self> {
+        let mut parts = path.trim_start_matches('/').split('/');
+        let (area, file) = (parts.next()?, parts.nth(1).unwrap_or_default());
+        match area {
+            "apple" => Some(Self::Phone),
+            "api" => Some(Self::Backend),
+            "assets" => Some(Self::CustomersPage),
+            "c" if file.ends_with(".css") || file.ends_with(".png") => Some(Self::CustomersPage),
+            "c" | "problems" => Some(Self::Customer),
+            _ => None,
+        }
+    }
 }
 
 /// What really happened, of an API's problem or of a failure towards a phone.

@@ -7,6 +7,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::{App as Application, HttpServer, web};
 
+use super::fixed::Contents;
 use super::{middleware, routes};
 use crate::app::App;
 
@@ -26,9 +27,11 @@ pub fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<Server> {
-    let app = app.clone();
-    let build =
-        move || Application::new().app_data(app.clone()).wrap(from_fn(middleware::observe)).configure(routes::all);
+    let (app, contents) = (app.clone(), Contents::default());
+    let build = move || {
+        let application = Application::new().app_data(app.clone()).app_data(contents.clone());
+        application.wrap(from_fn(middleware::observe)).configure(routes::all)
+    };
     let server = HttpServer::new(build)
         // A client that sends its headers too slowly holds a connection for so long at most.
         .client_request_timeout(Duration::from_secs(10))

@@ -16,7 +16,7 @@ pub struct PerMinute {
 }
 
 impl PerMinute {
-    /// So many in a minute.
+    /// So many in a minute; 0 for no limit.
     pub fn new(most: u32) -> Self {
         let counts = Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
         Self { most, counts }
@@ -29,14 +29,34 @@ impl PerMinute {
 
     /// Whether one more is within the limit.
     pub async fn allows(&self, address: Option<IpAddr>) -> bool {
-        let Some(address) = address else { return true };
+        self.count(address).await == Count::Within
+    }
+
+    /// Counts one more.
+    pub async fn count(&self, address: Option<IpAddr>) -> Count {
+        let Some(address) = address.filter(|_| self.most > 0) else { return Count::Within };
         let address = match address {
             IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
             v4 => v4,
         };
         let count = self.counts.get_with(address, async { Arc::default() }).await;
-        count.fetch_add(1, Ordering::Relaxed) < self.most
+        match count.fetch_add(1, Ordering::Relaxed) {
+            before if before < self.most => Count::Within,
+            before if before == self.most => Count::FirstBeyond,
+            _ => Count::Beyond,
+        }
     }
+}
+
+/// Where a request stands within its address's minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Within the limit.
+    Within,
+    /// The first one beyond it.
+    FirstBeyond,
+    /// Beyond it.
+    Beyond,
 }
 
 #[cfg(test)]
@@ -50,6 +70,12 @@ mod tests {
         assert!(limit.allows(one).await && limit.allows(one).await);
         assert!(!limit.allows(one).await);
         assert!(limit.allows(other).await);
+        assert_eq!(limit.count(other).await, Count::Within);
+        assert_eq!((limit.count(other).await, limit.count(other).await), (Count::FirstBeyond, Count::Beyond));
+        let unlimited = PerMinute::new(0);
+        for _ in 0..9 {
+            assert!(unlimited.allows(one).await, "0 switches it off");
+        }
         let network = |host: u16| format!("2001:db8:1:2::{host:x}").parse().ok();
         assert!(limit.allows(network(1)).await && limit.allows(network(2)).await);
         assert!(!limit.allows(network(3)).await, "whoever has one of them has all");

@@ -9,12 +9,13 @@ pub mod schemas;
 
 use std::collections::BTreeMap;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 
+use super::fixed::{self, Contents, Fixed};
 use super::problem::{
-    FAULT, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Kind, NOT_JSON, TOO_LARGE, TOO_MANY_REQUESTS,
-    TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE,
+    FAULT, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Kind, NOT_JSON, Problem, TOO_LARGE,
+    TOO_MANY_REQUESTS, TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE,
 };
 use super::routes::{BACKENDS, Endpoint};
 use crate::actions::api_keys::Scope;
@@ -250,9 +251,18 @@ pub fn document(public_url: &str) -> Value {
     })
 }
 
-/// `GET /api/openapi.json`: the document.
-pub async fn openapi_json(app: web::Data<App>) -> HttpResponse {
-    HttpResponse::Ok().insert_header(("access-control-allow-origin", "*")).json(document(&app.public_url))
+/// `GET /api/openapi.json`: the document, made once.
+///
+/// # Errors
+/// When it can't be written, which is a fault of ours.
+pub async fn openapi_json(
+    app: web::Data<App>,
+    contents: Contents,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let made =
+        fixed::once(&contents.openapi, || Ok(Fixed::new("application/json", document(&app.public_url).to_string())))?;
+    Ok(made.answer(&request, &[("access-control-allow-origin", "*")]))
 }
 
 /// Parameters that several operations have.

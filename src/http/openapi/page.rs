@@ -3,11 +3,12 @@
 
 use std::fmt::Write as _;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::{Content, Operation, Place, Schema, schemas};
 use crate::app::App;
+use crate::http::fixed::{self, Contents, Fixed};
 use crate::http::problem::{FAULT, Problem};
 use crate::http::public::pages::CONTENT_SECURITY_POLICY;
 use crate::http::routes::{BACKENDS, Endpoint};
@@ -151,17 +152,20 @@ impl ApiPage {
     }
 }
 
-/// `GET /api/docs`: the page.
+/// `GET /api/docs`: the page, made once.
 ///
 /// # Errors
 /// When it can't be drawn, which is a fault of ours.
-pub async fn api_docs(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let page = ApiPage::new(&app.public_url).render();
-    let page = page.map_err(|_| Problem::new(&FAULT, "the page can't be drawn"))?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header(("content-security-policy", CONTENT_SECURITY_POLICY))
-        .insert_header(("x-content-type-options", "nosniff"))
-        .insert_header(("referrer-policy", "no-referrer"))
-        .body(page))
+pub async fn api_docs(app: web::Data<App>, contents: Contents, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let made = fixed::once(&contents.docs, || {
+        let page = ApiPage::new(&app.public_url).render();
+        let page = page.map_err(|_| Problem::new(&FAULT, "the page can't be drawn"))?;
+        Ok(Fixed::new("text/html; charset=utf-8", page))
+    })?;
+    let headers = [
+        ("content-security-policy", CONTENT_SECURITY_POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ];
+    Ok(made.answer(&request, &headers))
 }

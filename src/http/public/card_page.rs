@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::{ACCEPT_LANGUAGE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT};
+use actix_web::http::header::{ACCEPT_LANGUAGE, ETAG, HeaderValue, RETRY_AFTER, USER_AGENT};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use askama::Template as _;
@@ -22,6 +22,7 @@ use crate::domain::ids::PageToken;
 use crate::domain::locale::negotiate;
 use crate::domain::render::{FieldValue, RenderedCard, RenderedField, language_of, render};
 use crate::domain::template::{BarcodeFormat, Group};
+use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
 use crate::outside::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
@@ -306,7 +307,7 @@ pub async fn google(
 /// When there is none.
 pub async fn assets(name: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let asset = asset(&name).ok_or_else(|| Problem::new(&NOT_FOUND, "there is no such file"))?;
-    if header(&request, &IF_NONE_MATCH) == asset.etag {
+    if is_known(request.headers(), &asset.etag) {
         return Ok(HttpResponse::NotModified().insert_header((ETAG, asset.etag)).finish());
     }
     Ok(HttpResponse::Ok()

@@ -3,6 +3,7 @@ mod bulk;
 mod card_lists;
 mod cards;
 mod delivery;
+mod door;
 mod erased_cards;
 mod events;
 mod faces;

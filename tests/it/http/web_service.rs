@@ -323,7 +323,7 @@ async fn only_a_trusted_proxy_is_believed_about_addresses(database: TestDatabase
 
 async fn an_address_that_asks_far_too_much_is_held_back_and_nobody_else(database: TestDatabase) {
     let service = Service::start_configured(&database, |config| {
-        config.limits = Limits { phones: 20, backends: 10 };
+        config.limits = Limits { phones: 20, backends: 10, ..Limits::default() };
     })
     .await;
     let ask = async |path: &str, from: &str, key: &str| {
