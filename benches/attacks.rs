@@ -35,7 +35,10 @@ struct Program {
     key: String,
     demo: String,
     directory: TempDir,
+    /// Of the backend: a connection for each request, so that it notices when none can be had.
     http: reqwest::Client,
+    /// Of the attackers.
+    theirs: reqwest::Client,
 }
 
 impl Program {
@@ -57,8 +60,9 @@ impl Program {
         };
         said("Studio: ")?;
         let (key, demo) = (said("API key: ")?, said("Demo card: ")?);
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
-        Ok(Self { child, address, base: format!("http://{address}"), key, demo, directory, http })
+        let client = || reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60));
+        let (http, theirs) = (client().pool_max_idle_per_host(0).build()?, client().build()?);
+        Ok(Self { child, address, base: format!("http://{address}"), key, demo, directory, http, theirs })
     }
 
     async fn api(&self, key: &str, method: reqwest::Method, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
@@ -185,7 +189,7 @@ async fn render(program: &Program, attack: Attack) -> anyhow::Result<()> {
     };
     for (id, document) in [("costly", document(costly, 40)), ("large", document("{{ a }}".repeat(4), 1000))] {
         program.api(&key, reqwest::Method::PUT, &format!("/templates/{id}"), &document).await?;
-        let (http, url) = (program.http.clone(), format!("{}/api/v1/templates/{id}/preview", program.base));
+        let (http, url) = (program.theirs.clone(), format!("{}/api/v1/templates/{id}/preview", program.base));
         let key = key.clone();
         attack.repeat(4, move || http.post(&url).bearer_auth(&key).body("{}"));
     }
@@ -218,7 +222,7 @@ async fn keys(program: &Program, attack: Attack) -> anyhow::Result<()> {
     use base64::Engine as _;
     let key = program.tenant().await?;
     let body = json!({"pkcs12": base64::prelude::BASE64_STANDARD.encode(endless()?), "password": "secret"}).to_string();
-    let (http, url) = (program.http.clone(), format!("{}/api/v1/issuers/apple", program.base));
+    let (http, url) = (program.theirs.clone(), format!("{}/api/v1/issuers/apple", program.base));
     attack.repeat(4, move || http.put(&url).bearer_auth(&key).body(body.clone()));
     Ok(())
 }
@@ -226,7 +230,7 @@ async fn keys(program: &Program, attack: Attack) -> anyhow::Result<()> {
 async fn bodies(program: &Program, attack: Attack) -> anyhow::Result<()> {
     let key = program.tenant().await?;
     let body = format!("[{}1]", "[],".repeat(340_000));
-    let (http, url) = (program.http.clone(), format!("{}/api/v1/templates/t", program.base));
+    let (http, url) = (program.theirs.clone(), format!("{}/api/v1/templates/t", program.base));
     attack.repeat(64, move || http.put(&url).bearer_auth(&key).body(body.clone()));
     Ok(())
 }
@@ -236,7 +240,7 @@ async fn faults(program: &Program, attack: Attack) -> anyhow::Result<()> {
     let members: Vec<String> = (0..200).map(|n| format!("\"m{n}\":1")).collect();
     let line = format!("{{\"id\":\"1\",\"template\":\"t\",{}}}\n", members.join(","));
     let body = line.repeat(575_000 / line.len());
-    let (http, url) = (program.http.clone(), format!("{}/api/v1/cards/bulk", program.base));
+    let (http, url) = (program.theirs.clone(), format!("{}/api/v1/cards/bulk", program.base));
     attack.repeat(8, move || {
         let request = http.post(&url).bearer_auth(&key).header("content-type", "application/x-ndjson");
         request.body(body.clone())
@@ -323,7 +327,7 @@ async fn pass(program: &Program) -> anyhow::Result<(String, String)> {
 async fn register(program: &Program, attack: Attack) -> anyhow::Result<()> {
     let (serial, token) = pass(program).await?;
     for device in 0..4 {
-        let (http, attack, token) = (program.http.clone(), attack.clone(), token.clone());
+        let (http, attack, token) = (program.theirs.clone(), attack.clone(), token.clone());
         let url = format!(
             "{}/apple/v1/devices/attack-{device}/registrations/pass.dev.passloom.sandbox/{serial}",
             program.base
@@ -342,7 +346,7 @@ async fn register(program: &Program, attack: Attack) -> anyhow::Result<()> {
 }
 
 async fn messages(program: &Program, attack: Attack) -> anyhow::Result<()> {
-    let (http, url) = (program.http.clone(), format!("{}/apple/v1/log", program.base));
+    let (http, url) = (program.theirs.clone(), format!("{}/apple/v1/log", program.base));
     let logs: Vec<String> = (0..200).map(|n| format!("[{n}] {}", "nonsense of a stranger ".repeat(40))).collect();
     let body = json!({"logs": logs}).to_string();
     attack.repeat(8, move || http.post(&url).body(body.clone()));
@@ -356,15 +360,15 @@ async fn pictures(program: &Program, attack: Attack) -> anyhow::Result<()> {
     program.api(&key, reqwest::Method::PUT, "/templates/t", &document).await?;
     let mut png = Vec::new();
     image::DynamicImage::new_rgb8(8000, 5000).write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)?;
-    let (http, url) = (program.http.clone(), format!("{}/api/v1/templates/t/images/strip", program.base));
+    let (http, url) = (program.theirs.clone(), format!("{}/api/v1/templates/t/images/strip", program.base));
     attack.repeat(16, move || http.put(&url).bearer_auth(&key).body(png.clone()));
     Ok(())
 }
 
 async fn pages(program: &Program, attack: Attack) -> anyhow::Result<()> {
-    let (http, demo) = (program.http.clone(), program.demo.clone());
+    let (http, demo) = (program.theirs.clone(), program.demo.clone());
     attack.repeat(4, move || http.get(&demo));
-    let (http, described) = (program.http.clone(), format!("{}/api/openapi.json", program.base));
+    let (http, described) = (program.theirs.clone(), format!("{}/api/openapi.json", program.base));
     attack.repeat(4, move || http.get(&described));
     Ok(())
 }
