@@ -10,7 +10,7 @@ use super::check_template::problems_of_values;
 use super::error::ActionError;
 use super::published::Published;
 use crate::domain::card::{Card, Content, Publication, State};
-use crate::domain::change::live_message;
+use crate::domain::change::live_messages;
 use crate::domain::input::Problems;
 use crate::domain::picture::PictureName;
 use crate::domain::render::{RenderedCard, render};
@@ -18,6 +18,9 @@ use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
 use crate::outside::secrets::WorkspaceSecret;
 use crate::wallets::apple::pass_json::{PassIdentity, PassJson, pass_json};
+
+/// How many messages are tried before a change is told without one: each costs a pass.
+const MOST_MESSAGES: usize = 3;
 
 /// What a card is rendered with.
 #[derive(Debug, Clone)]
@@ -139,6 +142,11 @@ pub fn judge(
     judged
 }
 
+/// Whether a message is there to be shown; one that lacks a value isn't.
+fn announces(rendered: &RenderedCard<'_>) -> bool {
+    rendered.fields.iter().flat_map(|(_, fields)| fields).any(|field| field.message.is_some())
+}
+
 /// Whether a changed card shows something new, and which message with it.
 fn judge_face(
     desk: &Desk,
@@ -151,8 +159,8 @@ fn judge_face(
     let rendered = desk.render(&card)?;
     let pass = desk.pass_json(&rendered, &card);
     // The old values are rendered with the new design: only what the backend changed counts as a change.
-    let message = match desk.render(before) {
-        Err(_) => None,
+    let messages = match desk.render(before) {
+        Err(_) => Vec::new(),
         Ok(old) => {
             // Pictures stand in no JSON; and what differs in a field's value needs no second pass to be seen.
             let alike = before.content.template == card.content.template
@@ -162,20 +170,30 @@ fn judge_face(
                 desk.check_pass(&rendered, &pass, now)?;
                 return Ok(Judged::SameFace(card));
             }
-            live_message(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting))
+            live_messages(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting))
         }
     };
-    let checked = if message == card.live_message {
-        desk.check_pass(&rendered, &pass, now)
+    // A message that lacks a value, or that this card's values break, gives way to the next; it never keeps a card from
+    // changing.
+    let rendered_with = card.live_message.clone();
+    for message in messages.into_iter().take(MOST_MESSAGES).map(Some) {
+        let announced = if message == rendered_with {
+            announces(&rendered) && desk.check_pass(&rendered, &pass, now).is_ok()
+        } else {
+            card.live_message.clone_from(&message);
+            desk.render(&card).is_ok_and(|rendered| {
+                announces(&rendered) && desk.check_pass(&rendered, &desk.pass_json(&rendered, &card), now).is_ok()
+            })
+        };
+        if announced {
+            card.live_message = message;
+            return Ok(Judged::NewFace(card));
+        }
+    }
+    card.live_message = None;
+    if rendered_with.is_none() {
+        desk.check_pass(&rendered, &pass, now)?;
     } else {
-        card.live_message = message;
-        desk.check(&card, now)
-    };
-    if let Err(error) = checked {
-        // A message that this card's values break is left out; it never keeps a card from changing.
-        if card.live_message.take().is_none() {
-            return Err(error);
-        }
         desk.check(&card, now)?;
     }
     Ok(Judged::NewFace(card))

@@ -1,35 +1,32 @@
 //! What a change of a card means for the phones that hold it.
 
 use super::ids::FieldKey;
-use super::render::RenderedCard;
+use super::render::{FieldValue, RenderedCard};
 use super::template::Template;
 
-/// Decides which field's change message is live on the face that a change makes.
+/// Returns the fields whose change message may be live on the face that a change makes, the most important first.
 ///
-/// Phones show a specific text only when a single field with a message changed, so one is chosen: the most
-/// important changed field of [`Template::messaged_fields`]. A message that no phone has fetched yet (`waiting`)
-/// stays unless a more important one takes its place: its field still differs from what phones hold.
-pub fn live_message(
+/// Phones show a specific text only when a single field with a message changed, so one is chosen: the first of
+/// [`Template::messaged_fields`] that shows something new. A message that no phone has fetched yet (`waiting`) stays unless
+/// a more important one takes its place: its field still differs from what phones hold.
+pub fn live_messages(
     template: &Template,
     before: &RenderedCard<'_>,
     after: &RenderedCard<'_>,
     waiting: Option<&FieldKey>,
-) -> Option<FieldKey> {
-    template
-        .messaged_fields()
-        .into_iter()
-        .find(|field| waiting == Some(&field.key) || differs(before, after, &field.key))
-        .map(|field| field.key.clone())
+) -> Vec<FieldKey> {
+    let fields = template.messaged_fields().into_iter();
+    let live = fields.filter(|field| has_news(before, after, &field.key, waiting == Some(&field.key)));
+    live.map(|field| field.key.clone()).collect()
 }
 
-fn differs(before: &RenderedCard<'_>, after: &RenderedCard<'_>, key: &FieldKey) -> bool {
-    let value = |card: &RenderedCard<'_>| {
-        let mut fields = card.fields.iter().flat_map(|(_, fields)| fields);
-        fields.find(|f| f.key == key).map(|f| f.value.in_language(0))
-    };
-    // A field that wasn't there before has no old value to differ from, and one that is gone shows nothing.
-    match (value(before), value(after)) {
-        (Some(old), Some(new)) => old != new,
-        _ => false,
-    }
+/// Whether a field shows a value that phones don't hold. One that had none before is new to them: its key was in the pass
+/// ([`RenderedCard::awaited`]). One that has none any more has nothing to say.
+fn has_news(before: &RenderedCard<'_>, after: &RenderedCard<'_>, key: &FieldKey, is_waiting: bool) -> bool {
+    let Some(new) = value(after, key).filter(|new| !new.is_blank()) else { return false };
+    is_waiting || value(before, key) != Some(new)
+}
+
+fn value<'c, 't>(card: &'c RenderedCard<'t>, key: &FieldKey) -> Option<&'c FieldValue<'t>> {
+    card.values().find(|(found, _)| *found == key).map(|(_, value)| value)
 }

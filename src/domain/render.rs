@@ -36,6 +36,8 @@ pub struct RenderedCard<'t> {
     pub named_pictures: Vec<(AttributeName, PictureName)>,
     /// The fields that have a value.
     pub fields: Vec<(Group, Vec<RenderedField<'t>>)>,
+    /// The fields with a change message that have no value: phones announce them when they have one.
+    pub awaited: Vec<&'t FieldKey>,
     /// What is scanned.
     pub barcode: Option<RenderedBarcode>,
     /// Where the card shows itself.
@@ -115,6 +117,17 @@ pub enum FieldValue<'t> {
 }
 
 impl FieldValue<'_> {
+    /// Whether nothing is to be read in at least one of the template's languages.
+    pub fn is_blank(&self) -> bool {
+        let blank = |text: &String| text.trim().is_empty();
+        match self {
+            Self::Text(Localised::Plain(text)) => blank(text),
+            Self::Text(Localised::Fixed { texts, .. }) => texts.iter().any(blank),
+            Self::Text(Localised::PerCard { texts, .. }) => texts.iter().any(blank),
+            _ => false,
+        }
+    }
+
     /// The value as text in the template's language at that place, for pages and terminals.
     pub fn in_language(&self, place: usize) -> String {
         match self {
@@ -281,6 +294,7 @@ pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t
         look: Look::default(),
         named_pictures: Vec::new(),
         fields: Vec::new(),
+        awaited: Vec::new(),
         barcode: None,
         locations: Vec::new(),
         state: State::Voided,
@@ -350,7 +364,7 @@ impl<'t> Renderer<'_, 't> {
             foreground: look.foreground.or(base.foreground),
             label: look.label.or(base.label),
         };
-        let fields = template
+        let fields: Vec<(Group, Vec<RenderedField<'t>>)> = template
             .fields
             .iter()
             .map(|(group, fields)| {
@@ -361,6 +375,9 @@ impl<'t> Renderer<'_, 't> {
                 (*group, rendered.collect())
             })
             .collect();
+        let messaged = template.all_fields().filter(|(_, field)| field.change_message.is_some());
+        let is_shown = |key: &FieldKey| fields.iter().flat_map(|(_, fields)| fields).any(|field| field.key == key);
+        let awaited = messaged.map(|(_, field)| &field.key).filter(|key| !is_shown(key)).collect();
         let barcode = template.barcode.as_ref().map(|barcode| RenderedBarcode {
             format: barcode.format,
             value: self.text(&barcode.value, &Place { at: "/barcode/value", words: "the barcode" }),
@@ -383,6 +400,7 @@ impl<'t> Renderer<'_, 't> {
             look: Look { tier, chosen: self.chosen_pictures(&named_pictures) },
             named_pictures,
             fields,
+            awaited,
             barcode,
             locations: template
                 .locations

@@ -17,3 +17,4 @@ mod passes;
 mod process;
 mod store;
 mod support;
+mod values;

@@ -175,6 +175,10 @@ impl Writer {
     }
 
     fn field(&mut self, group: Group, field: &Map<String, Value>) -> Option<Value> {
+        let is_blank = |member: &str| field.get(member).is_none_or(|value| value == "");
+        if group == Group::Back && ["value", "attributedValue", "label", "changeMessage"].into_iter().all(is_blank) {
+            return None; // our own passes keep a place for fields that may appear
+        }
         let key = field.get("key").and_then(Value::as_str).unwrap_or("field");
         let key = unused(&spelt(key, |c| c.is_ascii_alphanumeric() || c == '-'), &mut self.keys);
         let raw = field.get("value").or_else(|| field.get("attributedValue"))?;

@@ -5,9 +5,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::strings::{PREFIX, write_entry};
+use super::strings::{self, PREFIX, write_entry};
 use crate::domain::card::State;
 use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
+use crate::domain::locale::Language;
 use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField};
 use crate::domain::template::{BarcodeFormat, Group, merge};
 
@@ -35,9 +36,9 @@ pub struct PassJson {
     pub own_entries: Vec<String>,
 }
 
-struct Writer {
+struct Writer<'a> {
     own_entries: Vec<String>,
-    languages: usize,
+    languages: &'a [Language],
     /// The place of the one language in which texts are written out, instead of as keys of `pass.strings`.
     written_out: Option<usize>,
 }
@@ -53,7 +54,7 @@ pub fn pass_json_in_language(card: &RenderedCard<'_>, identity: &PassIdentity<'_
 }
 
 fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Option<usize>) -> PassJson {
-    let mut w = Writer { own_entries: Vec::new(), languages: card.template.languages.len(), written_out };
+    let mut w = Writer { own_entries: Vec::new(), languages: &card.template.languages, written_out };
     let mut pass = Map::new();
     let mut put = |key: &str, value: Value| {
         pass.insert(key.to_owned(), value);
@@ -109,7 +110,12 @@ fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Opti
     let mut style = Map::new();
     for (group, fields) in &card.fields {
         let key = group_key(*group);
-        let fields: Vec<Value> = fields.iter().map(|field| w.field(*group, field)).collect();
+        let mut fields: Vec<Value> = fields.iter().map(|field| w.field(*group, field)).collect();
+        // Phones announce a field only when the pass before had its key. One that may appear waits at the end of the back,
+        // where a field without label and value shows next to nothing.
+        if *group == Group::Back {
+            fields.extend(card.awaited.iter().map(|key| json!({"key": key, "value": ""})));
+        }
         style.insert(key.to_owned(), Value::Array(fields));
     }
     put(card.template.style.name, Value::Object(style));
@@ -133,7 +139,7 @@ pub fn group_key(group: Group) -> &'static str {
     }
 }
 
-impl Writer {
+impl Writer<'_> {
     /// The text, or the key under which `pass.strings` has it.
     fn text(&mut self, text: &Localised<'_>) -> String {
         if let Some(place) = self.written_out {
@@ -143,11 +149,12 @@ impl Writer {
             // A value that looks like one of our keys must not be looked up: an invisible character parts it from them.
             Localised::Plain(text) if text.starts_with(PREFIX) => format!("\u{200B}{text}"),
             Localised::Plain(text) => text.clone(),
-            Localised::Fixed { key, .. } => format!("{PREFIX}{key}"),
+            Localised::Fixed { key, texts } => format!("{PREFIX}{}", strings::key(key, texts, self.languages)),
             Localised::PerCard { key, texts } => {
-                self.own_entries.resize(self.languages, String::new());
+                let key = strings::key(key, texts, self.languages);
+                self.own_entries.resize(self.languages.len(), String::new());
                 for (entries, text) in self.own_entries.iter_mut().zip(texts) {
-                    write_entry(entries, key, text);
+                    write_entry(entries, &key, text);
                 }
                 format!("{PREFIX}{key}")
             }

@@ -4,11 +4,38 @@
 
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
+
 use crate::domain::locale::Language;
 use crate::domain::template::Template;
 
 /// What every string key begins with.
 pub const PREFIX: &str = "l10n:";
+
+/// How many bytes of a hash tell two values of one field apart.
+const FINGERPRINT: usize = 8;
+
+/// Returns the key of a phrase under [`PREFIX`]; `texts` are in the order of the languages.
+///
+/// Phones announce a field when its `value` in pass.json differs, and don't look at what stands in `pass.strings`. The key of
+/// a field's value is therefore made of what it shows: it changes when the text changes in any language, and only then.
+pub fn key(phrase: &str, texts: &[String], languages: &[Language]) -> String {
+    if !phrase.ends_with(".value") {
+        return phrase.to_owned();
+    }
+    let mut hash = Sha256::new();
+    let first = texts.first().map_or("", String::as_str);
+    hash.update(first);
+    // A language that shows what the first one shows makes no difference, so that adding one is no change of the value.
+    for (text, language) in texts.iter().zip(languages).filter(|(text, _)| *text != first) {
+        for part in [language.as_str(), text] {
+            hash.update([0]);
+            hash.update(part);
+        }
+    }
+    let hash = hash.finalize();
+    format!("{phrase}.{}", hex::encode(hash.get(..FINGERPRINT).unwrap_or(&hash)))
+}
 
 /// The folder of a language.
 pub fn folder(language: &Language) -> String {
@@ -60,7 +87,7 @@ pub fn fixed_entries(template: &Template, place: usize) -> String {
         if let (Some(texts), true) = (&phrase.fixed, phrase.varied)
             && let Some(text) = texts.get(place)
         {
-            write_entry(&mut out, &phrase.key, text);
+            write_entry(&mut out, &key(&phrase.key, texts, &template.languages), text);
         }
     }
     out

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use passloom::actions::expire_cards::expire_step;
+use passloom::sandbox::phone::Phone;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,6 +14,9 @@ on_both_databases![
     the_same_change_sent_twice_is_no_late_change,
     in_a_bulk_the_same_line_again_is_unchanged_and_another_one_stale,
     a_new_end_brings_back_a_card_that_its_old_end_expired,
+    a_translated_value_announces_itself_in_the_owners_language,
+    a_field_that_appears_announces_itself_and_one_that_goes_away_does_not,
+    a_message_that_can_not_be_shown_gives_way_to_the_next,
 ];
 
 async fn shop(database: &TestDatabase) -> Service {
@@ -26,6 +30,26 @@ async fn send(service: &Service, method: Method, body: &Value) -> (u16, Value) {
     let answer = service.api(method, "/api/v1/cards/M-1", body).await;
     let json = answer.json();
     (answer.status, json.get("revision").unwrap_or(&json["type"]).clone())
+}
+
+/// Changes the card M-1, and gives what each phone announces when it fetches that, if anything.
+async fn change<const N: usize>(service: &Service, phones: [&mut Phone; N], patch: &Value) -> [Option<String>; N] {
+    service.patch_card("M-1", patch).await;
+    let mut notices = [const { None }; N];
+    for (phone, notice) in phones.into_iter().zip(&mut notices) {
+        for refreshed in service.wake(phone).await {
+            *notice = refreshed.notice;
+        }
+    }
+    notices
+}
+
+/// Lets pushes that are still due leave, so that the service stops with nothing left to do.
+async fn finish(service: Service) {
+    service.deliver().await;
+    service.clock.advance(Duration::from_secs(5));
+    service.deliver().await;
+    service.stop().await;
 }
 
 async fn the_same_change_sent_twice_is_no_late_change(database: TestDatabase) {
@@ -120,8 +144,101 @@ async fn a_new_end_brings_back_a_card_that_its_old_end_expired(database: TestDat
     service.clock.advance(Duration::from_secs(4 * 86_400));
     assert_eq!(expire_step(&service.app).await.unwrap(), 1);
     assert_eq!(states(&json!({"expires_at": null})).await, "active");
-    service.deliver().await;
-    service.clock.advance(Duration::from_secs(5));
-    service.deliver().await;
-    service.stop().await;
+    finish(service).await;
+}
+
+fn said(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+async fn a_translated_value_announces_itself_in_the_owners_language(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["fields"]["secondary"][0]["value"] = json!("{{ 'Gold' if tier == 'gold' else 'Basic' }} card");
+    document["fields"]["primary"][0]["value"] = json!("{{ balance | money }}");
+    document["fields"]["primary"][0]["change_message"] = json!("Balance: %@");
+    document["strings"]["lv"]["{{ 'Gold' if tier == 'gold' else 'Basic' }} card"] =
+        json!("{{ 'Zelta' if tier == 'gold' else 'Pamata' }} karte");
+    document["strings"]["lv"]["Your status is now %@"] = json!("Jūsu statuss: %@");
+    service.publish("bakery", &document).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery", "attributes": {"balance": "5"}})).await;
+    let (mut english, _) = service.phone_with(&card).await;
+    let mut latvian = service.phone("lv");
+    latvian.add(card["urls"]["page"].as_str().unwrap(), service.now()).await.unwrap();
+    for (points, (tier, en, lv)) in [
+        ("gold", "Your status is now Gold card", "Jūsu statuss: Zelta karte"),
+        ("basic", "Your status is now Basic card", "Jūsu statuss: Pamata karte"),
+        ("gold", "Your status is now Gold card", "Jūsu statuss: Zelta karte"),
+        ("silver", "Your status is now Basic card", "Jūsu statuss: Pamata karte"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let patch = json!({"attributes": {"tier": tier, "points": points + 1}});
+        assert_eq!(change(&service, [&mut english, &mut latvian], &patch).await, [said(en), said(lv)], "{tier}");
+    }
+    // Another tier that is called the same is no news, and doesn't keep the points from theirs.
+    let patch = json!({"attributes": {"tier": "basic", "points": 9}});
+    let points = [said("You now have 9 points"), said("You now have 9 points")];
+    assert_eq!(change(&service, [&mut english, &mut latvian], &patch).await, points);
+    let patch = json!({"attributes": {"balance": "12.50"}});
+    assert_eq!(
+        change(&service, [&mut english, &mut latvian], &patch).await,
+        [said("Balance: €12.50"), said("Balance: 12,50\u{a0}€")]
+    );
+    assert!(english.complaints().is_empty() && latvian.complaints().is_empty());
+    finish(service).await;
+}
+
+/// [`bakery`] with news on its front.
+fn with_news() -> Value {
+    let mut document = bakery();
+    document["attributes"].as_array_mut().unwrap().push(json!({"name": "news", "type": "text"}));
+    document["fields"]["auxiliary"][0] =
+        json!({"key": "news", "label": "News", "value": "{{ news }}", "change_message": "News: %@"});
+    document
+}
+
+async fn a_field_that_appears_announces_itself_and_one_that_goes_away_does_not(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &with_news()).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    let keys = |phone: &Phone| phone.front(&serial).into_iter().map(|field| field.key).collect::<Vec<_>>();
+    let news = |text: Value| json!({"attributes": {"news": text}});
+    // It has its place on the phone, where next to nothing is to be seen of it.
+    assert_eq!(keys(&phone), ["points", "tier"]);
+    let back = phone.passes()[&serial].pass["storeCard"]["backFields"].as_array().unwrap();
+    assert!(back.contains(&json!({"key": "news", "value": ""})), "{back:?}");
+    assert_eq!(change(&service, [&mut phone], &news(json!("Buns"))).await, [said("News: Buns")]);
+    assert_eq!(keys(&phone), ["points", "tier", "news"]);
+    assert_eq!(change(&service, [&mut phone], &news(json!("Cakes"))).await, [said("News: Cakes")]);
+    for nothing in [Value::Null, json!(""), json!(" ")] {
+        assert_eq!(change(&service, [&mut phone], &news(nothing.clone())).await, [None], "{nothing}");
+        assert_eq!(change(&service, [&mut phone], &news(json!("Buns"))).await, [said("News: Buns")], "{nothing}");
+        let patch = json!({"attributes": {"news": nothing, "points": nothing.to_string().len()}});
+        let points = format!("You now have {} points", nothing.to_string().len());
+        assert_eq!(change(&service, [&mut phone], &patch).await, [Some(points)], "{nothing}");
+    }
+    // News that no phone has fetched when they are taken back don't keep others quiet.
+    service.patch_card("M-1", &news(json!("Rye bread"))).await;
+    let patch = json!({"attributes": {"news": null, "points": 50}});
+    assert_eq!(change(&service, [&mut phone], &patch).await, [said("You now have 50 points")]);
+    assert!(phone.complaints().is_empty(), "{:?}", phone.complaints());
+    finish(service).await;
+}
+
+async fn a_message_that_can_not_be_shown_gives_way_to_the_next(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = bakery();
+    document["fields"]["secondary"][0]["change_message"] = json!("{{ name }}, you are %@ now");
+    service.publish("bakery", &document).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let (mut phone, _) = service.phone_with(&card).await;
+    let tier = |tier: &str, points: i64| json!({"attributes": {"tier": tier, "points": points}});
+    assert_eq!(change(&service, [&mut phone], &tier("gold", 1)).await, [said("You now have 1 points")]);
+    service.patch_card("M-1", &json!({"attributes": {"name": "Anna"}})).await;
+    service.wake(&mut phone).await;
+    assert_eq!(change(&service, [&mut phone], &tier("silver", 2)).await, [said("Anna, you are silver now")]);
+    finish(service).await;
 }
