@@ -19,6 +19,7 @@ use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
+use crate::outside::log_lines::StrangersLines;
 use crate::outside::per_minute::PerMinute;
 use crate::outside::proxies::TrustedProxies;
 use crate::outside::random::{Random, RequestIds};
@@ -61,6 +62,8 @@ pub struct App {
     pub phones: PerMinute,
     /// What backends ask, by address.
     pub backends: PerMinute,
+    /// How much strangers may make us write to the log.
+    pub strangers_lines: StrangersLines,
     /// Whose word on addresses is believed.
     pub trusted_proxies: TrustedProxies,
     /// How many pushes may be under way on one connection to APNs.
@@ -137,6 +140,7 @@ impl App {
             page_files: PerMinute::new(parts.limits.pages.saturating_mul(FILES_OF_A_PAGE)),
             phones: PerMinute::new(parts.limits.phones),
             backends: PerMinute::new(parts.limits.backends),
+            strangers_lines: StrangersLines::default(),
             trusted_proxies: parts.trusted_proxies,
             in_flight: parts.in_flight.max(1),
             refresh_rate: parts.refresh_rate,

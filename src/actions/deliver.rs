@@ -314,7 +314,9 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
         PushOutcome::TargetGone { since, reason } if since.is_none_or(|since| since > claimed.registered_at) => {
             answered(app, &pass_type).await;
             app.metrics.push("gone");
-            tracing::info!(device, reason, "a push token is dead");
+            if let Some(left_out) = app.strangers_lines.pushes.next(now) {
+                tracing::info!(device, reason, left_out, "a push token is dead");
+            }
             Outcome::Gone { problem: format!("the push token is dead: {reason}") }
         }
         PushOutcome::TargetGone { reason, .. } => {
@@ -325,7 +327,9 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
         PushOutcome::Refused { reason } => {
             answered(app, &pass_type).await;
             app.metrics.push("refused");
-            tracing::warn!(device, reason, "a push was refused");
+            if let Some(left_out) = app.strangers_lines.pushes.next(now) {
+                tracing::warn!(device, reason, left_out, "a push was refused");
+            }
             Outcome::GaveUp { problem: format!("APNs refused the push: {reason}") }
         }
         PushOutcome::IssuerRefused { .. } => {
@@ -395,7 +399,9 @@ fn later(
     let attempts = claimed.attempts + 1;
     let wait = delay(attempts, after, fraction(&*app.random));
     let device = short_form(claimed.key().id.as_str());
-    tracing::info!(device, problem, attempts, wait_s = wait.as_secs(), "a push failed");
+    if let Some(left_out) = app.strangers_lines.pushes.next(now) {
+        tracing::info!(device, problem, attempts, wait_s = wait.as_secs(), left_out, "a push failed");
+    }
     Outcome::Retry { attempts, due_at: now.plus(wait), fault, problem }
 }
 

@@ -26,7 +26,9 @@ pub fn note_page_opened(app: &Arc<App>, card: &Card) {
     let (id, serial) = (card.id.clone(), card.serial.clone());
     tokio::spawn(async move {
         if let Err(error) = note(&app, &workspace, &id, &serial).await {
-            tracing::warn!(%error, "an opened page could not be noted");
+            if let Some(left_out) = app.strangers_lines.failures.next(app.now()) {
+                tracing::warn!(%error, left_out, "an opened page could not be noted");
+            }
         }
         drop(permit);
     });

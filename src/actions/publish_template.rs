@@ -19,7 +19,7 @@ use crate::domain::template::Template;
 use crate::outside::secrets::digest;
 use crate::store::cards::Issued;
 use crate::store::templates::FileKey;
-use crate::store::{cards, events, refreshes, templates, workspaces};
+use crate::store::{Tx, cards, events, refreshes, templates, workspaces};
 use crate::wallets::apple::prepare::PassFile;
 
 /// How many cards of the template are looked at when it is published, to tell which keep their version.
@@ -53,7 +53,17 @@ pub struct Keeping {
     pub problems: Problems,
 }
 
-/// Publishes a draft. Cards are not rewritten: what phones must reach follows from the template's
+/// What came of storing a version.
+enum Stored {
+    /// The draft is another one by now.
+    DraftChanged,
+    /// The draft is equal to this version, which is the newest.
+    Unchanged(i64),
+    /// The new version.
+    New(i64),
+}
+
+/// Publishes a draft; one that is equal to the newest version makes none. Cards are not rewritten: what phones must reach follows from the template's
 /// position, and a job tells the devices at a paced rate.
 ///
 /// # Errors
@@ -63,9 +73,13 @@ pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateI
     for _ in 0..5 {
         let draft = Draft::read(app, workspace, id).await?;
         let files = prepare(app, workspace, id, &draft).await?;
-        if let Some(version) = store(app, workspace, id, &draft, &files).await? {
-            app.wake.notify_one();
-            return cards_keeping(app, workspace, id, version).await;
+        match store(app, workspace, id, &draft, &files).await? {
+            Stored::DraftChanged => {}
+            Stored::Unchanged(version) => return cards_keeping(app, workspace, id, version).await,
+            Stored::New(version) => {
+                app.wake.notify_one();
+                return cards_keeping(app, workspace, id, version).await;
+            }
         }
     }
     Err(ActionError::Fault("the draft kept changing while it was being published".to_owned()))
@@ -186,22 +200,61 @@ pub async fn changed_types(
     Ok(issues)
 }
 
-/// Stores the version unless the draft is another one by now.
+/// Whether a published version is this draft, down to the ready files: a newer release may make others of the same pictures.
+async fn is_version(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    version: i64,
+    draft: &Draft,
+    files: &BTreeSet<(&str, &str, &str, &[u8])>,
+) -> Result<bool, ActionError> {
+    // As text: the order of members may show in a pass.
+    let document = templates::document(tx, workspace, id, version).await?;
+    if document.is_none_or(|document| document.to_string() != draft.document.to_string()) {
+        return Ok(false);
+    }
+    let of_draft = draft.pictures.iter().map(|p| (p.role.as_str(), p.locale.as_str(), p.tier.as_str(), &p.digest[..]));
+    let of_draft: BTreeSet<_> = of_draft.collect();
+    let images = templates::version_images(tx, workspace, id, version).await?;
+    if of_draft != rows(&images) {
+        return Ok(false);
+    }
+    Ok(*files == rows(&templates::file_digests(tx, workspace, id, version).await?))
+}
+
+fn key_of(file: &PassFile) -> FileKey<'_> {
+    let tier = file.tier.as_deref().unwrap_or_default();
+    FileKey { tier, variant: file.variant.as_deref().unwrap_or_default(), path: &file.path }
+}
+
+fn rows(rows: &[(String, String, String, Vec<u8>)]) -> BTreeSet<(&str, &str, &str, &[u8])> {
+    rows.iter().map(|(a, b, c, digest)| (a.as_str(), b.as_str(), c.as_str(), &digest[..])).collect()
+}
+
+/// Stores the version, unless the draft is another one by now or the newest version already.
 async fn store(
     app: &App,
     workspace: &WorkspaceId,
     id: &TemplateId,
     draft: &Draft,
     files: &[PassFile],
-) -> Result<Option<i64>, ActionError> {
+) -> Result<Stored, ActionError> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
     let row = templates::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("template"))?;
     let (before, row_modified) = (row.version, row.modified);
     if Draft::of(&mut tx, workspace, id, row).await? != *draft {
-        return Ok(None);
+        return Ok(Stored::DraftChanged);
     }
     let digests: Vec<Vec<u8>> = files.iter().map(|file| digest(&file.bytes)).collect();
+    let keys = files.iter().map(key_of);
+    if let Some(newest) = before {
+        let files = keys.clone().zip(&digests).map(|(key, digest)| (key.tier, key.variant, key.path, &digest[..]));
+        if is_version(&mut tx, workspace, id, newest, draft, &files.collect()).await? {
+            return Ok(Stored::Unchanged(newest));
+        }
+    }
     // In one order, so that two publishings that share contents don't wait for each other in a circle.
     let contents: BTreeMap<&[u8], &[u8]> =
         digests.iter().zip(files).map(|(digest, file)| (digest.as_slice(), &file.bytes[..])).collect();
@@ -220,13 +273,11 @@ async fn store(
     let version = before + 1;
     let publication = Publication { version, position, modified };
     templates::publish(&mut tx, workspace, id, &draft.document, &publication, now).await?;
-    for (file, digest) in files.iter().zip(&digests) {
-        let tier = file.tier.as_deref().unwrap_or_default();
-        let key = FileKey { tier, variant: file.variant.as_deref().unwrap_or_default(), path: &file.path };
+    for (key, digest) in keys.zip(&digests) {
         templates::put_file(&mut tx, workspace, id, version, &key, digest).await?;
     }
     let event = app.event(EventKind::TemplatePublished, None, json!({"template": id, "version": version}))?;
     events::record(&mut tx, workspace, position, now, &[event]).await?;
     tx.commit().await?;
-    Ok(Some(version))
+    Ok(Stored::New(version))
 }

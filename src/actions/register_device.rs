@@ -1,11 +1,13 @@
 //! A phone registers for a pass, or ends its registration.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::event::EventKind;
-use crate::domain::ids::{DeviceLibraryId, PassTypeId, PushToken, SerialNumber};
+use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
 use crate::outside::secrets::same;
 use crate::store::cards::Issued;
 use crate::store::devices::{self, DeviceKey, DeviceKind};
@@ -22,15 +24,18 @@ pub enum Registered {
     Unauthorized,
     /// The holder, but without a push token.
     NoPushToken,
-    /// More devices hold the card than any card's.
+    /// As many devices as a card may have are in use.
     TooMany,
 }
 
-/// The most devices that a card is told to: all of them are pushed to when it changes, and whoever holds a pass may register
-/// any number of made-up ones.
-const MOST_DEVICES: i64 = 2_000;
+/// The most devices of a card: all of them are pushed to when it changes, and whoever holds a pass may register any number
+/// of made-up ones.
+const MOST_DEVICES: i64 = 20;
+/// A registration that is repeated within this time and changes nothing is not written. Later ones are: they say that the
+/// token was still good then.
+const REPEAT: Duration = Duration::from_secs(60);
 
-/// Registers. A new registration counts as a change for the device's list, so that an old file that registers late is
+/// Registers. Where a card has all the devices that it may have, one that was never used gives way. A new registration counts as a change for the device's list, so that an old file that registers late is
 /// brought up to date.
 ///
 /// # Errors
@@ -44,22 +49,34 @@ pub async fn register_device(
     push_token: Option<&PushToken>,
     kind: DeviceKind,
 ) -> Result<Registered, ActionError> {
-    let Some(workspace) = authorized(app, pass_type, serial, token).await? else {
+    let Some((workspace, card)) = authorized(app, pass_type, serial, token).await? else {
         return Ok(Registered::Unauthorized);
     };
     let Some(push_token) = push_token else {
         return Ok(Registered::NoPushToken);
     };
     let now = app.now();
+    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
+    let given = (push_token, kind);
+    let mut reader = app.store.read().await?;
+    if devices::is_registered_as_given(&mut reader, &key, &card, given, (now.minus(REPEAT), now)).await? {
+        return Ok(Registered::Known);
+    }
+    drop(reader);
     let mut tx = app.store.begin().await?;
     // The card is held so that a change of it either sees this registration or is seen by the list that follows it.
     let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? else {
         return Ok(Registered::Unauthorized);
     };
-    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
-    devices::put(&mut tx, &key, push_token, kind, now).await?;
     let known = devices::is_registered(&mut tx, &key, &issued.card.id).await?;
-    if !known && devices::of_card(&mut tx, &issued.card, 0).await?.0 >= MOST_DEVICES {
+    let is_full = !known && devices::of_card(&mut tx, &issued.card, 0).await?.0 >= MOST_DEVICES;
+    let leaves = if is_full { devices::gives_way(&mut tx, &issued.card).await? } else { None };
+    if let Some(leaves) = &leaves {
+        devices::hold(&mut tx, &[leaves, &key]).await?;
+        devices::unregister(&mut tx, leaves, &issued.card.id).await?;
+    }
+    devices::put(&mut tx, &key, push_token, kind, now).await?;
+    if is_full && leaves.is_none() {
         // Its other cards go by the new token all the same.
         devices::forget_unregistered(&mut tx, &key).await?;
         tx.commit().await?;
@@ -67,6 +84,9 @@ pub async fn register_device(
     }
     if !known {
         let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+        if leaves.is_some() {
+            record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
+        }
         devices::register(&mut tx, &key, &issued.card.id, position, now).await?;
         record(app, &mut tx, EventKind::CardInstalled, &issued, position).await?;
     }
@@ -85,12 +105,15 @@ pub async fn unregister_device(
     device: &DeviceLibraryId,
     token: &str,
 ) -> Result<bool, ActionError> {
-    let Some(workspace) = authorized(app, pass_type, serial, token).await? else {
+    let Some((workspace, card)) = authorized(app, pass_type, serial, token).await? else {
         return Ok(false);
     };
+    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
+    if !devices::is_registered(&mut app.store.read().await?, &key, &card).await? {
+        return Ok(true);
+    }
     let mut tx = app.store.begin().await?;
     if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? {
-        let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
         if devices::unregister(&mut tx, &key, &issued.card.id).await? {
             let position = workspaces::take_position(&mut tx, &key.workspace).await?;
             record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
@@ -108,17 +131,17 @@ async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, positi
     Ok(events::record(tx, &card.workspace, position, app.now(), &[event]).await?)
 }
 
-/// The workspace of the pass, when the token is its own.
+/// The workspace and the card of the pass, when the token is its own.
 async fn authorized(
     app: &App,
     pass_type: &PassTypeId,
     serial: &SerialNumber,
     token: &str,
-) -> Result<Option<crate::domain::ids::WorkspaceId>, ActionError> {
+) -> Result<Option<(WorkspaceId, CardId)>, ActionError> {
     let Some(issued) = cards::by_serial(&mut app.store.read().await?, pass_type, serial).await? else {
         return Ok(None);
     };
-    let workspace = issued.card.workspace;
+    let (workspace, card) = (issued.card.workspace, issued.card.id);
     let expected = app.secret(&workspace).await?.auth_token(serial);
-    Ok(same(expected.as_str(), token).then_some(workspace))
+    Ok(same(expected.as_str(), token).then_some((workspace, card)))
 }

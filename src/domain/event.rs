@@ -55,6 +55,16 @@ impl EventKind {
         }
     }
 
+    /// How many of a card are recorded within a day; `None` for kinds that only the backend, the clock or a change brings
+    /// about. Whoever holds a pass can register and unregister in a loop, also under tokens that are dead.
+    pub fn most_a_day(self) -> Option<usize> {
+        match self {
+            Self::CardInstalled | Self::CardRemoved | Self::DeliveryFailed => Some(20),
+            // An opened page counts as one visit for a while; a fetch and a push need a change.
+            _ => None,
+        }
+    }
+
     /// The kind of that word.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)

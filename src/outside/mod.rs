@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod crash;
 pub mod http_cause;
+pub mod log_lines;
 pub mod per_minute;
 pub mod proxies;
 pub mod random;

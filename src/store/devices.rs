@@ -149,6 +149,16 @@ statements! {
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, pass_type_id, device_id, card_id) DO NOTHING";
     IS_REGISTERED = "SELECT COUNT(*) FROM registrations
         WHERE workspace_id = $1 AND pass_type_id = $2 AND device_id = $3 AND card_id = $4";
+    // Nothing is written for a registration that says what is known already, over and over.
+    IS_REGISTERED_AS_GIVEN = "SELECT COUNT(*) FROM registrations r
+        JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
+        WHERE r.workspace_id = $1 AND r.pass_type_id = $2 AND r.device_id = $3 AND r.card_id = $4
+            AND d.push_token = $5 AND d.kind = $6 AND d.dead_since IS NULL AND d.problem IS NULL
+            AND d.registered_at > $7 AND d.registered_at <= $8";
+    GIVES_WAY = "SELECT d.id FROM registrations r
+        JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
+        WHERE r.workspace_id = $1 AND r.card_id = $2 AND (d.dead_since IS NOT NULL OR d.asked = 0)
+        ORDER BY CASE WHEN d.dead_since IS NULL THEN 1 ELSE 0 END, r.created_at, d.id LIMIT 1";
     UNREGISTER = "DELETE FROM registrations WHERE workspace_id = $1 AND pass_type_id = $2 AND device_id = $3 AND card_id = $4";
     LOCK = "SELECT asked FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3" + " FOR NO KEY UPDATE";
     FORGET = "DELETE FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND NOT EXISTS (
@@ -360,6 +370,45 @@ pub async fn is_registered(session: &mut impl Session, key: &DeviceKey, card: &C
         let count: i64 = query.fetch_one(c).await?;
         Ok(count > 0)
     })
+}
+
+/// Whether the device is registered for the card under that token, alive, and was given it after `since`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_registered_as_given(
+    session: &mut impl Session,
+    key: &DeviceKey,
+    card: &CardId,
+    (token, kind): (&PushToken, DeviceKind),
+    (since, now): (Timestamp, Timestamp),
+) -> Result<bool, StoreError> {
+    on_db!(session, IS_REGISTERED_AS_GIVEN, |sql, c| {
+        let query = sqlx::query_scalar(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id).bind(card);
+        let count: i64 = query.bind(token).bind(kind.as_str()).bind(since).bind(now).fetch_one(c).await?;
+        Ok(count > 0)
+    })
+}
+
+/// The device that makes room when a card has as many as it may have: one whose token is dead, else one that has never asked
+/// what changed, as phones do right after they registered; of those the first to register. `None` when all are in use.
+///
+/// # Errors
+/// When the database fails.
+pub async fn gives_way(session: &mut impl Session, card: &Card) -> Result<Option<DeviceKey>, StoreError> {
+    let id: Option<DeviceLibraryId> = on_db!(session, GIVES_WAY, |sql, c| {
+        sqlx::query_scalar(sql).bind(&card.workspace).bind(&card.id).fetch_optional(c).await?
+    });
+    Ok(id.map(|id| DeviceKey { workspace: card.workspace.clone(), pass_type: card.pass_type.clone(), id }))
+}
+
+/// Holds devices, by key.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold(tx: &mut Tx, keys: &[&DeviceKey]) -> Result<(), StoreError> {
+    let rows = keys.iter().map(|k| json!({"workspace": k.workspace, "pass_type": k.pass_type, "device": k.id}));
+    hold_of_batch(tx, &Value::from_iter(rows).to_string()).await
 }
 
 /// Registers the device for a card at that position; does nothing when it is registered.

@@ -3,6 +3,9 @@
 //!
 //! Events hold no personal values: names of attributes, never their contents.
 
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::types::Json;
@@ -11,7 +14,57 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 
+/// For each card and kind of a batch: when the event that is the last but so many of its kind was recorded, and the newest
+/// one. Nothing of cards that aren't there any more.
+macro_rules! repeated {
+    ($batch:literal, $joins:literal) => {
+        concat!(
+            "WITH e AS MATERIALIZED (",
+            $batch,
+            ") SELECT e.nr, newest.id, newest.data,
+                (SELECT x.at FROM events x WHERE x.workspace_id = $1 AND x.card_id = e.card AND x.type = e.type
+                        AND (x.type = 'card.installed' OR x.type = 'card.removed' OR x.type = 'delivery.failed')
+                    ORDER BY x.position DESC, x.n DESC LIMIT 1 OFFSET $3) AS full_since
+            FROM e ",
+            $joins
+        )
+    };
+}
+
+/// Writes what events say now.
+macro_rules! count_repeats {
+    ($batch:literal) => {
+        concat!(
+            "WITH e AS MATERIALIZED (",
+            $batch,
+            ") UPDATE events SET data = e.data FROM e WHERE events.id = e.id AND events.workspace_id = $1"
+        )
+    };
+}
+
 statements! {
+    REPEATED = {
+        sqlite: repeated!("SELECT key AS nr, value ->> 'card' AS card, value ->> 'serial' AS serial, value ->> 'type' AS type
+                FROM json_each($2)",
+            "CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.card AND c.erased_at IS NULL
+                AND c.serial_number = COALESCE(e.serial, c.serial_number)
+            CROSS JOIN events newest ON newest.id = (SELECT x.id FROM events x
+                WHERE x.workspace_id = $1 AND x.card_id = e.card AND x.type = e.type
+                    AND (x.type = 'card.installed' OR x.type = 'card.removed' OR x.type = 'delivery.failed')
+                ORDER BY x.position DESC, x.n DESC LIMIT 1)"),
+        postgres: repeated!("SELECT r.nr, r.card, r.serial, r.type FROM json_to_recordset(CAST($2 AS json))
+                AS r(nr bigint, card text, serial text, type text)",
+            "CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = $1 AND id = e.card AND erased_at IS NULL
+                AND serial_number = COALESCE(e.serial, serial_number) OFFSET 0) c
+            CROSS JOIN LATERAL (SELECT x.id, x.data FROM events x
+                WHERE x.workspace_id = $1 AND x.card_id = e.card AND x.type = e.type
+                    AND (x.type = 'card.installed' OR x.type = 'card.removed' OR x.type = 'delivery.failed')
+                ORDER BY x.position DESC, x.n DESC LIMIT 1) newest"),
+    };
+    COUNT_REPEATS = {
+        sqlite: count_repeats!("SELECT value ->> 'id' AS id, value ->> 'data' AS data FROM json_each($2)"),
+        postgres: count_repeats!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(id text, data text)"),
+    };
     RECORD = {
         sqlite: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
             SELECT $1, $2, 1 + e.key + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
@@ -37,6 +90,9 @@ statements! {
     PAGE_OPENED = "SELECT at FROM events WHERE workspace_id = $1 AND card_id = $2 AND type = 'card.page_opened'
         ORDER BY position DESC LIMIT 1";
 }
+
+/// Within which a card's events of some kinds are bounded.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An event on its way into the database. Make one with [`crate::app::App::event`], which gives it its id.
 #[derive(Debug)]
@@ -66,16 +122,13 @@ pub async fn record(
     now: Timestamp,
     events: &[NewEvent<'_>],
 ) -> Result<(), StoreError> {
+    let repeats = count_repeats(tx, workspace, now, events).await?;
     let rows: Vec<Value> = events
         .iter()
-        .map(|event| {
-            let mut data = Map::new();
-            if let Some(card) = event.card {
-                data.insert("card".to_owned(), json!(card));
-            }
-            if let Value::Object(more) = &event.data {
-                data.extend(more.clone());
-            }
+        .enumerate()
+        .filter(|(nr, _)| !repeats.contains(nr))
+        .map(|(_, event)| {
+            let data = data_of(event);
             json!({"id": event.id.to_string(), "type": event.kind.as_str(), "card": event.card, "serial": event.serial, "data": data})
         })
         .collect();
@@ -86,6 +139,66 @@ pub async fn record(
         sqlx::query(sql).bind(workspace).bind(position).bind(now).bind(Json(&rows)).execute(c).await?;
         Ok(())
     })
+}
+
+fn data_of(event: &NewEvent<'_>) -> Map<String, Value> {
+    let mut data = Map::new();
+    if let Some(card) = event.card {
+        data.insert("card".to_owned(), json!(card));
+    }
+    if let Value::Object(more) = &event.data {
+        data.extend(more.clone());
+    }
+    data
+}
+
+/// Counts events of which a card has had as many as a day may have ([`EventKind::most_a_day`]): the newest of its kind says
+/// how often it was repeated, when last, and what was to be said then. Its place stays, so a reader who is past it misses a
+/// count, never an event. Which of the events those are.
+async fn count_repeats(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    now: Timestamp,
+    events: &[NewEvent<'_>],
+) -> Result<HashSet<usize>, StoreError> {
+    let mut counted = HashSet::new();
+    let mut said: HashMap<String, Map<String, Value>> = HashMap::new();
+    for kind in EventKind::ALL {
+        let Some(most) = kind.most_a_day() else { continue };
+        let of_kind = events.iter().enumerate().filter(|(_, event)| event.kind == kind && event.card.is_some());
+        let of_kind: Vec<(usize, &NewEvent<'_>)> = of_kind.collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        let rows = of_kind.iter().enumerate().map(
+            |(nr, (_, event))| json!({"nr": nr, "card": event.card, "serial": event.serial, "type": kind.as_str()}),
+        );
+        let rows = Value::from_iter(rows).to_string();
+        let offset = i64::try_from(most - 1).unwrap_or(i64::MAX);
+        let found: Vec<(i64, String, Json<Map<String, Value>>, Option<Timestamp>)> = on_db!(tx, REPEATED, |sql, c| {
+            sqlx::query_as(sql).bind(workspace).bind(&rows).bind(offset).fetch_all(c).await?
+        });
+        for (nr, id, Json(data), full_since) in found {
+            // One that lies in the future was recorded before the clock went back.
+            let is_full = full_since.is_some_and(|since| since <= now && now.since(since) < DAY);
+            let event = usize::try_from(nr).ok().and_then(|nr| of_kind.get(nr));
+            let (true, Some((place, event))) = (is_full, event) else { continue };
+            counted.insert(*place);
+            let data = said.entry(id).or_insert(data);
+            let repeats = data.get("repeats").and_then(Value::as_i64).unwrap_or(0) + 1;
+            data.extend(data_of(event));
+            data.insert("repeats".to_owned(), json!(repeats));
+            data.insert("last_at".to_owned(), json!(now));
+        }
+    }
+    if !said.is_empty() {
+        let rows = said.into_iter().map(|(id, data)| json!({"id": id, "data": Value::Object(data).to_string()}));
+        let rows = Value::from_iter(rows).to_string();
+        on_db!(tx, COUNT_REPEATS, |sql, c| {
+            sqlx::query(sql).bind(workspace).bind(&rows).execute(c).await?;
+        });
+    }
+    Ok(counted)
 }
 
 /// Where an event stands in its workspace's order.

@@ -70,6 +70,10 @@ statements! {
     FILES = "SELECT f.tier, f.variant, f.path, b.content FROM template_files f
         JOIN blobs b ON b.workspace_id = f.workspace_id AND b.digest = f.digest
         WHERE f.workspace_id = $1 AND f.template_id = $2 AND f.version = $3 ORDER BY f.path, f.tier, f.variant";
+    VERSION_IMAGES = "SELECT role, locale, tier, digest FROM template_images
+        WHERE workspace_id = $1 AND template_id = $2 AND version = $3 ORDER BY role, locale, tier";
+    FILE_DIGESTS = "SELECT tier, variant, path, digest FROM template_files
+        WHERE workspace_id = $1 AND template_id = $2 AND version = $3 ORDER BY tier, variant, path";
     PUBLICATION = "SELECT version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2 AND version IS NOT NULL";
     PUBLICATIONS = {
         sqlite: "SELECT id, version, position, modified FROM templates
@@ -521,6 +525,36 @@ pub async fn files(
     version: i64,
 ) -> Result<Vec<FileRow>, StoreError> {
     on_db!(session, FILES, |sql, c| {
+        Ok(sqlx::query_as(sql).bind(workspace).bind(id).bind(version).fetch_all(c).await?)
+    })
+}
+
+/// The pictures of a published version: role, language, tier and the upload's digest, in this order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn version_images(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    version: i64,
+) -> Result<Vec<(String, String, String, Vec<u8>)>, StoreError> {
+    on_db!(session, VERSION_IMAGES, |sql, c| {
+        Ok(sqlx::query_as(sql).bind(workspace).bind(id).bind(version).fetch_all(c).await?)
+    })
+}
+
+/// Which ready files a version has: tier, variant, path and the content's digest, in this order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn file_digests(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    version: i64,
+) -> Result<Vec<(String, String, String, Vec<u8>)>, StoreError> {
+    on_db!(session, FILE_DIGESTS, |sql, c| {
         Ok(sqlx::query_as(sql).bind(workspace).bind(id).bind(version).fetch_all(c).await?)
     })
 }

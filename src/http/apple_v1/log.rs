@@ -20,8 +20,9 @@ pub async fn log(app: web::Data<App>, request: HttpRequest, body: Limited<LOG>) 
         let messages = body.get("logs").and_then(Value::as_array);
         let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).take(MOST).collect();
         for message in &messages {
+            let Some(left_out) = app.strangers_lines.reports.next(app.now()) else { continue };
             let form = crate::domain::complaint::read(message).form;
-            tracing::info!(message = from_outside(&form), "a phone reports");
+            tracing::info!(message = from_outside(&form), left_out, "a phone reports");
         }
         if let Err(error) = take_complaints(&app, &messages).await {
             tracing::warn!(%error, "what a phone reports can't be kept");

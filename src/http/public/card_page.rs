@@ -91,9 +91,11 @@ pub async fn page(
     token: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    match draw(app, token, request.clone()).await {
+    match draw(app.clone(), token, request.clone()).await {
         Err(problem) if problem.status_code() == StatusCode::SERVICE_UNAVAILABLE => {
-            tracing::error!(cause = problem.cause(), "a card's page can't be drawn now");
+            if let Some(left_out) = app.strangers_lines.failures.next(app.now()) {
+                tracing::error!(cause = problem.cause(), left_out, "a card's page can't be drawn now");
+            }
             let mut answer = message(Message::TryLater, &request)?;
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
             Ok(answer)

@@ -27,7 +27,6 @@ on_both_databases![
     complaints_are_bounded_by_number_age_and_address,
     only_a_trusted_proxy_is_believed_about_addresses,
     an_address_that_asks_far_too_much_is_held_back_and_nobody_else,
-    a_card_is_on_so_many_devices_at_most,
     after_a_restore_every_phone_shows_what_the_database_holds,
 ];
 
@@ -349,29 +348,6 @@ async fn an_address_that_asks_far_too_much_is_held_back_and_nobody_else(database
     for _ in 0..30 {
         assert_eq!(service.send(Method::GET, &list, &[], Vec::new()).await.status, 204);
     }
-    service.stop().await;
-}
-
-async fn a_card_is_on_so_many_devices_at_most(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
-    let (phone, _) = service.phone_with(&card).await;
-    let holder = Holder::of(&phone);
-    let numbers = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1998)";
-    for insert in [
-        "INSERT INTO devices (workspace_id, pass_type_id, id, push_token, kind, registered_at, marks, attempts, pushed,
-            asked) SELECT workspace_id, pass_type_id, 'made-up-' || n, 'aa', 'other', 1, 0, 0, 0, 0 FROM cards, n",
-        "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
-            SELECT workspace_id, pass_type_id, 'made-up-' || n, id, 0, 1 FROM cards, n",
-    ] {
-        database.execute(&format!("{numbers} {insert}")).await;
-    }
-    let token = "ab".repeat(32);
-    assert_eq!(holder.register(&service, "the-last", "ApplePass", &token).await, 201);
-    assert_eq!(holder.register(&service, "one-more", "ApplePass", &token).await, 429);
-    assert_eq!(holder.register(&service, "the-last", "ApplePass", &token).await, 200, "those that are there stay");
-    let removed = format!("/apple/v1/devices/made-up-1/registrations/{PASS_TYPE}/{}", holder.serial);
-    assert_eq!(holder.fetch(&service, Method::DELETE, &removed, None).await.status, 200);
-    assert_eq!(holder.register(&service, "one-more", "ApplePass", &token).await, 201);
     service.stop().await;
 }
 

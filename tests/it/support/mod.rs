@@ -118,6 +118,32 @@ impl TestDatabase {
         }
     }
 
+    /// A number that a query gives, past the store.
+    pub async fn number(&self, query: &str) -> i64 {
+        let query = AssertSqlSafe(query.to_owned());
+        match self.kind() {
+            Database::Sqlite => {
+                let mut c = SqliteConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(query).fetch_one(&mut c).await.unwrap()
+            }
+            Database::Postgres => {
+                let mut c = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(query).fetch_one(&mut c).await.unwrap()
+            }
+        }
+    }
+
+    /// How many rows all tables that requests write to have.
+    pub async fn rows(&self) -> i64 {
+        let tables =
+            ["cards", "fetches", "devices", "registrations", "events", "device_logs", "unchanged_faces", "refreshes"];
+        let mut all = 0;
+        for table in tables {
+            all += self.number(&format!("SELECT COUNT(*) FROM {table}")).await;
+        }
+        all
+    }
+
     /// Runs a statement on it, past the store.
     pub async fn execute(&self, statement: &str) {
         let statement = AssertSqlSafe(statement.to_owned());
