@@ -60,6 +60,8 @@ pub struct App {
     pub page_files: PerMinute,
     /// What phones ask, by address.
     pub phones: PerMinute,
+    /// What is asked with the token of a pass, wherever from; by a fingerprint of both.
+    pub holders: PerMinute<Vec<u8>>,
     /// What backends ask, by address.
     pub backends: PerMinute,
     /// How much strangers may make us write to the log.
@@ -139,6 +141,7 @@ impl App {
             pages: PerMinute::new(parts.limits.pages),
             page_files: PerMinute::new(parts.limits.pages.saturating_mul(FILES_OF_A_PAGE)),
             phones: PerMinute::new(parts.limits.phones),
+            holders: PerMinute::new(parts.limits.holders),
             backends: PerMinute::new(parts.limits.backends),
             strangers_lines: StrangersLines::default(),
             trusted_proxies: parts.trusted_proxies,

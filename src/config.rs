@@ -104,13 +104,16 @@ pub struct Limits {
     /// Of Apple's web service: all phones of a mobile operator may come from one address, and a publishing has them ask
     /// and fetch.
     pub phones: u32,
+    /// With the token of one pass, from all addresses together: twenty phones that are told of a change every two seconds, and
+    /// ask as often, are fewer.
+    pub holders: u32,
     /// Of the API.
     pub backends: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pages: 120, phones: 60_000, backends: 300_000 }
+        Self { pages: 120, phones: 60_000, holders: 1_200, backends: 300_000 }
     }
 }
 

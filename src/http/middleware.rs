@@ -10,12 +10,14 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use super::address::client_address;
 use super::apple_v1::Failure;
+use super::auth::authorization;
 use super::problem::{Problem, TOO_MANY_REQUESTS};
 use super::public::card_page;
 use super::public::pages::Message;
 use super::server::Shared;
 use crate::app::App;
 use crate::outside::per_minute::Count;
+use crate::outside::secrets::fingerprint;
 use crate::telemetry::RequestLabels;
 
 /// The answer's header with the request's id.
@@ -88,7 +90,13 @@ async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
         Caller::CustomersPage => (&app.page_files, address),
     };
     match limit.count(address).await {
-        Count::Within => return None,
+        Count::Within if caller != Caller::Phone || address.is_none() => return None,
+        Count::Within => {
+            let holder = holder(request)?;
+            if app.holders.count_one(holder).await == Count::Within {
+                return None;
+            }
+        }
         Count::FirstBeyond if address.is_some_and(|address| address.is_loopback()) => tracing::warn!(
             "this machine's own address is held back on public pages (PASSLOOM_RATE_LIMIT); if a proxy asks from it, it must \
              say for whom in X-Forwarded-For"
@@ -108,6 +116,14 @@ async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
     };
     refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
     Some(refusal)
+}
+
+/// What stands for the pass that is asked about, together with the token that is given for it, so that nobody without the
+/// token uses up what its holder may ask.
+fn holder(request: &HttpRequest) -> Option<Vec<u8>> {
+    let (_, token) = authorization(request)?;
+    let (_, serial) = request.match_info().as_str().rsplit_once('/')?;
+    Some(fingerprint(&format!("{serial} {token}")))
 }
 
 /// Who asks, as far as limits differ.

@@ -1,5 +1,6 @@
 //! How much a stranger may send.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,15 +8,14 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
-/// Counts requests of each address within a minute; of IPv6, of each network of 64 bits, since whoever has one address there
-/// has all of them. A node's own and in memory: it guards this node.
+/// Counts requests within a minute, by default of each address. A node's own and in memory: it guards this node.
 #[derive(Debug, Clone)]
-pub struct PerMinute {
+pub struct PerMinute<K: Hash + Eq + Send + Sync + 'static = IpAddr> {
     most: u32,
-    counts: Cache<IpAddr, Arc<AtomicU32>>,
+    counts: Cache<K, Arc<AtomicU32>>,
 }
 
-impl PerMinute {
+impl<K: Hash + Eq + Send + Sync + 'static> PerMinute<K> {
     /// So many in a minute; 0 for no limit.
     pub fn new(most: u32) -> Self {
         let counts = Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
@@ -27,24 +27,34 @@ impl PerMinute {
         self.most
     }
 
-    /// Whether one more is within the limit.
-    pub async fn allows(&self, address: Option<IpAddr>) -> bool {
-        self.count(address).await == Count::Within
-    }
-
     /// Counts one more.
-    pub async fn count(&self, address: Option<IpAddr>) -> Count {
-        let Some(address) = address.filter(|_| self.most > 0) else { return Count::Within };
-        let address = match address {
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
-            v4 => v4,
-        };
-        let count = self.counts.get_with(address, async { Arc::default() }).await;
+    pub async fn count_one(&self, key: K) -> Count {
+        if self.most == 0 {
+            return Count::Within;
+        }
+        let count = self.counts.get_with(key, async { Arc::default() }).await;
         match count.fetch_add(1, Ordering::Relaxed) {
             before if before < self.most => Count::Within,
             before if before == self.most => Count::FirstBeyond,
             _ => Count::Beyond,
         }
+    }
+}
+
+impl PerMinute {
+    /// Whether one more is within the limit.
+    pub async fn allows(&self, address: Option<IpAddr>) -> bool {
+        self.count(address).await == Count::Within
+    }
+
+    /// Counts one more of an address; of IPv6, of its network of 64 bits, since whoever has one address there has all of them.
+    pub async fn count(&self, address: Option<IpAddr>) -> Count {
+        let Some(address) = address else { return Count::Within };
+        let address = match address {
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
+            v4 => v4,
+        };
+        self.count_one(address).await
     }
 }
 

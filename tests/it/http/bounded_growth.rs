@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use passloom::config::Limits;
 use passloom::domain::event::EventKind;
 use passloom::domain::ids::{CardId, WorkspaceId};
 use passloom::sandbox::phone::Phone;
@@ -20,6 +21,7 @@ on_both_databases![
     made_up_phones_give_way_to_each_other_and_never_a_phone_that_asks,
     a_phone_whose_token_is_dead_gives_way_first,
     a_registration_that_says_nothing_new_is_not_written,
+    a_pass_is_asked_about_so_often_a_minute_from_all_addresses_together,
 ];
 
 async fn shop(database: &TestDatabase) -> (Service, Value) {
@@ -191,5 +193,27 @@ async fn a_registration_that_says_nothing_new_is_not_written(database: TestDatab
     service.clock.advance(Duration::from_secs(3600));
     assert_eq!(holder.send(Method::POST, "device", &"cd".repeat(32)).await, 200);
     assert!(database.number(noted).await > second);
+    service.stop().await;
+}
+
+async fn a_pass_is_asked_about_so_often_a_minute_from_all_addresses_together(database: TestDatabase) {
+    let limits = Limits { holders: 20, ..Limits::default() };
+    let service = Service::start_configured(&database, |config| config.limits = limits).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(120)).await;
+    let (phone, _) = service.phone_with(&card).await;
+    let holder = Holder::of(&service, &phone);
+    let path = format!("/apple/v1/passes/{PASS_TYPE}/{}", holder.serial);
+    let ask = async |address: u8, authorization: &str| {
+        let address = format!("198.51.100.{address}");
+        let since = "Fri, 31 Dec 2049 23:59:59 GMT";
+        let headers = [("authorization", authorization), ("x-forwarded-for", &address), ("if-modified-since", since)];
+        service.send(Method::GET, &path, &headers, Vec::new()).await.status
+    };
+    for number in 0..20 {
+        assert_eq!(ask(number, &holder.authorization).await, 304);
+    }
+    assert_eq!(ask(20, &holder.authorization).await, 429);
+    assert_eq!(ask(20, "ApplePass another-token").await, 401, "who has no token uses up nothing");
     service.stop().await;
 }
