@@ -153,7 +153,7 @@ schemas! {
         "id": {"type": "string", "description": "Unique everywhere; also the id of the webhook calls that tell of it."},
         "type": {"enum": EventKind::ALL.map(EventKind::as_str)},
         "timestamp": time(),
-        "data": {"type": "object", "description": "What there is to say, the card's id as `card`; never a personal value.", "additionalProperties": true},
+        "data": {"type": "object", "description": "What there is to say, the card's id as `card`; never a personal value. Of `card.installed`, `card.removed` and `delivery.failed` a card has 20 a day; further ones are counted on the last: `repeats` is how many, `last_at` when the last of them happened.", "additionalProperties": true},
     })));
     /// The name of a template.
     TEMPLATE_ID "TemplateId" => {
