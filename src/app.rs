@@ -17,6 +17,7 @@ use crate::actions::wake::Wake;
 use crate::config::Limits;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
+use crate::domain::zone::Zone;
 use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
 use crate::outside::log_lines::StrangersLines;
@@ -96,6 +97,9 @@ pub struct App {
     master_key: MasterKey,
     signing: Arc<Semaphore>,
     secrets: RwLock<HashMap<WorkspaceId, WorkspaceSecret>>,
+    /// The zone of workspaces that named none.
+    pub time_zone: Zone,
+    time_zones: RwLock<HashMap<WorkspaceId, Zone>>,
     notes: Cache<WorkspaceId, Arc<Notes>>,
     pub(crate) scaled: Cache<ScaledKey, Scaled>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
@@ -126,6 +130,7 @@ pub struct AppParts {
     pub in_flight: usize,
     pub refresh_rate: u32,
     pub limits: Limits,
+    pub time_zone: Zone,
 }
 
 impl App {
@@ -167,6 +172,8 @@ impl App {
             master_key: parts.master_key,
             signing: Arc::new(Semaphore::new(cores)),
             secrets: RwLock::default(),
+            time_zone: parts.time_zone,
+            time_zones: RwLock::default(),
             notes: Cache::new(10_000),
             scaled: Cache::builder()
                 .max_capacity(64 * 1024 * 1024)
@@ -252,6 +259,20 @@ impl App {
         let secret = WorkspaceSecret::new(bytes);
         self.secrets.write().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), secret.clone());
         Ok(secret)
+    }
+
+    /// The zone in which a workspace writes moments: its own, which never changes, or the service's.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn zone_of(&self, workspace: &WorkspaceId) -> Result<Zone, ActionError> {
+        if let Some(zone) = self.time_zones.read().unwrap_or_else(PoisonError::into_inner).get(workspace) {
+            return Ok(zone.clone());
+        }
+        let own = workspaces::time_zone(&mut self.store.read().await?, workspace).await?;
+        let zone = own.and_then(|name| Zone::parse(&name).ok()).unwrap_or_else(|| self.time_zone.clone());
+        self.time_zones.write().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), zone.clone());
+        Ok(zone)
     }
 
     /// Where what phones do in a workspace waits to be written.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::domain::zone::Zone;
 use crate::outside::proxies::TrustedProxies;
 use crate::outside::secrets::MasterKey;
 use crate::telemetry::LogFormat;
@@ -53,6 +54,7 @@ settings! {
     APNS_PUSH_TYPE "apns_push_type" "none, background or alert";
     REFRESH_RATE "refresh_rate" "how many devices are told in a second that a template was published, 1 to 10000";
     RATE_LIMIT "rate_limit" "requests per minute and address on public pages, 0 to 1000000 (0 for no limit)";
+    TIME_ZONE "time_zone" "a name of the IANA database such as Europe/Riga, or an offset such as +05:30";
     SANDBOX "sandbox" "on or off";
     LOG "log" "a filter such as info or passloom=debug";
     LOG_FORMAT "log_format" "text or json";
@@ -140,6 +142,8 @@ pub struct Config {
     pub apns_push_type: PushType,
     pub refresh_rate: u32,
     pub limits: Limits,
+    /// In which zone workspaces write moments that name none of their own.
+    pub time_zone: Zone,
     /// What was said about the sandbox.
     pub sandbox: Option<bool>,
     pub log: String,
@@ -261,6 +265,7 @@ impl Config {
                     .unwrap_or(Limits::default().pages),
                 ..Limits::default()
             },
+            time_zone: values.read(&TIME_ZONE, |t| Zone::parse(t).ok())?.unwrap_or_else(|| Zone::utc().clone()),
             sandbox: values.read(&SANDBOX, on_off)?,
             log: values.read(&LOG, |t| is_filter(t).then(|| t.to_owned()))?.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: values
@@ -359,6 +364,7 @@ mod tests {
         assert_eq!(config.public_url, "http://localhost:8080");
         assert_eq!(config.database_url, "sqlite://data/passloom.db");
         assert!(config.sandbox.is_none() && !config.data_dir_given);
+        assert_eq!(config.time_zone.as_str(), "UTC");
     }
 
     #[test]
@@ -379,6 +385,7 @@ mod tests {
             ("PASSLOOM_REFRESH_RATE", "0"),
             ("PASSLOOM_RATE_LIMIT", "-1"),
             ("PASSLOOM_RATE_LIMIT", "many"),
+            ("PASSLOOM_TIME_ZONE", "Europe/Rigaa"),
             ("PASSLOOM_LOG_FORMAT", "xml"),
             ("PASSLOOM_LOG", "inof"),
             ("PASSLOOM_LOG", "nonsense,sqlx"),

@@ -129,6 +129,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         in_flight: config.apns_in_flight,
         refresh_rate: config.refresh_rate,
         limits: config.limits,
+        time_zone: config.time_zone,
     }));
     let workspace = default_workspace();
     app.ensure_workspace(&workspace, "Default")

@@ -50,7 +50,7 @@ impl CardDocument {
     pub fn read(mut body: Value, problems: &mut Problems) -> Option<Self> {
         let mut object = Node::root(&body).object(problems)?;
         let template = object.required("template", problems).and_then(|n| n.parsed(problems, TemplateId::parse));
-        let locale = object.get("locale").and_then(|n| n.parsed(problems, Language::parse));
+        let locale = object.get("locale").and_then(|n| n.parsed(problems, Language::parse_known));
         if let Some(node) = object.get("attributes") {
             node.members(problems, 200);
         }
@@ -98,7 +98,7 @@ impl CardPatch {
         let template = object.given("template").and_then(|n| n.parsed(problems, TemplateId::parse));
         let locale = object.given("locale").map(|n| match n.value {
             Value::Null => None,
-            _ => n.parsed(problems, Language::parse),
+            _ => n.parsed(problems, Language::parse_known),
         });
         let state = object.given("state").and_then(|n| match n.value {
             Value::Null => Some(State::Active),

@@ -34,7 +34,7 @@ use crate::wallets::apple::strings;
 /// When there is no such template.
 pub async fn check_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Vec<Issue>, ActionError> {
     let draft = Draft::read(app, workspace, id).await?;
-    let template = draft.template(app).await?;
+    let template = draft.template(app, workspace).await?;
     let mut issues = changed_types(app, workspace, id, &template).await?;
     let files = draft.files(app, workspace, &template).await?;
     let (issuer, public_url, now) = (app.find_apple_issuer(workspace).await?, app.public_url.clone(), app.now());

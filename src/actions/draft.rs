@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::picture::PictureName;
 use crate::domain::template::Template;
+use crate::domain::zone::Zone;
 use crate::store::Session;
 use crate::store::templates::{self, ImageRow, TemplateRow};
 use crate::wallets::apple::images::{Fit, fit};
@@ -57,8 +58,8 @@ impl Draft {
     ///
     /// # Errors
     /// Every problem of the document.
-    pub async fn template(&self, app: &App) -> Result<Arc<Template>, ActionError> {
-        parse(app, self.document.clone()).await
+    pub async fn template(&self, app: &App, workspace: &WorkspaceId) -> Result<Arc<Template>, ActionError> {
+        parse(app, self.document.clone(), app.zone_of(workspace).await?).await
     }
 
     /// The picture files of a version made from this draft. Each scale of a picture is made once and remembered for a
@@ -86,14 +87,14 @@ impl Draft {
     }
 }
 
-/// Parses a template document off the async threads, at most one per core at a time.
+/// Parses a template document of a workspace with that zone off the async threads, at most one per core at a time.
 ///
 /// # Errors
 /// Every problem of the document at once.
-pub async fn parse(app: &App, document: Value) -> Result<Arc<Template>, ActionError> {
+pub async fn parse(app: &App, document: Value, workspace_zone: Zone) -> Result<Arc<Template>, ActionError> {
     let permit = app.parsing.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let parsed = tokio::task::spawn_blocking(move || {
-        let result = Template::parse(&document);
+        let result = Template::parse(&document).map(|template| template.in_zone_of_workspace(workspace_zone));
         drop(permit);
         result
     });

@@ -29,7 +29,7 @@ pub async fn preview_template(
     body: &Value,
 ) -> Result<Value, ActionError> {
     let draft = Draft::read(app, workspace, id).await?;
-    let template = draft.template(app).await?;
+    let template = draft.template(app, workspace).await?;
     let now = app.now();
     let mut problems = Problems::new();
     let Some(mut object) = Node::root(body).object(&mut problems) else { return Err(problems.into()) };
@@ -37,7 +37,7 @@ pub async fn preview_template(
         Some(given) => check_values(&given, &template.attributes, &mut problems),
         None => sample_values(&template, now),
     };
-    let locale = object.get("locale").and_then(|n| n.parsed(&mut problems, Language::parse));
+    let locale = object.get("locale").and_then(|n| n.parsed(&mut problems, Language::parse_known));
     object.finish(&mut problems);
     if !problems.is_empty() {
         return Err(problems.into());

@@ -133,7 +133,7 @@ async fn prepare(
     id: &TemplateId,
     draft: &Draft,
 ) -> Result<Vec<PassFile>, ActionError> {
-    let template = draft.template(app).await?;
+    let template = draft.template(app, workspace).await?;
     let changed_types = changed_types(app, workspace, id, &template).await?;
     let issuer = app.find_apple_issuer(workspace).await?;
     let files = draft.files(app, workspace, &template).await?;

@@ -127,7 +127,9 @@ impl App {
         let document = document.ok_or(ActionError::NotFound("template version"))?;
         let files = templates::files(&mut reader, workspace, id, version).await?;
         drop(reader);
+        let zone = self.zone_of(workspace).await?;
         let template = Template::parse(&document)
+            .map(|template| template.in_zone_of_workspace(zone))
             .map_err(|problems| ActionError::Fault(format!("a published template can't be read: {problems:?}")))?;
         let prepare = move || {
             let some = |text: String| Some(text).filter(|t| !t.is_empty());

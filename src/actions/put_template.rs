@@ -9,6 +9,7 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
+use crate::domain::zone::Zone;
 use crate::outside::random;
 use crate::store::templates::{self, Listed};
 
@@ -95,7 +96,7 @@ pub(super) fn take_added(document: &mut Value) -> [Option<Value>; 2] {
 
 /// All problems of a document, those found before first.
 pub(super) async fn checked(app: &App, draft: &Value, mut before: Problems) -> Result<(), ActionError> {
-    match parse(app, draft.clone()).await {
+    match parse(app, draft.clone(), Zone::utc().clone()).await {
         Ok(_) if before.is_empty() => Ok(()),
         Ok(_) => Err(before.into()),
         Err(ActionError::Invalid(found)) => {

@@ -12,11 +12,12 @@ use minijinja::{Environment, Expression, State, UndefinedBehavior};
 
 use super::address;
 use super::attribute::AttributeValue;
-use super::formats::{self, DateLength};
+use super::formats::{self, DateLength, TimeLength};
 use super::ids::AttributeName;
 use super::input::{Lines, forbidden_character, with_line_feeds};
 use super::locale::Language;
 use super::money::Currency;
+use super::zone::Zone;
 
 /// The longest expression in bytes.
 const MAX_EXPRESSION: usize = 500;
@@ -52,6 +53,8 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     env.add_filter("number", number_filter);
     env.add_filter("money", money_filter);
     env.add_filter("date", date_filter);
+    env.add_filter("time", time_filter);
+    env.add_filter("datetime", date_time_filter);
     env.add_filter("trim", |text: String| text.trim().to_owned());
     env.add_filter("abs", |n: f64| tidy(n.abs()));
     env.add_filter("round", |n: f64, places: Option<u32>| {
@@ -64,7 +67,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 });
 
 /// Filters whose result depends on the language of the text.
-const LOCALISED: [&str; 3] = ["number", "money", "date"];
+const LOCALISED: [&str; 5] = ["number", "money", "date", "time", "datetime"];
 /// Names under which such filters find the text's language and the currency of the amounts in the expression. No
 /// expression can name them: what isn't an attribute or built in is refused.
 const LANGUAGE: &str = "_language";
@@ -99,12 +102,37 @@ fn money_filter(state: &State<'_, '_>, n: f64, currency: Option<String>) -> Resu
     formats::money(&written, currency, &language(state)).ok_or_else(|| refused("it is no amount that can be shown"))
 }
 
-/// `date`, `date('short')` and `date('long')`, of a date or of the day of a moment in UTC.
+/// `date`, `date('short')` and `date('long')`, of a date or of the day of a moment in the business's zone.
 fn date_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> Result<String, minijinja::Error> {
-    let length = length.as_deref().unwrap_or("medium");
-    let length = DateLength::parse(length).ok_or_else(|| refused("date takes 'short', 'medium' or 'long'"))?;
+    let length = date_length("date", length)?;
     let day = text.get(..10).and_then(|day| day.parse().ok()).ok_or_else(|| refused("it is no date"))?;
     formats::date(day, length, &language(state)).ok_or_else(|| refused("it is no date that can be shown"))
+}
+
+fn date_length(filter: &str, length: Option<String>) -> Result<DateLength, minijinja::Error> {
+    let known = length.as_deref().map_or(Some(DateLength::Medium), DateLength::parse);
+    known.ok_or_else(|| refused(format!("{filter} takes 'short', 'medium' or 'long'")))
+}
+
+/// `time`, of a moment in the business's zone: hours and minutes; `time('medium')` has the seconds, too.
+fn time_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> Result<String, minijinja::Error> {
+    let length = length.as_deref().map_or(Some(TimeLength::Short), TimeLength::parse);
+    let length = length.ok_or_else(|| refused("time takes 'short' or 'medium'"))?;
+    let written = formats::time(moment(&text)?.time(), length, &language(state));
+    written.ok_or_else(|| refused("it is no time that can be shown"))
+}
+
+/// `datetime`, `datetime('short')` and `datetime('long')`: the day so long, with hours and minutes.
+fn date_time_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> Result<String, minijinja::Error> {
+    let length = date_length("datetime", length)?;
+    let written = formats::date_time(moment(&text)?, (length, TimeLength::Short), &language(state));
+    written.ok_or_else(|| refused("it is no time that can be shown"))
+}
+
+/// What clocks showed where a moment was written. Those of a card come in the business's zone.
+fn moment(text: &str) -> Result<jiff::civil::DateTime, minijinja::Error> {
+    let shown = text.get(..19).filter(|shown| shown.contains(['T', 't', ' ']));
+    shown.and_then(|shown| shown.parse().ok()).ok_or_else(|| refused("it is no datetime"))
 }
 
 /// A number as a whole one when it is whole, so that it prints without `.0`.
@@ -133,6 +161,10 @@ pub trait Scope {
     fn currency(&self, name: &str) -> Option<Currency>;
     /// The names of all attributes.
     fn attribute_names(&self) -> Vec<&str>;
+    /// The zone in which moments are written.
+    fn zone(&self) -> &Zone {
+        Zone::utc()
+    }
 }
 
 /// A text with expressions, parsed once.
@@ -334,7 +366,7 @@ impl Text {
                 Segment::Literal(text) => push(&mut out, Part::Literal(text)),
                 Segment::Name(name) => {
                     let value = match scope.attribute(name) {
-                        Some(value) => plain(value),
+                        Some(value) => plain(value, scope.zone()),
                         None => scope.built_in(name).ok_or_else(|| EvaluationError::Missing(name.clone()))?,
                     };
                     push(&mut out, Part::Value(value));
@@ -408,7 +440,7 @@ impl Compiled {
         for name in scope.attribute_names() {
             if let Some(value) = scope.attribute(name)
                 && self.names.iter().any(|n| n == name)
-                && let Some(value) = dynamic(value, self.numbers_only)
+                && let Some(value) = dynamic(value, self.numbers_only, scope.zone())
             {
                 context.insert(name.to_owned(), value);
             }
@@ -466,11 +498,11 @@ impl Compiled {
 }
 
 /// A value inside a longer text: numbers with a point, dates as written, yes and no as signs.
-fn plain(value: &AttributeValue) -> String {
+fn plain(value: &AttributeValue, zone: &Zone) -> String {
     match value {
         AttributeValue::Boolean(true) => "✓".to_owned(),
         AttributeValue::Boolean(false) => "–".to_owned(),
-        AttributeValue::DateTime(t) => t.to_rfc3339_seconds(),
+        AttributeValue::DateTime(t) => zone.to_rfc3339(*t),
         AttributeValue::Decimal(d) => d.to_fixed(0),
         other => match other.to_json() {
             serde_json::Value::String(text) => text,
@@ -479,13 +511,13 @@ fn plain(value: &AttributeValue) -> String {
     }
 }
 
-fn dynamic(value: &AttributeValue, numbers_only: bool) -> Option<Dynamic> {
+fn dynamic(value: &AttributeValue, numbers_only: bool, zone: &Zone) -> Option<Dynamic> {
     match value {
         AttributeValue::Integer(n) => Some(Dynamic::from(*n)),
         AttributeValue::Decimal(d) | AttributeValue::Money(d, _) => Some(tidy(d.to_f64())),
         AttributeValue::Boolean(b) => Some(Dynamic::from(*b)),
         _ if numbers_only => None,
-        other => Some(Dynamic::from(plain(other))),
+        other => Some(Dynamic::from(plain(other, zone))),
     }
 }
 
@@ -493,6 +525,8 @@ fn dynamic(value: &AttributeValue, numbers_only: bool) -> Option<Dynamic> {
 mod tests {
     use super::*;
     struct Values(BTreeMap<&'static str, AttributeValue>);
+
+    static DUBAI: LazyLock<Zone> = LazyLock::new(|| Zone::parse("Asia/Dubai").expect("a zone"));
 
     impl Scope for Values {
         fn attribute(&self, name: &str) -> Option<&AttributeValue> {
@@ -507,9 +541,12 @@ mod tests {
         fn attribute_names(&self) -> Vec<&str> {
             self.0.keys().copied().collect()
         }
+        fn zone(&self) -> &Zone {
+            &DUBAI
+        }
     }
 
-    const KNOWN: [&str; 6] = ["points", "name", "tier", "empty", "balance", "until"];
+    const KNOWN: [&str; 7] = ["points", "name", "tier", "empty", "balance", "until", "slot"];
 
     fn parse(source: &str) -> Result<Text, String> {
         Text::parse(source, &|name| KNOWN.contains(&name))
@@ -520,6 +557,7 @@ mod tests {
     }
 
     fn evaluate_in(source: &str, language: &str) -> Result<String, EvaluationError> {
+        let slot = crate::domain::time::Timestamp::parse_rfc3339("2026-12-24T20:30:05Z").expect("a moment");
         let scope = Values(BTreeMap::from([
             ("points", AttributeValue::Integer(120)),
             ("name", AttributeValue::Text("Anna".to_owned())),
@@ -532,6 +570,7 @@ mod tests {
                 ),
             ),
             ("until", AttributeValue::Date(jiff::civil::date(2026, 12, 31))),
+            ("slot", AttributeValue::DateTime(slot)),
         ]));
         let language = Language::parse(language).expect("a language");
         parse(source).expect("a valid text").evaluate(&scope, &language)
@@ -548,6 +587,12 @@ mod tests {
             ("{{ until | date }}", "Dec 31, 2026", "2026. g. 31. dec."),
             ("{{ until | date('long') }}", "December 31, 2026", "2026. gada 31. decembris"),
             ("{{ empty | default(0) | number }}", "0", "0"),
+            // Half past twelve at night, where the shop is.
+            ("{{ slot | date }}", "Dec 25, 2026", "2026. g. 25. dec."),
+            ("{{ slot | time }}", "12:30\u{202f}AM", "00:30"),
+            ("{{ slot | time('medium') }}", "12:30:05\u{202f}AM", "00:30:05"),
+            ("{{ slot | datetime('short') }}", "12/25/26, 12:30\u{202f}AM", "25.12.26. 00:30"),
+            ("{{ slot | default('–') | datetime }}", "Dec 25, 2026, 12:30\u{202f}AM", "2026. g. 25. dec. 00:30"),
         ] {
             assert_eq!(evaluate_in(source, "en").as_deref(), Ok(english), "{source}");
             assert_eq!(evaluate_in(source, "lv").as_deref(), Ok(latvian), "{source}");
@@ -561,6 +606,9 @@ mod tests {
             "{{ name | number }}",
             "{{ name | date }}",
             "{{ until | date('tiny') }}",
+            "{{ until | time }}",
+            "{{ name | datetime }}",
+            "{{ slot | time('long') }}",
             "{{ points | money }}",
             "{{ points | money('euro') }}",
             "{{ 1e300 | number(9) }}",
@@ -568,6 +616,8 @@ mod tests {
         ] {
             assert!(matches!(evaluate(wrong), Err(EvaluationError::Failed(_))), "{wrong}");
         }
+        assert_eq!(evaluate("At {{ slot }}").as_deref(), Ok("At 2026-12-25T00:30:05+04:00"));
+        assert_eq!(evaluate("{{ slot if points > 1 else '' }}").as_deref(), Ok("2026-12-25T00:30:05+04:00"));
         assert!(parse("{{ _language }}").is_err() && parse("{{ _currency | upper }}").is_err());
     }
 

@@ -1,9 +1,9 @@
 //! Numbers, amounts and dates as a language writes them (Unicode CLDR, by ICU4X), for texts in which they stand among
 //! words. A value that stands alone is left to the phone, which knows its owner's habits better.
 
-use icu_datetime::DateTimeFormatter;
-use icu_datetime::fieldsets::YMD;
-use icu_datetime::input::Date;
+use icu_datetime::fieldsets::{T, YMD};
+use icu_datetime::input::{Date, DateTime, Time};
+use icu_datetime::{DateTimeFormatter, NoCalendarFormatter};
 use icu_decimal::DecimalFormatter;
 use icu_decimal::input::Decimal;
 use icu_experimental::dimension::currency::CurrencyType;
@@ -34,6 +34,26 @@ impl DateLength {
     }
 }
 
+/// How exactly a time of day is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeLength {
+    /// Hours and minutes.
+    Short,
+    /// With seconds.
+    Medium,
+}
+
+impl TimeLength {
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "short" => Some(Self::Short),
+            "medium" => Some(Self::Medium),
+            _ => None,
+        }
+    }
+}
+
 fn locale(language: &Language) -> Locale {
     // A tag whose form is right but which no one knows is written like English.
     language.as_str().parse().unwrap_or(Locale::UNKNOWN)
@@ -56,15 +76,52 @@ pub fn money(written: &str, currency: Currency, language: &Language) -> Option<S
 
 /// A calendar day: `Dec 31, 2026`, `2026. g. 31. dec.`.
 pub fn date(day: jiff::civil::Date, length: DateLength, language: &Language) -> Option<String> {
-    let (month, number) = (u8::try_from(day.month()).ok()?, u8::try_from(day.day()).ok()?);
-    let date = Date::try_new_iso(i32::from(day.year()), month, number).ok()?;
+    let formatter = DateTimeFormatter::try_new((&locale(language)).into(), fields(length)).ok()?;
+    let (year, month, day) = parts(day)?;
+    Some(formatter.format(&Date::try_new_iso(year, month, day).ok()?).to_string())
+}
+
+/// A time of day: `6:30 PM`, `18:30`.
+pub fn time(time: jiff::civil::Time, length: TimeLength, language: &Language) -> Option<String> {
     let fields = match length {
+        TimeLength::Short => T::hm(),
+        TimeLength::Medium => T::hms(),
+    };
+    let formatter = NoCalendarFormatter::try_new((&locale(language)).into(), fields).ok()?;
+    Some(formatter.format(&clock(time)?).to_string())
+}
+
+/// A day with a time of day: `Dec 24, 2026, 6:30 PM`, `24.12.2026, 18:30`.
+pub fn date_time(
+    moment: jiff::civil::DateTime,
+    (day, exactness): (DateLength, TimeLength),
+    language: &Language,
+) -> Option<String> {
+    let fields = match exactness {
+        TimeLength::Short => fields(day).with_time_hm(),
+        TimeLength::Medium => fields(day).with_time_hms(),
+    };
+    let formatter = DateTimeFormatter::try_new((&locale(language)).into(), fields).ok()?;
+    let (year, month, day) = parts(moment.date())?;
+    let moment = DateTime { date: Date::try_new_iso(year, month, day).ok()?, time: clock(moment.time())? };
+    Some(formatter.format(&moment).to_string())
+}
+
+fn fields(length: DateLength) -> YMD {
+    match length {
         DateLength::Short => YMD::short(),
         DateLength::Medium => YMD::medium(),
         DateLength::Long => YMD::long(),
-    };
-    let formatter = DateTimeFormatter::try_new((&locale(language)).into(), fields).ok()?;
-    Some(formatter.format(&date).to_string())
+    }
+}
+
+fn parts(day: jiff::civil::Date) -> Option<(i32, u8, u8)> {
+    Some((i32::from(day.year()), u8::try_from(day.month()).ok()?, u8::try_from(day.day()).ok()?))
+}
+
+fn clock(time: jiff::civil::Time) -> Option<Time> {
+    let part = |part: i8| u8::try_from(part).ok();
+    Time::try_new(part(time.hour())?, part(time.minute())?, part(time.second())?, 0).ok()
 }
 
 #[cfg(test)]
@@ -94,6 +151,53 @@ mod tests {
         assert_eq!(money("1500", yen, &language("en")).as_deref(), Some("¥1,500"));
         assert_eq!(date(day, DateLength::Long, &language("en")).as_deref(), Some("December 31, 2026"));
     }
+
+    /// Languages of every script and habit, with what people write who read them.
+    #[test]
+    fn every_language_of_cldr_writes_numbers_amounts_days_and_times() {
+        let euro = Currency::parse("EUR").expect("a currency");
+        let moment = jiff::civil::date(2026, 12, 24).at(18, 30, 0, 0);
+        let mut wrong = Vec::new();
+        for (tag, n, m, d) in EXAMPLES {
+            let language = language(tag);
+            let found = [
+                number("1234567.5", &language).unwrap_or_default(),
+                money("12.50", euro, &language).unwrap_or_default(),
+                date_time(moment, (DateLength::Medium, TimeLength::Short), &language).unwrap_or_default(),
+            ];
+            // Languages differ in which invisible spaces they use; that is not what this is about.
+            let plain =
+                found.map(|text| text.replace(['\u{a0}', '\u{202f}'], " ").replace(['\u{200e}', '\u{200f}'], ""));
+            if plain != [n, m, d] {
+                wrong.push((tag, plain));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    const EXAMPLES: [(&str, &str, &str, &str); 21] = [
+        ("en", "1,234,567.5", "€12.50", "Dec 24, 2026, 6:30 PM"),
+        ("en-GB", "1,234,567.5", "€12.50", "24 Dec 2026, 18:30"),
+        ("de", "1.234.567,5", "12,50 €", "24.12.2026, 18:30"),
+        ("de-AT", "1 234 567,5", "€ 12,50", "24.12.2026, 18:30"),
+        ("de-CH", "1'234'567.5", "€ 12.50", "24.12.2026, 18:30"),
+        ("fr", "1 234 567,5", "12,50 €", "24 déc. 2026, 18:30"),
+        ("es", "1.234.567,5", "12,50 €", "24 dic 2026, 18:30"),
+        ("it", "1.234.567,5", "12,50 €", "24 dic 2026, 18:30"),
+        ("pt-BR", "1.234.567,5", "€ 12,50", "24 de dez. de 2026, 18:30"),
+        ("nl", "1.234.567,5", "€ 12,50", "24 dec 2026, 18:30"),
+        ("pl", "1 234 567,5", "12,50 €", "24 gru 2026, 18:30"),
+        ("lv", "1 234 567,5", "12,50 €", "2026. g. 24. dec. 18:30"),
+        ("ru", "1 234 567,5", "12,50 €", "24 дек. 2026 г., 18:30"),
+        ("uk", "1 234 567,5", "12,50 €", "24 груд. 2026 р., 18:30"),
+        ("tr", "1.234.567,5", "€12,50", "24 Ara 2026 18:30"),
+        ("el", "1.234.567,5", "12,50 €", "24 Δεκ 2026, 6:30 μ.μ."),
+        ("sv", "1 234 567,5", "12,50 €", "24 dec. 2026 18:30"),
+        ("fi", "1 234 567,5", "12,50 €", "24.12.2026 klo 18.30"),
+        ("ar-EG", "١٬٢٣٤٬٥٦٧٫٥", "١٢٫٥٠ €", "٢٤/١٢/٢٠٢٦، ٦:٣٠ م"),
+        ("he", "1,234,567.5", "12.50 €", "24 בדצמ׳ 2026, 18:30"),
+        ("hi", "12,34,567.5", "€12.50", "24 दिस॰ 2026, 6:30 pm"),
+    ];
 
     #[test]
     fn an_unknown_language_and_an_odd_number_do_no_harm() {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use icu_locale::{LanguageIdentifier, LocaleDirectionality, LocaleExpander, TransformResult};
+
 /// A language tag such as `lv`, `en-GB` or `zh-Hans`, written in the customary case.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Language(String);
@@ -36,6 +38,34 @@ impl Language {
             })
             .collect();
         Ok(Self(cased.join("-")))
+    }
+
+    /// Like [`Self::parse`], but takes languages only that Unicode's data (CLDR) knows: what a backend says of a person.
+    ///
+    /// # Errors
+    /// A sentence with examples.
+    pub fn parse_known(text: &str) -> Result<Self, String> {
+        let language = Self::parse(text)?;
+        if language.is_known() {
+            return Ok(language);
+        }
+        Err(format!(
+            "has the language {}, which there isn't; expected for example en, lv, de-AT or pt-BR",
+            language.base()
+        ))
+    }
+
+    /// Whether there is such a language.
+    pub fn is_known(&self) -> bool {
+        // Unicode's data has a script and a country for every language that it knows.
+        let alone: Option<LanguageIdentifier> = self.base().parse().ok();
+        let expanded = |mut alone| LocaleExpander::new_extended().maximize(&mut alone);
+        self.base() != "und" && alone.map(expanded) == Some(TransformResult::Modified)
+    }
+
+    /// Whether it is written from right to left.
+    pub fn is_right_to_left(&self) -> bool {
+        self.0.parse().is_ok_and(|tag: LanguageIdentifier| LocaleDirectionality::new_extended().is_right_to_left(&tag))
     }
 
     /// English, the language every pass falls back to.
@@ -109,6 +139,19 @@ mod tests {
         for bad in ["", "e", "english", "en_GB", "en-", "../en", "1a", "en-é"] {
             assert!(Language::parse(bad).is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn only_languages_that_there_are_are_known() {
+        for tag in ["en", "lv", "de-AT", "pt-br", "zh-Hans", "no", "sr-Latn-RS", "haw", "ar-EG", "yue", "en-001"] {
+            assert!(Language::parse_known(tag).is_ok(), "{tag} was refused");
+        }
+        for bad in ["xx", "xx-nonsense", "qq-9", "und", "english", "EN_gb", "", "zzz"] {
+            let refused = Language::parse_known(bad).expect_err(bad);
+            assert!(refused.contains("expected for example en, lv"), "{bad}: {refused}");
+        }
+        let rtl = |tag: &str| Language::parse(tag).expect("valid").is_right_to_left();
+        assert!(rtl("ar") && rtl("he-IL") && !rtl("lv") && !rtl("qq"));
     }
 
     #[test]

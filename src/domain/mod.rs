@@ -25,3 +25,4 @@ pub mod retry;
 pub mod styles;
 pub mod template;
 pub mod time;
+pub mod zone;

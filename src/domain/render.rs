@@ -8,14 +8,16 @@ use serde_json::{Map, Value};
 use super::attribute::{AttributeType, AttributeValue, value_pointer};
 use super::card::{Card, State};
 use super::expression::{EvaluationError, Scope, Text};
+use super::formats::{self, DateLength, TimeLength};
 use super::ids::{AttributeName, FieldKey};
 use super::input::Problems;
 use super::locale::Language;
 use super::money::{Currency, Decimal};
 use super::picture::{Look, PictureName, is_variant};
 use super::styles;
-use super::template::{BarcodeFormat, Colours, Field, Group, Phrase, Template, Tree};
+use super::template::{BarcodeFormat, Colours, DateStyle, Dates, Field, Group, Phrase, Template, Tree};
 use super::time::Timestamp;
+use super::zone::Zone;
 
 /// A card as it is shown.
 #[derive(Debug)]
@@ -102,6 +104,51 @@ pub struct RenderedField<'t> {
     pub message: Option<Localised<'t>>,
     /// Where a tap leads.
     pub link: Option<String>,
+    /// How a date or moment is written.
+    pub dates: Dates,
+}
+
+impl RenderedField<'_> {
+    /// The value as people write it who read the template's language at that place. Phones write typed values themselves;
+    /// this is for pages and for what phones are given as text.
+    pub fn written(&self, template: &Template, place: usize) -> String {
+        let language = template.languages.get(place).or(template.languages.first());
+        let Some(language) = language else { return self.value.in_language(place) };
+        let written = match &self.value {
+            FieldValue::Text(text) => return text.in_language(place).to_owned(),
+            FieldValue::Integer(n) => formats::number(&n.to_string(), language),
+            FieldValue::Decimal(d) => formats::number(&d.to_fixed(0), language),
+            FieldValue::Money(amount, currency) => {
+                formats::money(&amount.to_fixed(currency.decimals()), *currency, language)
+            }
+            FieldValue::Date(day) => formats::date(*day, date_length(self.dates.date), language),
+            FieldValue::DateTime(moment) => {
+                let moment = template.zone().civil(*moment);
+                let (day, time) = (date_length(self.dates.date), time_length(self.dates.time));
+                match (self.dates.date, self.dates.time) {
+                    (Some(DateStyle::None), _) => formats::time(moment.time(), time, language),
+                    (_, Some(DateStyle::None)) => formats::date(moment.date(), day, language),
+                    _ => formats::date_time(moment, (day, time), language),
+                }
+            }
+        };
+        written.unwrap_or_else(|| self.value.in_language(place))
+    }
+}
+
+fn date_length(style: Option<DateStyle>) -> DateLength {
+    match style {
+        Some(DateStyle::Short) => DateLength::Short,
+        None | Some(DateStyle::None | DateStyle::Medium) => DateLength::Medium,
+        Some(DateStyle::Long | DateStyle::Full) => DateLength::Long,
+    }
+}
+
+fn time_length(style: Option<DateStyle>) -> TimeLength {
+    match style {
+        None | Some(DateStyle::None | DateStyle::Short) => TimeLength::Short,
+        Some(DateStyle::Medium | DateStyle::Long | DateStyle::Full) => TimeLength::Medium,
+    }
 }
 
 /// A field's value; typed, so that each wallet can write it in the phone's own language.
@@ -128,7 +175,7 @@ impl FieldValue<'_> {
         }
     }
 
-    /// The value as text in the template's language at that place, for pages and terminals.
+    /// The value as text in the template's language at that place, to compare by; see [`RenderedField::written`].
     pub fn in_language(&self, place: usize) -> String {
         match self {
             Self::Text(text) => text.in_language(place).to_owned(),
@@ -194,6 +241,10 @@ impl Scope for CardScope<'_, '_> {
 
     fn attribute_names(&self) -> Vec<&str> {
         self.values.keys().copied().collect()
+    }
+
+    fn zone(&self) -> &Zone {
+        self.template.zone()
     }
 }
 
@@ -503,7 +554,7 @@ impl<'t> Renderer<'_, 't> {
                     None
                 }
             });
-        Some(RenderedField { key: &field.key, label, value, message, link })
+        Some(RenderedField { key: &field.key, label, value, message, link, dates: field.dates })
     }
 
     fn evaluate(&self, phrase: &'t Phrase) -> Result<Localised<'t>, EvaluationError> {

@@ -12,6 +12,7 @@ use super::input::{Lines, Node, Object, Problems, pointer};
 use super::locale::Language;
 use super::picture::ROLES;
 use super::styles::{self, Style};
+use super::zone::Zone;
 
 /// Members of pass.json that are the service's: who the pass is, and how a phone proves that it holds it.
 pub const PROTECTED: [&str; 7] = [
@@ -45,6 +46,9 @@ pub struct Template {
     pub kind: Kind,
     /// At least one; the first is the language of the document's own texts.
     pub languages: Vec<Language>,
+    /// The zone in which moments are written, when the template names one; else the workspace's.
+    pub own_zone: Option<Zone>,
+    workspace_zone: Option<Zone>,
     /// The colours of a card whose tier has no look of its own.
     pub colours: Colours,
     /// The text beside the logo.
@@ -177,6 +181,46 @@ pub struct Field {
     pub change_message: Option<Phrase>,
     /// Where a tap on the value leads; on the back only.
     pub link: Option<Text>,
+    /// How a date or moment that stands alone is written.
+    pub dates: Dates,
+}
+
+/// How phones write a date or a moment that is a field's whole value; the phone's own language decides the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dates {
+    /// The day; the attribute's type decides when absent.
+    pub date: Option<DateStyle>,
+    /// The time of day; the same.
+    pub time: Option<DateStyle>,
+    /// Whether a moment is shown in the business's zone wherever the phone is.
+    pub ignores_time_zone: bool,
+}
+
+/// How much of a day or a time of day is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DateStyle {
+    None,
+    Short,
+    Medium,
+    Long,
+    Full,
+}
+
+impl DateStyle {
+    /// Each with its word in template documents.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("none", Self::None),
+        ("short", Self::Short),
+        ("medium", Self::Medium),
+        ("long", Self::Long),
+        ("full", Self::Full),
+    ];
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let known = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, style)| *style);
+        known.ok_or("is not a style of dates; expected none, short, medium, long or full")
+    }
 }
 
 /// What is scanned at the till.
@@ -315,6 +359,16 @@ impl Template {
             + of_tree(&self.apple_pass)
     }
 
+    /// The zone in which moments are written as text.
+    pub fn zone(&self) -> &Zone {
+        self.own_zone.as_ref().or(self.workspace_zone.as_ref()).unwrap_or_else(|| Zone::utc())
+    }
+
+    /// The same template in a workspace with that zone.
+    pub fn in_zone_of_workspace(self, zone: Zone) -> Self {
+        Self { workspace_zone: Some(zone), ..self }
+    }
+
     /// The attribute of that name.
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {
         self.attributes.iter().find(|a| a.name.as_str() == name)
@@ -385,6 +439,7 @@ impl Reader {
         };
         let logo_text = o.get("logo_text").and_then(|n| self.phrase("logo_text", &n, 64, Lines::One, problems));
         let colours = o.get("colors").map_or(Some(Colours::default()), |n| read_colours(&n, problems));
+        let own_zone = o.get("time_zone").and_then(|n| n.parsed(problems, Zone::parse));
         let fields = self.read_fields(&mut o, problems);
         let barcode = o.get("barcode").map(|n| self.barcode(&n, problems));
         let tiers = o.get("tiers").map(|n| self.tiers(&n, problems));
@@ -415,6 +470,8 @@ impl Reader {
             description: description?,
             kind: kind?,
             languages: self.languages,
+            own_zone,
+            workspace_zone: None,
             colours: colours?,
             logo_text,
             attributes: self.attributes,
@@ -555,8 +612,31 @@ impl Reader {
             }
             self.expression(&n, 2048, Lines::One, problems)
         });
+        let dates = self.dates(&mut o, value.as_ref(), problems);
         o.finish(problems);
-        Some(Field { key: key?, label, value: value?, change_message, link })
+        Some(Field { key: key?, label, value: value?, change_message, link, dates })
+    }
+
+    fn dates(&self, o: &mut Object<'_>, value: Option<&Phrase>, problems: &mut Problems) -> Dates {
+        let alone = value.filter(|value| !value.varied).and_then(|value| value.texts.first()?.single_attribute());
+        let kind = alone.and_then(|name| self.attributes.iter().find(|a| a.name.as_str() == name)).map(|a| &a.kind);
+        let moment = kind == Some(&AttributeType::DateTime);
+        let mut member = |name, of_dates_too: bool, problems: &mut Problems| {
+            let node = o.get(name)?;
+            if value.is_some() && !moment && !(of_dates_too && kind == Some(&AttributeType::Date)) {
+                let types = if of_dates_too { "date or datetime" } else { "datetime" };
+                let expected = format!("is only for a value that is exactly one attribute of type {types}");
+                problems.add(&node.pointer, format!("{expected}; within a text, write {{{{ … | datetime }}}}"));
+                return None;
+            }
+            Some(node)
+        };
+        Dates {
+            date: member("date_style", true, problems).and_then(|n| n.parsed(problems, DateStyle::parse)),
+            time: member("time_style", false, problems).and_then(|n| n.parsed(problems, DateStyle::parse)),
+            ignores_time_zone: member("ignores_time_zone", false, problems).and_then(|n| n.boolean(problems))
+                == Some(true),
+        }
     }
 
     fn barcode(&self, node: &Node<'_>, problems: &mut Problems) -> Option<Barcode> {
@@ -801,6 +881,41 @@ mod tests {
         assert_eq!(Template::parse(&document).expect("valid").images.len(), 1);
         document["images"] = json!({"banner": "x", "logo": "{{ nope }}"});
         assert_eq!(pointers(&document), ["/images/banner", "/images/logo"]);
+    }
+
+    #[test]
+    fn a_zone_and_how_dates_are_written_are_checked() {
+        let mut document = document();
+        document["time_zone"] = json!("Asia/Dubai");
+        let slots = json!([{"name": "slot", "type": "datetime"}, {"name": "until", "type": "date"}]);
+        document["attributes"].as_array_mut().expect("a list").extend(slots.as_array().expect("a list").clone());
+        document["fields"]["auxiliary"] = json!([
+            {"key": "slot", "value": "{{ slot }}", "date_style": "none", "time_style": "short", "ignores_time_zone": true},
+            {"key": "until", "value": "{{ until }}", "date_style": "long"}]);
+        let template = Template::parse(&document).expect("valid");
+        assert_eq!(template.zone().as_str(), "Asia/Dubai");
+        let riga = || Zone::parse("Europe/Riga").expect("a zone");
+        assert_eq!(template.in_zone_of_workspace(riga()).zone().as_str(), "Asia/Dubai", "its own wins");
+        let without = Template::parse(&super::tests::document()).expect("valid");
+        assert_eq!(without.zone().as_str(), "UTC");
+        assert_eq!(without.in_zone_of_workspace(riga()).zone().as_str(), "Europe/Riga");
+
+        document["time_zone"] = json!("Dubai");
+        document["fields"]["auxiliary"] = json!([
+            {"key": "slot", "value": "At {{ slot }}", "time_style": "short"},
+            {"key": "until", "value": "{{ until }}", "time_style": "short", "ignores_time_zone": true},
+            {"key": "soon", "value": "{{ slot }}", "date_style": "tiny"}]);
+        let at = |place: &str| format!("/fields/auxiliary/{place}");
+        assert_eq!(
+            pointers(&document),
+            [
+                "/time_zone".to_owned(),
+                at("0/time_style"),
+                at("1/time_style"),
+                at("1/ignores_time_zone"),
+                at("2/date_style")
+            ]
+        );
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Timestamp {
         EPOCH.saturating_add(jiff::SignedDuration::from_micros(self.0))
     }
 
+    /// What calendars and clocks show that are so many seconds ahead of UTC; stays within the calendar's years.
+    pub(super) fn civil_ahead(self, seconds: i64) -> jiff::civil::DateTime {
+        self.to_civil().saturating_add(jiff::SignedDuration::from_secs(seconds))
+    }
+
     /// RFC 3339 in UTC with microseconds, as the API writes times.
     pub fn to_rfc3339(self) -> String {
         format!("{:.6}Z", self.to_civil())

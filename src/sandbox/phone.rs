@@ -418,6 +418,9 @@ impl InstalledPass {
                 let amount = field.get("value").and_then(Value::as_f64).unwrap_or_default();
                 format!("{amount:.2} {currency}")
             }
+            (None, Some(Value::String(style))) if style == "PKDateStyleNone" => {
+                value.get(11..16).unwrap_or(&value).to_owned()
+            }
             (None, Some(_)) => value.get(..10).unwrap_or(&value).to_owned(),
             _ => value,
         }

@@ -4,9 +4,12 @@ use super::types::one_row;
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
+use crate::domain::zone::Zone;
 
 statements! {
     INSERT = "INSERT INTO workspaces (id, name, position, secret, created_at) VALUES ($1, $2, 0, $3, $4) ON CONFLICT (id) DO NOTHING";
+    SET_TIME_ZONE = "UPDATE workspaces SET time_zone = $2 WHERE id = $1";
+    TIME_ZONE = "SELECT time_zone FROM workspaces WHERE id = $1";
     SECRET = "SELECT secret FROM workspaces WHERE id = $1";
     TAKE_POSITION = "UPDATE workspaces SET position = position + 1 WHERE id = $1 RETURNING position";
     TAKE_PLACE = "UPDATE workspaces SET position = position + 1,
@@ -34,6 +37,28 @@ pub async fn insert(
     on_db!(tx, INSERT, |sql, c| {
         let done = sqlx::query(sql).bind(id).bind(name).bind(secret).bind(now).execute(c).await?;
         Ok(done.rows_affected() == 1)
+    })
+}
+
+/// Gives a workspace a time zone of its own.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_time_zone(tx: &mut Tx, id: &WorkspaceId, zone: &Zone) -> Result<(), StoreError> {
+    on_db!(tx, SET_TIME_ZONE, |sql, c| {
+        let done = sqlx::query(sql).bind(id).bind(zone.as_str()).execute(c).await?;
+        one_row(done.rows_affected(), "workspaces")
+    })
+}
+
+/// The name of a workspace's own time zone, when it has one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn time_zone(session: &mut impl Session, id: &WorkspaceId) -> Result<Option<String>, StoreError> {
+    on_db!(session, TIME_ZONE, |sql, c| {
+        let found: Option<Option<String>> = sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?;
+        Ok(found.flatten())
     })
 }
 

@@ -33,7 +33,10 @@ pub const DOC: Operation = Operation {
 /// # Errors
 /// See [`create_workspace`].
 pub async fn create(app: web::Data<App>, _: Bootstrap, body: Json) -> Result<HttpResponse, Problem> {
-    let (id, name, key) = create_workspace(&app, &body.0).await?;
-    let answer = json!({"id": id, "name": name, "key": key});
+    let made = create_workspace(&app, &body.0).await?;
+    let mut answer = json!({"id": made.id, "name": made.name, "key": made.key});
+    if let Some(zone) = made.time_zone {
+        answer["time_zone"] = json!(zone);
+    }
     Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(answer))
 }

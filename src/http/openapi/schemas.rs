@@ -86,7 +86,7 @@ schemas! {
     /// What a PUT of a card takes.
     CARD_PUT "CardPut" => closed(&["template"], json!({
         "template": {"$ref": "#/components/schemas/TemplateId"},
-        "locale": nullable(language()),
+        "locale": nullable(card_language()),
         "attributes": nullable(attribute_values()),
         "state": nullable(state()),
         "expires_at": nullable(time()),
@@ -95,7 +95,7 @@ schemas! {
     /// What a PATCH of a card takes.
     CARD_PATCH "CardPatch" => closed(&[], json!({
         "template": {"$ref": "#/components/schemas/TemplateId"},
-        "locale": nullable(language()),
+        "locale": nullable(card_language()),
         "attributes": nullable(attribute_values()),
         "state": nullable(state()),
         "expires_at": nullable(time()),
@@ -112,7 +112,7 @@ schemas! {
             "serial_number": {"type": "string"},
             "state": state(),
             "revision": {"type": "integer", "minimum": 1, "description": "Counts your changes; also the ETag."},
-            "locale": language(),
+            "locale": card_language(),
             "attributes": {"type": "object", "description": "Every attribute of the template, with its default or null.", "additionalProperties": true},
             "expires_at": nullable(time()),
             "sequence": sequence(),
@@ -133,7 +133,7 @@ schemas! {
         "id": card_id(),
         "patch": nullable(json!({"type": "boolean", "description": "Whether the line is a merge patch; else it replaces."})),
         "template": nullable(json!({"$ref": "#/components/schemas/TemplateId"})),
-        "locale": nullable(language()),
+        "locale": nullable(card_language()),
         "attributes": nullable(attribute_values()),
         "state": nullable(state()),
         "expires_at": nullable(time()),
@@ -172,6 +172,9 @@ schemas! {
         "label": nullable(text(128)),
         "value": {"type": "string", "maxLength": 4096, "description": "Text with {{ expressions }}; exactly one {{ attribute }} keeps its type."},
         "change_message": nullable(json!({"type": "string", "maxLength": 256, "description": "What a phone says when the value changed; %@ stands for it."})),
+        "date_style": nullable(date_style("Of a date or datetime that stands alone: how its day is written; medium unless said.")),
+        "time_style": nullable(date_style("Of a datetime that stands alone: how its time of day is written; short unless said.")),
+        "ignores_time_zone": nullable(json!({"type": "boolean", "description": "Of a datetime that stands alone: shown in the template's zone wherever the phone is."})),
         "link": nullable(json!({"type": "string", "maxLength": 2048, "description": "Where a tap leads; on the back only."})),
     }));
     /// The colours of a card.
@@ -195,9 +198,9 @@ schemas! {
         "revoked_at": nullable(time()),
     })));
     /// What makes a workspace.
-    NEW_WORKSPACE "NewWorkspace" => closed(&["id", "name"], json!({"id": word(64), "name": filled(100)}));
+    NEW_WORKSPACE "NewWorkspace" => closed(&["id", "name"], json!({"id": word(64), "name": filled(100), "time_zone": nullable(time_zone())}));
     /// A new workspace with its first key.
-    WORKSPACE "Workspace" => closed(&["id", "name", "key"], json!({"id": word(64), "name": {"type": "string"}, "key": ISSUED_KEY.reference()}));
+    WORKSPACE "Workspace" => closed(&["id", "name", "key"], json!({"id": word(64), "name": {"type": "string"}, "time_zone": time_zone(), "key": ISSUED_KEY.reference()}));
     /// An Apple certificate with its key.
     NEW_APPLE_ISSUER "NewAppleIssuer" => json!({
         "oneOf": [
@@ -358,6 +361,26 @@ pub fn card_id() -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9._~:@-]+$", "not": {"enum": [".", ".."]}, "examples": ["M-1001"]})
 }
 
+fn time_zone() -> Value {
+    json!({"type": "string", "maxLength": 64, "description": "In which moments are written as text: a name of the IANA database, or an offset such as +05:30.", "examples": ["Europe/Riga"]})
+}
+
+fn date_style(meaning: &str) -> Value {
+    let names = crate::domain::template::DateStyle::ALL.map(|(name, _)| name);
+    json!({"enum": names, "description": meaning})
+}
+
+/// The language of a card's owner.
+fn card_language() -> Value {
+    let mut schema = language();
+    schema["description"] = json!(
+        "The language of the card's owner, as a tag of BCP 47 whose language Unicode's data (CLDR) knows; any other is 422. \
+         It chooses for the card's page and messages: the same of the template's languages, else one of the same language \
+         (de for de-AT), else the template's first. Wallets follow the phone's language."
+    );
+    schema
+}
+
 /// A language tag.
 pub fn language() -> Value {
     json!({"type": "string", "maxLength": 35, "pattern": "^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", "examples": ["lv"]})
@@ -430,6 +453,7 @@ fn template(more: &[(&str, Value)]) -> Value {
             "description": nullable(text(256)),
             "kind": nullable(json!({"enum": crate::domain::template::Kind::names()})),
             "languages": list(language(), 50),
+            "time_zone": nullable(time_zone()),
             "colors": nullable(colours.clone()),
             "logo_text": nullable(text(64)),
             "attributes": list(attribute(), 100),

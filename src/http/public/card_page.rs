@@ -20,8 +20,8 @@ use crate::domain::card::State;
 use crate::domain::colour::Colour;
 use crate::domain::ids::PageToken;
 use crate::domain::locale::negotiate;
-use crate::domain::render::{FieldValue, RenderedCard, RenderedField, language_of, render};
-use crate::domain::template::{BarcodeFormat, Group};
+use crate::domain::render::{RenderedCard, RenderedField, language_of, render};
+use crate::domain::template::{BarcodeFormat, Group, Template};
 use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
 use crate::outside::secrets::fingerprint;
@@ -125,7 +125,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
         |role: &str| published.passes.picture(&card.look, &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"));
     let fields = |groups: &[Group]| -> Vec<PageField> {
         let chosen = card.fields.iter().filter(|(group, _)| groups.contains(group));
-        chosen.flat_map(|(_, fields)| fields.iter().map(|field| page_field(field, place, language))).collect()
+        chosen.flat_map(|(_, fields)| fields.iter().map(|field| page_field(template, field, place))).collect()
     };
     let page = CardPage {
         language,
@@ -179,56 +179,11 @@ fn rendered<'p>(published: &'p Published, issued: &Issued, page_url: &str) -> Re
         .map_err(|_| ActionError::Fault("a stored card can't be rendered".to_owned()).into())
 }
 
-fn page_field(field: &RenderedField<'_>, place: usize, language: PageLanguage) -> PageField {
+fn page_field(template: &Template, field: &RenderedField<'_>, place: usize) -> PageField {
     PageField {
         label: field.label.as_ref().map_or_else(String::new, |label| label.in_language(place).to_owned()),
-        value: written(&field.value, place, language),
+        value: field.written(template, place),
         link: field.link.clone(),
-    }
-}
-
-/// A value as people of that language write it. Phones format values themselves; pages do it here.
-fn written(value: &FieldValue<'_>, place: usize, language: PageLanguage) -> String {
-    let (point, group) = match language {
-        PageLanguage::English => (".", ","),
-        PageLanguage::Latvian | PageLanguage::Russian => (",", "\u{a0}"),
-    };
-    let day = |date: jiff::civil::Date| match language {
-        PageLanguage::English => date.strftime("%-d %b %Y").to_string(),
-        PageLanguage::Latvian => date.strftime("%d.%m.%Y.").to_string(),
-        PageLanguage::Russian => date.strftime("%d.%m.%Y").to_string(),
-    };
-    let grouped = |text: &str| {
-        let (number, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("−", digits));
-        let mut out = String::new();
-        for (i, digit) in digits.chars().enumerate() {
-            if i > 0 && (digits.len() - i).is_multiple_of(3) {
-                out.push_str(group);
-            }
-            out.push(digit);
-        }
-        let fraction = if fraction.is_empty() { String::new() } else { format!("{point}{fraction}") };
-        format!("{sign}{out}{fraction}")
-    };
-    match value {
-        FieldValue::Text(text) => text.in_language(place).to_owned(),
-        FieldValue::Integer(n) => grouped(&n.to_string()),
-        FieldValue::Decimal(d) => grouped(&d.to_fixed(0)),
-        FieldValue::Money(amount, currency) => {
-            let amount = grouped(&amount.to_fixed(currency.decimals()));
-            match currency.as_str() {
-                "EUR" if language == PageLanguage::English => format!("€{amount}"),
-                "EUR" => format!("{amount}\u{a0}€"),
-                code => format!("{amount}\u{a0}{code}"),
-            }
-        }
-        FieldValue::Date(date) => day(*date),
-        FieldValue::DateTime(t) => {
-            let (year, month, date, hour, minute, _) = t.civil();
-            let date = jiff::civil::Date::new(year, month, date).map(day).unwrap_or_default();
-            format!("{date} {hour:02}:{minute:02} UTC")
-        }
     }
 }
 

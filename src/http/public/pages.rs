@@ -15,6 +15,7 @@ use rxing::Writer as _;
 
 use super::texts::{Notice, PageLanguage};
 use crate::domain::colour::Colour;
+use crate::domain::locale::Language;
 use crate::domain::template::BarcodeFormat;
 
 /// What these pages are allowed to load and run: their own files, nothing inline, nothing from elsewhere.
@@ -193,6 +194,12 @@ pub struct CardPage {
 }
 
 impl CardPage {
+    /// Which way the card's own texts run.
+    fn direction(&self) -> &'static str {
+        let right_to_left = Language::parse(&self.card_language).is_ok_and(|language| language.is_right_to_left());
+        if right_to_left { "rtl" } else { "ltr" }
+    }
+
     fn is_active(&self) -> bool {
         self.state == PageState::Active
     }

@@ -20,7 +20,8 @@ use crate::domain::locale::Language;
 use crate::domain::money::Currency;
 use crate::domain::picture::ROLES;
 use crate::domain::styles::{STYLES, Style, names};
-use crate::domain::template::{Group, PROTECTED};
+use crate::domain::template::{DateStyle, Group, PROTECTED};
+use crate::domain::zone::Zone;
 
 /// The pass itself, in its archive.
 pub const PASS: &str = "pass.json";
@@ -120,12 +121,15 @@ struct Writer {
     attributes: Vec<Value>,
     names: Vec<String>,
     keys: Vec<String>,
+    /// Offsets from UTC in which clock times are written that phones show as they stand.
+    zones: Vec<String>,
     strings: BTreeMap<Language, Map<String, Value>>,
 }
 
 impl Writer {
     fn new(tables: Tables) -> Self {
-        Self { tables, attributes: Vec::new(), names: Vec::new(), keys: Vec::new(), strings: BTreeMap::new() }
+        let (attributes, names, keys, zones) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { tables, attributes, names, keys, zones, strings: BTreeMap::new() }
     }
 
     fn document(&mut self, pass: &Map<String, Value>, style: &'static Style) -> Value {
@@ -158,6 +162,9 @@ impl Writer {
                 (group.name().to_owned(), Value::Array(fields.collect()))
             })
             .collect();
+        if let Some(zone) = self.zones.first() {
+            put("time_zone", json!(zone));
+        }
         put("attributes", Value::Array(std::mem::take(&mut self.attributes)));
         put("fields", Value::Object(fields));
         if let Some(barcode) = barcode(pass) {
@@ -189,7 +196,13 @@ impl Writer {
         }
         written["value"] = match group {
             Group::Back => self.phrase(&text_of(raw)?, 4096, Lines::Many),
-            _ => json!(format!("{{{{ {} }}}}", self.attribute(&key, raw, field)?)),
+            _ => {
+                let (name, dates) = self.attribute(&key, raw, field)?;
+                if let Some(map) = written.as_object_mut() {
+                    map.extend(dates);
+                }
+                json!(format!("{{{{ {name} }}}}"))
+            }
         };
         if let Some(message) = field.get("changeMessage").and_then(Value::as_str) {
             written["change_message"] = self.phrase(message, 256, Lines::One);
@@ -201,13 +214,19 @@ impl Writer {
         Some(written)
     }
 
-    /// Declares an attribute of the value's kind; its name.
-    fn attribute(&mut self, key: &str, raw: &Value, field: &Map<String, Value>) -> Option<String> {
+    /// Declares an attribute of the value's kind; its name, and how its dates are written where that isn't the custom.
+    fn attribute(
+        &mut self,
+        key: &str,
+        raw: &Value,
+        field: &Map<String, Value>,
+    ) -> Option<(String, Map<String, Value>)> {
         let name = spelt(&key.to_ascii_lowercase(), |c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let name = if AttributeName::parse(&name).is_ok() { name } else { format!("value_{name}") };
         let has =
             |member: &str| field.get(member).and_then(Value::as_str).is_some_and(|style| style != "PKDateStyleNone");
         let currency = field.get("currencyCode").and_then(Value::as_str).and_then(|code| Currency::parse(code).ok());
+        let mut dates = Map::new();
         let mut declared = match raw {
             Value::Number(amount) if currency.is_some() => {
                 json!({"type": "money", "currency": currency?.as_str(), "default": amount})
@@ -215,9 +234,24 @@ impl Writer {
             Value::Number(number) if number.is_i64() => json!({"type": "integer", "default": number}),
             Value::Number(number) => json!({"type": "decimal", "default": number}),
             Value::String(text) if has("timeStyle") && values::date(text).is_some() => {
+                for (member, style, custom) in
+                    [("date_style", "dateStyle", "medium"), ("time_style", "timeStyle", "short")]
+                {
+                    let word = date_style(field.get(style)).unwrap_or("none");
+                    if word != custom {
+                        dates.insert(member.to_owned(), json!(word));
+                    }
+                }
+                if field.get("ignoresTimeZone") == Some(&Value::Bool(true)) {
+                    dates.insert("ignores_time_zone".to_owned(), json!(true));
+                    self.zones.extend(offset(text));
+                }
                 json!({"type": "datetime", "default": values::date(text)?.to_rfc3339_seconds()})
             }
             Value::String(text) if has("dateStyle") && values::date(text).is_some() => {
+                if let Some(word) = date_style(field.get("dateStyle")).filter(|word| *word != "medium") {
+                    dates.insert("date_style".to_owned(), json!(word));
+                }
                 json!({"type": "date", "default": text.get(..10)?})
             }
             Value::String(text) => {
@@ -230,7 +264,7 @@ impl Writer {
         let name = unused(&name, &mut self.names);
         declared["name"] = json!(name);
         self.attributes.push(declared);
-        Some(name)
+        Some((name, dates))
     }
 
     fn location(&mut self, place: &Map<String, Value>) -> Option<Value> {
@@ -379,6 +413,21 @@ fn unused(name: &str, taken: &mut Vec<String>) -> String {
     let free = free.unwrap_or_default();
     taken.push(free.clone());
     free
+}
+
+/// Our word for a style of dates.
+fn date_style(style: Option<&Value>) -> Option<&'static str> {
+    let style = style?.as_str()?.strip_prefix("PKDateStyle")?;
+    DateStyle::ALL.iter().find(|(word, _)| word.eq_ignore_ascii_case(style)).map(|(word, _)| *word)
+}
+
+/// The offset from UTC at the end of a date, as a zone.
+fn offset(date: &str) -> Option<String> {
+    if date.ends_with(['Z', 'z']) {
+        return Some(Zone::utc().to_string());
+    }
+    let offset = date.get(date.len().checked_sub(6)?..)?;
+    Some(Zone::parse(offset).ok()?.to_string())
 }
 
 fn text_of(value: &Value) -> Option<String> {

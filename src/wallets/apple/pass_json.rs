@@ -10,7 +10,7 @@ use crate::domain::card::State;
 use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use crate::domain::locale::Language;
 use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField};
-use crate::domain::template::{BarcodeFormat, Group, merge};
+use crate::domain::template::{BarcodeFormat, DateStyle, Group, Template, merge};
 
 /// Who a pass is and how its phone asks for updates; never from a template.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Opti
     let mut style = Map::new();
     for (group, fields) in &card.fields {
         let key = group_key(*group);
-        let mut fields: Vec<Value> = fields.iter().map(|field| w.field(*group, field)).collect();
+        let mut fields: Vec<Value> = fields.iter().map(|field| w.field(card.template, *group, field)).collect();
         // Phones announce a field only when the pass before had its key. One that may appear waits at the end of the back,
         // where a field without label and value shows next to nothing.
         if *group == Group::Back {
@@ -161,7 +161,7 @@ impl Writer<'_> {
         }
     }
 
-    fn field(&mut self, group: Group, field: &RenderedField<'_>) -> Value {
+    fn field(&mut self, template: &Template, group: Group, field: &RenderedField<'_>) -> Value {
         let mut o = Map::new();
         let mut put = |key: &str, value: Value| {
             o.insert(key.to_owned(), value);
@@ -187,24 +187,39 @@ impl Writer<'_> {
             // A calendar day is the same day everywhere: shown in the zone it is written in.
             FieldValue::Date(date) => {
                 put("value", json!(format!("{date}T00:00:00Z")));
-                put("dateStyle", json!("PKDateStyleMedium"));
+                put("dateStyle", json!(date_style(field.dates.date.unwrap_or(DateStyle::Medium))));
                 put("timeStyle", json!("PKDateStyleNone"));
                 put("ignoresTimeZone", json!(true));
             }
             FieldValue::DateTime(t) => {
-                put("value", json!(t.to_rfc3339_seconds()));
-                put("dateStyle", json!("PKDateStyleMedium"));
-                put("timeStyle", json!("PKDateStyleShort"));
+                let fixed = field.dates.ignores_time_zone;
+                // A phone that is to ignore its own zone shows the clock time as it is written.
+                put("value", json!(if fixed { template.zone().to_rfc3339(*t) } else { t.to_rfc3339_seconds() }));
+                put("dateStyle", json!(date_style(field.dates.date.unwrap_or(DateStyle::Medium))));
+                put("timeStyle", json!(date_style(field.dates.time.unwrap_or(DateStyle::Short))));
+                if fixed {
+                    put("ignoresTimeZone", json!(true));
+                }
             }
         }
         if let (Some(link), Group::Back) = (&field.link, group) {
-            let shown = field.value.in_language(0);
+            let shown = field.written(template, self.written_out.unwrap_or(0));
             put("attributedValue", json!(format!("<a href=\"{}\">{}</a>", escape(link), escape(&shown))));
         }
         if let Some(message) = &field.message {
             put("changeMessage", json!(self.text(message)));
         }
         Value::Object(o)
+    }
+}
+
+fn date_style(style: DateStyle) -> &'static str {
+    match style {
+        DateStyle::None => "PKDateStyleNone",
+        DateStyle::Short => "PKDateStyleShort",
+        DateStyle::Medium => "PKDateStyleMedium",
+        DateStyle::Long => "PKDateStyleLong",
+        DateStyle::Full => "PKDateStyleFull",
     }
 }
 

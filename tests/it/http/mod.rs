@@ -11,6 +11,7 @@ mod faces;
 mod idempotency;
 pub mod issuers;
 mod keys;
+mod languages;
 mod metrics;
 mod notices;
 mod openapi;
