@@ -1,8 +1,8 @@
 //! Everything that a running service has, put together in one place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use moka::future::Cache;
 use openssl::x509::X509;
@@ -26,9 +26,11 @@ use crate::outside::proxies::TrustedProxies;
 use crate::outside::random::{Random, RequestIds};
 use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
+use crate::store::issuers::AppleCertificateKey;
 use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
 use crate::wallets::apple::apns::ApnsEndpoint;
+use crate::wallets::apple::trust::Roots;
 
 /// A running service. Holds no state of its own that another node would need: all of that is in the database.
 #[derive(Debug)]
@@ -82,6 +84,8 @@ pub struct App {
     /// Template documents that are parsed at once. Apart from the pictures: a document takes milliseconds and must not wait
     /// for another workspace's pictures.
     pub parsing: Arc<Semaphore>,
+    /// One file of keys is opened at a time: each may take a second of a core.
+    pub opening_keys: Arc<Semaphore>,
     /// How many opened pages may be waiting to be noted; more are not noted.
     pub page_notes: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
@@ -92,6 +96,10 @@ pub struct App {
     pub apns_endpoint: ApnsEndpoint,
     /// Intermediates that need not be sent with a certificate: Apple's, and the sandbox's own.
     pub known_intermediates: Vec<X509>,
+    /// Which certificates are taken.
+    pub roots: Roots,
+    /// Stored certificates that this node can't use, which it doesn't try again.
+    pub(crate) unusable: Mutex<HashSet<AppleCertificateKey>>,
     /// Held while issuers are loaded.
     pub(crate) loading_issuers: tokio::sync::Mutex<()>,
     master_key: MasterKey,
@@ -126,6 +134,7 @@ pub struct AppParts {
     pub sandbox: Option<SimulatedApns>,
     pub apns_endpoint: ApnsEndpoint,
     pub known_intermediates: Vec<X509>,
+    pub roots: Roots,
     pub trusted_proxies: TrustedProxies,
     pub in_flight: usize,
     pub refresh_rate: u32,
@@ -163,11 +172,14 @@ impl App {
             archives: Semaphore::new(2),
             decoding: Arc::new(Semaphore::new(1)),
             parsing: Arc::new(Semaphore::new(cores)),
+            opening_keys: Arc::new(Semaphore::new(1)),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
             sandbox: parts.sandbox,
             issuers: AppleIssuers::default(),
             apns_endpoint: parts.apns_endpoint,
             known_intermediates: parts.known_intermediates,
+            roots: parts.roots,
+            unusable: Mutex::default(),
             loading_issuers: tokio::sync::Mutex::default(),
             master_key: parts.master_key,
             signing: Arc::new(Semaphore::new(cores)),
@@ -296,6 +308,23 @@ impl App {
             result
         });
         done.await.map_err(|_| ActionError::Fault("signing panicked".to_owned()))?.map_err(Into::into)
+    }
+
+    /// Opens certificates and keys off the async threads, one at a time.
+    ///
+    /// # Errors
+    /// When the service stops, or `work` panicked.
+    pub async fn open_keys<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ActionError> {
+        let permit = self.opening_keys.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        });
+        done.await.map_err(|_| ActionError::Fault("reading a certificate panicked".to_owned()))
     }
 
     /// The address of a card's page.

@@ -17,6 +17,7 @@ use openssl::x509::{X509Name, X509Req};
 use crate::domain::time::Timestamp;
 use crate::outside::clock::{Clock, SystemClock};
 use crate::wallets::apple::identity::{CertificateFacts, KEY_BITS, SigningIdentity, pass_type_and_team, read_parts};
+use crate::wallets::apple::private_key::{Work, read_key};
 use crate::wallets::apple::trust::{Trust, intermediates};
 
 /// Where the password of an encrypted key or PKCS#12 file is read from; on the command line others would see it.
@@ -245,8 +246,8 @@ fn line(out: &mut String, label: &str, text: &str) -> std::fmt::Result {
 }
 
 fn is_plain_pem(key: &[u8]) -> bool {
-    // Without a password: an encrypted one fails, instead of asking on the terminal.
-    PKey::private_key_from_pem_passphrase(key, b"").is_ok()
+    // Without a password an encrypted one fails.
+    key.starts_with(b"-----BEGIN ") && read_key(key, "", &mut Work::default()).is_ok()
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

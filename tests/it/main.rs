@@ -8,6 +8,7 @@
 
 mod batches;
 mod certificate;
+mod certificate_bounds;
 mod chaos;
 mod dependencies;
 mod doctor;

@@ -1,4 +1,5 @@
-//! A strict reader of DER, for the parts of a signature that OpenSSL's Rust interface doesn't show.
+//! A strict reader of DER, for the parts of signatures, keys and PKCS#12 files that OpenSSL's Rust interface doesn't show,
+//! or that must be known before OpenSSL gets to work.
 //!
 //! It only looks: what it finds is reported, and whether a signature holds is always OpenSSL's decision.
 //! Rules: ITU-T X.690 (2021), chapter 10; the structures are those of RFC 5652 and RFC 5280.
@@ -6,11 +7,13 @@
 
 use crate::domain::time::Timestamp;
 
-/// Universal and context tags that occur in CMS and X.509.
-mod tag {
+/// Universal and context tags that occur in CMS, X.509 and PKCS#12.
+pub(super) mod tag {
     pub const INTEGER: u8 = 0x02;
     pub const OCTET_STRING: u8 = 0x04;
     pub const OID: u8 = 0x06;
+    /// An octet string in parts, which only BER has.
+    pub const OCTET_STRING_IN_PARTS: u8 = 0x24;
     pub const UTC_TIME: u8 = 0x17;
     pub const GENERALIZED_TIME: u8 = 0x18;
     pub const SEQUENCE: u8 = 0x30;
@@ -45,27 +48,27 @@ pub struct NotDer(&'static str);
 
 /// One element: its tag and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Element<'a> {
-    tag: u8,
-    content: &'a [u8],
+pub(super) struct Element<'a> {
+    pub(super) tag: u8,
+    pub(super) content: &'a [u8],
     /// Tag, length and content.
-    whole: &'a [u8],
+    pub(super) whole: &'a [u8],
 }
 
 /// Reads elements one after the other.
 #[derive(Debug, Clone, Copy)]
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn is_empty(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
-    fn peek_tag(self) -> Option<u8> {
+    pub(super) fn peek_tag(self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    fn next(&mut self) -> Result<Element<'a>, NotDer> {
+    pub(super) fn next(&mut self) -> Result<Element<'a>, NotDer> {
         let (&tag, after_tag) = self.0.split_first().ok_or(NotDer("it ends where an element is expected"))?;
         if tag & 0x1f == 0x1f {
             return Err(NotDer("it has a tag above 30, which no signature uses"));
@@ -78,12 +81,12 @@ impl<'a> Reader<'a> {
         Ok(Element { tag, content, whole })
     }
 
-    fn expect(&mut self, tag: u8, otherwise: &'static str) -> Result<Element<'a>, NotDer> {
+    pub(super) fn expect(&mut self, tag: u8, otherwise: &'static str) -> Result<Element<'a>, NotDer> {
         let element = self.next()?;
         if element.tag == tag { Ok(element) } else { Err(NotDer(otherwise)) }
     }
 
-    fn optional(&mut self, tag: u8) -> Result<Option<Element<'a>>, NotDer> {
+    pub(super) fn optional(&mut self, tag: u8) -> Result<Option<Element<'a>>, NotDer> {
         if self.peek_tag() == Some(tag) { self.next().map(Some) } else { Ok(None) }
     }
 }
@@ -106,6 +109,106 @@ fn read_length(bytes: &[u8]) -> Result<(usize, &[u8]), NotDer> {
         return Err(NotDer("a length is not written in its shortest form"));
     }
     Ok((usize::try_from(length).map_err(|_| NotDer("a length is too large"))?, rest))
+}
+
+/// How deep BER may be nested.
+const DEPTH: usize = 32;
+
+/// Rewrites BER as DER, as far as lengths and octet strings in parts go: Keychain and Firefox write PKCS#12 files with
+/// lengths that only the end tells. What follows the first element is left out.
+///
+/// # Errors
+/// When it isn't BER, or is nested deeper than any file of keys.
+pub fn from_ber(bytes: &[u8]) -> Result<Vec<u8>, NotDer> {
+    let mut out = Vec::with_capacity(bytes.len());
+    rewrite(&mut &*bytes, &mut out, DEPTH)?;
+    Ok(out)
+}
+
+fn rewrite(bytes: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), NotDer> {
+    let deeper = depth.checked_sub(1).ok_or(NotDer("it is nested too deeply"))?;
+    let (&tag, after_tag) = bytes.split_first().ok_or(NotDer("it ends where an element is expected"))?;
+    if tag & 0x1f == 0x1f {
+        return Err(NotDer("it has a tag above 30, which no file of keys uses"));
+    }
+    let in_parts = tag & 0x20 != 0;
+    let mut content = Vec::new();
+    let (&first, after_first) = after_tag.split_first().ok_or(NotDer("it ends inside a length"))?;
+    if first == 0x80 {
+        if !in_parts {
+            return Err(NotDer("an element without parts has an indefinite length"));
+        }
+        *bytes = after_first;
+        while !bytes.starts_with(&[0, 0]) {
+            rewrite(bytes, &mut content, deeper)?;
+        }
+        *bytes = bytes.get(2..).unwrap_or_default();
+    } else {
+        let count = if first < 0x80 { 0 } else { usize::from(first & 0x7f) };
+        let (digits, rest) = after_first.split_at_checked(count).ok_or(NotDer("it ends inside a length"))?;
+        let length = match count {
+            0 => u64::from(first),
+            1..=7 => digits.iter().fold(0_u64, |sum, &digit| (sum << 8) | u64::from(digit)),
+            _ => return Err(NotDer("a length has more than seven bytes")),
+        };
+        let length = usize::try_from(length).map_err(|_| NotDer("a length is too large"))?;
+        let (mut inner, rest) =
+            rest.split_at_checked(length).ok_or(NotDer("an element is longer than what holds it"))?;
+        *bytes = rest;
+        if in_parts {
+            while !inner.is_empty() {
+                rewrite(&mut inner, &mut content, deeper)?;
+            }
+        } else {
+            content.extend_from_slice(inner);
+        }
+    }
+    if tag == tag::OCTET_STRING_IN_PARTS {
+        return Ok(write(tag::OCTET_STRING, &octets_in_parts(&content)?, out));
+    }
+    write(tag, &content, out);
+    Ok(())
+}
+
+/// The octets of a string in parts.
+pub(super) fn octets_in_parts(content: &[u8]) -> Result<Vec<u8>, NotDer> {
+    let (mut parts, mut octets) = (Reader(content), Vec::with_capacity(content.len()));
+    while !parts.is_empty() {
+        octets.extend_from_slice(parts.expect(tag::OCTET_STRING, "a part of an octet string is none")?.content);
+    }
+    Ok(octets)
+}
+
+pub(super) fn write(tag: u8, content: &[u8], out: &mut Vec<u8>) {
+    out.push(tag);
+    match u8::try_from(content.len()) {
+        Ok(short) if short < 0x80 => out.push(short),
+        _ => {
+            let bytes = content.len().to_be_bytes();
+            let digits = bytes.get(content.len().leading_zeros() as usize / 8..).unwrap_or_default();
+            // At most eight digits.
+            out.push(0x80 | digits.len() as u8);
+            out.extend_from_slice(digits);
+        }
+    }
+    out.extend_from_slice(content);
+}
+
+/// An integer that isn't negative; one that is, or has more than 63 bits, counts as the largest there is.
+pub(super) fn counted(content: &[u8]) -> u64 {
+    match (content.first(), without_leading_zeros(content)) {
+        (Some(0..0x80), digits) if digits.len() <= 8 => {
+            digits.iter().fold(0_u64, |sum, &digit| (sum << 8) | u64::from(digit))
+        }
+        _ => u64::MAX,
+    }
+}
+
+/// How many bits an integer that isn't negative has.
+pub(super) fn bits(content: &[u8]) -> u32 {
+    let digits = without_leading_zeros(content);
+    let first = digits.first().map_or(0, |first| first.leading_zeros());
+    u32::try_from(digits.len() * 8).unwrap_or(u32::MAX).saturating_sub(first)
 }
 
 /// How a signature names its signer's certificate.
@@ -327,12 +430,39 @@ mod tests {
         assert_eq!(text_of(&[0xff, 0xfe]), None);
     }
 
+    #[test]
+    fn lengths_that_only_the_end_tells_and_octets_in_parts_become_der() {
+        let ber = [0x30, 0x80, 0x24, 0x80, 0x04, 0x01, b'a', 0x04, 0x81, 0x01, b'b', 0, 0, 0x02, 0x01, 7, 0, 0, 9];
+        let der = [0x30, 0x07, 0x04, 0x02, b'a', b'b', 0x02, 0x01, 7];
+        assert_eq!(from_ber(&ber).as_deref(), Ok(&der[..]));
+        assert_eq!(from_ber(&der).as_deref(), Ok(&der[..]));
+        for bad in [&[0x30, 0x80, 0x02, 0x01, 7][..], &[0x04, 0x80, 0, 0], &[0x30, 0x05, 0x02], &[0x24, 3, 2, 1, 7]] {
+            assert!(from_ber(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(from_ber(&[0x30, 0x80].repeat(1000)).is_err(), "nothing is followed without end");
+    }
+
+    #[test]
+    fn integers_are_counted_and_measured() {
+        for (content, count, length) in [
+            (&[0_u8][..], 0, 0),
+            (&[0x08, 0x00], 2048, 12),
+            (&[0x00, 0xff], 255, 8),
+            (&[0xff], u64::MAX, 8),
+            (&[1, 0, 0, 0, 0, 0, 0, 0, 0], u64::MAX, 65),
+            (&[], u64::MAX, 0),
+        ] {
+            assert_eq!((counted(content), bits(content)), (count, length), "{content:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = signed_data(&bytes);
             let _ = certificate_extension(&bytes, oid::APPLE_NFC);
             let _ = text_of(&bytes);
+            let _ = from_ber(&bytes);
         }
     }
 }

@@ -1,17 +1,16 @@
 //! Who signs: a pass type certificate with its key and the intermediate that issued it, read once and checked.
 
-use std::sync::OnceLock;
-
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkcs12::{ParsedPkcs12_2, Pkcs12};
-use openssl::pkey::{Id, PKey, Private};
-use openssl::provider::Provider;
+use openssl::pkey::{PKey, Private};
 use openssl::x509::{X509, X509Ref};
+use zeroize::Zeroizing;
 
+use super::pkcs12::Pkcs12Error;
+use super::private_key::{KeyError, LEAST_BITS, MOST_BITS, MOST_ROUNDS, Work};
 use super::signature::PassSigner;
-use super::{der, trust};
+use super::{der, pkcs12, private_key, trust};
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 
@@ -26,6 +25,10 @@ const USAGES: [&[u8]; 2] = [
 ];
 /// Apple takes requests with RSA keys of this many bits.
 pub const KEY_BITS: u32 = 2048;
+/// No certificate is as long, in bytes: each stands in every pass that it signs.
+const LONGEST_CERTIFICATE: usize = 16 * 1024;
+/// How many certificates beside the first are looked at for the one that issued it.
+const MOST_OTHERS: usize = 20;
 
 /// A usable signing identity.
 #[derive(Debug)]
@@ -54,8 +57,8 @@ pub struct SigningIdentity {
     pub key_pem: Secret,
 }
 
-/// Bytes that never print.
-pub struct Secret(pub Vec<u8>);
+/// Bytes that never print, and are cleared when they are let go.
+pub struct Secret(pub Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,7 +78,9 @@ pub enum IdentityError {
     Intermediate,
     #[error("the PKCS#12 file can't be opened: the password is wrong or missing")]
     Password,
-    #[error("the PKCS#12 file can't be opened: the password is wrong or missing, or its cipher is not supported")]
+    #[error(
+        "the PKCS#12 file can't be opened: it is damaged, or its encryption or checksum is of a kind that is not supported"
+    )]
     Pkcs12,
     #[error("the certificate comes without its key")]
     KeyMissing,
@@ -87,10 +92,23 @@ pub enum IdentityError {
     IntermediateMissing(String),
     #[error("the key doesn't belong to the certificate")]
     KeyMismatch,
-    #[error("the key is not RSA; Apple's pass type certificates are")]
-    NotRsa,
-    #[error("the key has {0} bits; Apple's pass type certificates have RSA keys of {KEY_BITS}")]
-    ShortKey(u32),
+    #[error("the key is neither RSA nor on the curve P-256, as those of pass type certificates are")]
+    KeyKind,
+    #[error("the key has {0} bits; an RSA key has {LEAST_BITS} to {MOST_BITS}, and Apple's have {KEY_BITS}")]
+    KeyBits(u32),
+    #[error(
+        "opening {} takes {found} rounds of deriving keys from the password, and at most {MOST_ROUNDS} are made; export it \
+         anew with fewer", if *.part == Part::Key { "the key" } else { "the PKCS#12 file" }
+    )]
+    TooMuchWork { part: Part, found: u64 },
+    #[error("the key's encryption is of a kind that is not supported; export it with AES")]
+    KeyCipher,
+    #[error("the certificate has {0} bytes; at most {LONGEST_CERTIFICATE} are taken")]
+    LongCertificate(usize),
+    #[error(
+        "the intermediate's key is neither RSA of {LEAST_BITS} to {MOST_BITS} bits nor on the curves P-256 or P-384"
+    )]
+    IntermediateKey,
     #[error("the certificate was issued by its own key, not by Apple")]
     SelfIssued,
     #[error("the certificate is not for signing passes: it was issued for other uses only")]
@@ -137,9 +155,14 @@ impl IdentityError {
     /// Which of the parts is wrong.
     pub fn part(&self) -> Part {
         match self {
-            Self::Key | Self::KeyMissing | Self::KeyMismatch | Self::NotRsa | Self::ShortKey(_) => Part::Key,
+            Self::Key | Self::KeyMissing | Self::KeyMismatch | Self::KeyKind | Self::KeyBits(_) | Self::KeyCipher => {
+                Part::Key
+            }
+            Self::TooMuchWork { part, .. } => *part,
             Self::Password => Part::Password,
-            Self::Intermediate | Self::IntermediateMissing(_) | Self::WrongIntermediate(_) => Part::Intermediate,
+            Self::Intermediate | Self::IntermediateMissing(_) | Self::IntermediateKey | Self::WrongIntermediate(_) => {
+                Part::Intermediate
+            }
             _ => Part::Certificate,
         }
     }
@@ -152,11 +175,18 @@ impl SigningIdentity {
     /// A sentence that names what is wrong. Dates are not judged here: an expired identity is known, not unusable.
     pub fn new(certificate: &X509, key: PKey<Private>, intermediate: &X509) -> Result<Self, IdentityError> {
         let (pass_type, team) = check_pair(certificate, &key)?;
+        check_intermediate(intermediate)?;
         let issuer_matches = intermediate.issued(certificate) == openssl::x509::X509VerifyResult::OK;
         if !issuer_matches || !certificate.verify(&*intermediate.public_key()?)? {
             return Err(IdentityError::WrongIntermediate(issuer(certificate)));
         }
         let facts = CertificateFacts::of(certificate)?;
+        let key_pem = Secret(Zeroizing::new(key.private_key_to_pem_pkcs8()?));
+        let signer = PassSigner::new(certificate, intermediate, key)?;
+        // That the public numbers agree proves nothing: whoever has seen a pass knows them.
+        if !signer.signs_as(certificate)? {
+            return Err(IdentityError::KeyMismatch);
+        }
         Ok(Self {
             pass_type,
             team,
@@ -167,8 +197,8 @@ impl SigningIdentity {
             not_before: facts.not_before,
             not_after: facts.not_after,
             chain_pem: [certificate.to_pem()?, intermediate.to_pem()?].concat(),
-            key_pem: Secret(key.private_key_to_pem_pkcs8()?),
-            signer: PassSigner::new(certificate, intermediate, key)?,
+            key_pem,
+            signer,
         })
     }
 
@@ -196,6 +226,8 @@ impl SigningIdentity {
             let given = read_certificate(given).ok_or(IdentityError::Intermediate)?;
             return Self::new(&leaf, key, &given);
         }
+        others.truncate(MOST_OTHERS);
+        others.retain(|other| check_intermediate(other).is_ok());
         others.extend_from_slice(known);
         let chosen = trust::issuer_among(&leaf, &others);
         let chosen = chosen.ok_or_else(|| IdentityError::IntermediateMissing(issuer(&leaf)))?;
@@ -213,26 +245,27 @@ pub struct Parts {
     pub others: Vec<X509>,
 }
 
-/// Reads a certificate in PEM or DER with a key file beside it, or a PKCS#12 file that holds both.
+/// Reads a certificate in PEM or DER with a key file beside it, or a PKCS#12 file that holds both. What that costs is
+/// bounded, whatever the files say.
 ///
 /// # Errors
 /// What can't be read.
 pub fn read_parts(certificate: &[u8], key: Option<&[u8]>, password: Option<&str>) -> Result<Parts, IdentityError> {
-    let password = password.unwrap_or_default();
+    let (password, mut work) = (password.unwrap_or_default(), Work::default());
     if key.is_none() && read_certificate(certificate).is_none() {
-        let parsed = open_pkcs12(certificate, password)?;
-        // Without a key OpenSSL doesn't say which certificate is meant.
-        let key = parsed.pkey.ok_or(IdentityError::Pkcs12Lacks("private key"))?;
-        return Ok(Parts {
-            certificate: parsed.cert.ok_or(IdentityError::Pkcs12Lacks("certificate"))?,
-            key: Some(key),
-            others: parsed.ca.map(|stack| stack.into_iter().collect()).unwrap_or_default(),
-        });
+        return open_pkcs12(certificate, password, &mut work);
     }
+    let of_key = |error| match error {
+        KeyError::Kind => IdentityError::KeyKind,
+        KeyError::Bits(bits) => IdentityError::KeyBits(bits),
+        KeyError::Unsupported => IdentityError::KeyCipher,
+        KeyError::TooMuchWork(found) => IdentityError::TooMuchWork { part: Part::Key, found },
+        KeyError::Unreadable | KeyError::Password => IdentityError::Key,
+    };
     Ok(Parts {
         others: X509::stack_from_pem(certificate).map(|all| all.into_iter().skip(1).collect()).unwrap_or_default(),
         certificate: read_certificate(certificate).ok_or(IdentityError::Certificate)?,
-        key: key.map(|key| read_key(key, password)).transpose()?,
+        key: key.map(|key| private_key::read_key(key, password, &mut work).map_err(of_key)).transpose()?,
     })
 }
 
@@ -275,17 +308,32 @@ pub fn read_certificate(bytes: &[u8]) -> Option<X509> {
 /// What a certificate and a key must be before it is asked who issued it; the pass type and team.
 fn check_pair(certificate: &X509Ref, key: &PKey<Private>) -> Result<(PassTypeId, String), IdentityError> {
     let named = pass_type_and_team(certificate)?;
-    if key.id() != Id::RSA {
-        return Err(IdentityError::NotRsa);
+    // A key of a kind that can't even be read is none that signs passes.
+    let public = certificate.public_key().map_err(|_| IdentityError::KeyKind)?;
+    let length = certificate.to_der()?.len();
+    if length > LONGEST_CERTIFICATE {
+        return Err(IdentityError::LongCertificate(length));
     }
-    if key.bits() < KEY_BITS {
-        return Err(IdentityError::ShortKey(key.bits()));
+    for checked in [private_key::check_kind(key), private_key::check_kind(&public)] {
+        checked.map_err(|error| match error {
+            KeyError::Bits(bits) => IdentityError::KeyBits(bits),
+            _ => IdentityError::KeyKind,
+        })?;
     }
-    // A key of a kind that can't even be read isn't RSA either.
-    if !certificate.public_key().map_err(|_| IdentityError::NotRsa)?.public_eq(key) {
+    if !public.public_eq(key) {
         return Err(IdentityError::KeyMismatch);
     }
     Ok(named)
+}
+
+/// Whether an intermediate's key is of a kind and size that OpenSSL checks signatures with at once.
+fn check_intermediate(intermediate: &X509Ref) -> Result<(), IdentityError> {
+    let fits = intermediate.public_key().is_ok_and(|key| private_key::check_issuer_kind(&key).is_ok());
+    let length = intermediate.to_der()?.len();
+    if !fits {
+        return Err(IdentityError::IntermediateKey);
+    }
+    if length > LONGEST_CERTIFICATE { Err(IdentityError::LongCertificate(length)) } else { Ok(()) }
 }
 
 /// The pass type and team in a certificate that may sign passes.
@@ -318,34 +366,28 @@ pub fn pass_type_and_team(certificate: &X509Ref) -> Result<(PassTypeId, String),
     Ok((pass_type, team))
 }
 
-/// Opens a PKCS#12 file, also one of Keychain's, which encrypts with RC2-40: OpenSSL 3 has that in its legacy provider.
-fn open_pkcs12(bytes: &[u8], password: &str) -> Result<ParsedPkcs12_2, IdentityError> {
-    static LEGACY: OnceLock<Option<(Provider, Provider)>> = OnceLock::new();
-    let file = Pkcs12::from_der(bytes).map_err(|_| IdentityError::Certificate)?;
-    let first = match file.parse2(password) {
-        Ok(parsed) => return Ok(parsed),
-        Err(error) => error,
-    };
-    let says = |error: &ErrorStack, word: &str| {
-        error.errors().iter().any(|error| error.reason().is_some_and(|reason| reason.contains(word)))
-    };
-    if says(&first, "mac absent") {
-        return Err(IdentityError::Pkcs12Unchecked);
-    }
-    if says(&first, "mac") {
-        return Err(IdentityError::Password);
-    }
-    // Loading one by name ends the default one's being there by itself.
-    LEGACY.get_or_init(|| Some((Provider::load(None, "default").ok()?, Provider::load(None, "legacy").ok()?)));
-    file.parse2(password)
-        .map_err(|error| if says(&error, "mac") { IdentityError::Password } else { IdentityError::Pkcs12 })
-}
-
-fn read_key(bytes: &[u8], password: &str) -> Result<PKey<Private>, IdentityError> {
-    PKey::private_key_from_pem_passphrase(bytes, password.as_bytes())
-        .or_else(|_| PKey::private_key_from_der(bytes))
-        .or_else(|_| PKey::private_key_from_pkcs8_passphrase(bytes, password.as_bytes()))
-        .map_err(|_| IdentityError::Key)
+/// Opens a PKCS#12 file, also one of Keychain's.
+fn open_pkcs12(bytes: &[u8], password: &str, work: &mut Work) -> Result<Parts, IdentityError> {
+    let contents = pkcs12::open(bytes, password, work).map_err(|error| match error {
+        Pkcs12Error::NotPkcs12 => IdentityError::Certificate,
+        Pkcs12Error::Unchecked => IdentityError::Pkcs12Unchecked,
+        Pkcs12Error::Password => IdentityError::Password,
+        Pkcs12Error::Key(KeyError::TooMuchWork(found)) => IdentityError::TooMuchWork { part: Part::Certificate, found },
+        // Its checksum fits the password.
+        Pkcs12Error::Key(_) => IdentityError::Pkcs12,
+    })?;
+    let key = contents.key.ok_or(IdentityError::Pkcs12Lacks("private key"))?;
+    let key = private_key::parse(&key).map_err(|error| match error {
+        KeyError::Kind => IdentityError::KeyKind,
+        KeyError::Bits(bits) => IdentityError::KeyBits(bits),
+        _ => IdentityError::Pkcs12,
+    })?;
+    let mut others: Vec<X509> =
+        contents.certificates.iter().take(MOST_OTHERS).filter_map(|der| X509::from_der(der).ok()).collect();
+    let own = others.iter().position(|one| one.public_key().is_ok_and(|public| public.public_eq(&key)));
+    let lacks = if others.is_empty() { "certificate" } else { "certificate of its key" };
+    let own = own.ok_or(IdentityError::Pkcs12Lacks(lacks))?;
+    Ok(Parts { certificate: others.swap_remove(own), key: Some(key), others })
 }
 
 fn entry(certificate: &X509Ref, kind: Nid) -> Option<String> {

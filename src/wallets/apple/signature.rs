@@ -6,8 +6,8 @@
 //! intermediate that issued it inside, the root not, and the signed attributes contentType, signingTime and messageDigest.
 
 use openssl::error::ErrorStack;
-use openssl::pkey::{PKey, Private};
-use openssl::x509::X509;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::x509::{X509, X509Ref};
 use sha2::{Digest, Sha256};
 
 use crate::domain::time::Timestamp;
@@ -26,6 +26,8 @@ const OID_MESSAGE_DIGEST: &[u8] = &[0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D,
 const OID_SIGNING_TIME: &[u8] = &[0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 9, 5];
 const SHA256: &[u8] = &[0x30, 13, 0x06, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 0x05, 0];
 const RSA: &[u8] = &[0x30, 13, 0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1, 0x05, 0];
+/// ecdsa-with-SHA256 (RFC 5758, 3.2)
+const ECDSA: &[u8] = &[0x30, 10, 0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2];
 const VERSION_1: &[u8] = &[0x02, 1, 1];
 
 /// Everything of a signature that doesn't change from pass to pass, and the key.
@@ -44,7 +46,7 @@ impl std::fmt::Debug for PassSigner {
 }
 
 impl PassSigner {
-    /// Encodes the constant parts. The key must be RSA and belong to `certificate`, which `intermediate` issued;
+    /// Encodes the constant parts. The key must be RSA or on P-256, and belong to `certificate`, which `intermediate` issued;
     /// [`super::identity`] checks that.
     ///
     /// # Errors
@@ -58,7 +60,7 @@ impl PassSigner {
         Ok(Self { key, head, signer })
     }
 
-    /// Signs a manifest. This costs one RSA operation, about a quarter of a millisecond: keep it off the async threads.
+    /// Signs a manifest. This costs one operation with the key, for RSA about a quarter of a millisecond: keep it off the async threads.
     ///
     /// # Errors
     /// When OpenSSL fails.
@@ -73,24 +75,43 @@ impl PassSigner {
         .concat();
         // Signed as a SET, stored as [0] (RFC 5652, 5.4).
         let signature = self.bare_signature(&Sha256::digest(tlv(SET, &attributes)).into())?;
-        let info = [&self.signer[..], &tlv(CONTEXT_0, &attributes), RSA, &tlv(OCTET_STRING, &signature)].concat();
+        let info =
+            [&self.signer[..], &tlv(CONTEXT_0, &attributes), self.algorithm(), &tlv(OCTET_STRING, &signature)].concat();
         let signed_data = [&self.head[..], &tlv(SET, &tlv(SEQUENCE, &info))].concat();
         let content = [OID_SIGNED_DATA, &tlv(CONTEXT_0, &tlv(SEQUENCE, &signed_data))].concat();
         Ok(tlv(SEQUENCE, &content))
     }
 
-    /// The bare RSA operation (PKCS #1 v1.5) on a SHA-256 digest: what a signature costs at least.
+    /// The bare operation with the key (PKCS #1 v1.5, or ECDSA) on a SHA-256 digest: what a signature costs at least.
     ///
     /// # Errors
     /// When OpenSSL fails.
     pub fn bare_signature(&self, digest: &[u8; 32]) -> Result<Vec<u8>, ErrorStack> {
         let mut context = openssl::pkey_ctx::PkeyCtx::new(&self.key)?;
         context.sign_init()?;
-        context.set_rsa_padding(openssl::rsa::Padding::PKCS1)?;
+        if self.key.id() == Id::RSA {
+            context.set_rsa_padding(openssl::rsa::Padding::PKCS1)?;
+        }
         context.set_signature_md(openssl::md::Md::sha256())?;
         let mut signature = Vec::new();
         context.sign_to_vec(digest, &mut signature)?;
         Ok(signature)
+    }
+
+    /// Whether what it signs holds under a certificate: that its key really belongs to it.
+    ///
+    /// # Errors
+    /// When OpenSSL fails.
+    pub fn signs_as(&self, certificate: &X509Ref) -> Result<bool, ErrorStack> {
+        const TRIAL: &[u8] = b"a trial";
+        let Ok(signature) = self.bare_signature(&Sha256::digest(TRIAL).into()) else { return Ok(false) };
+        let public = certificate.public_key()?;
+        let mut verifier = openssl::sign::Verifier::new(openssl::hash::MessageDigest::sha256(), &public)?;
+        Ok(verifier.verify_oneshot(&signature, TRIAL).unwrap_or(false))
+    }
+
+    fn algorithm(&self) -> &'static [u8] {
+        if self.key.id() == Id::RSA { RSA } else { ECDSA }
     }
 }
 
