@@ -47,6 +47,7 @@ settings! {
     APPLE_KEY "apple_key" "a PEM or DER file";
     APPLE_KEY_PASSWORD "apple_key_password" "the password of the key" secret;
     APPLE_WWDR "apple_wwdr" "a PEM or DER file with the intermediate that issued the certificate";
+    APPLE_ROOT "apple_root" "a PEM or DER file with a root certificate";
     APNS_URL "apns_url" "an https address such as https://api.push.apple.com";
     APNS_CA "apns_ca" "a PEM file";
     APNS_IN_FLIGHT "apns_in_flight" "how many pushes may be under way on one connection, 1 to 10000";
@@ -135,6 +136,8 @@ pub struct Config {
     pub master_key: Option<MasterKey>,
     pub admin_key: Option<String>,
     pub apple: Option<AppleFiles>,
+    /// A file with further roots that certificates may lead to.
+    pub apple_root: Option<PathBuf>,
     pub apns_url: Option<String>,
     pub apns_ca: Option<PathBuf>,
     pub apns_in_flight: usize,
@@ -246,6 +249,7 @@ impl Config {
             master_key: values.read(&MASTER_KEY, MasterKey::parse)?,
             admin_key: values.read(&ADMIN_KEY, |t| (t.chars().count() >= 32).then(|| t.to_owned()))?,
             apple,
+            apple_root: path(&APPLE_ROOT)?,
             apns_url: values
                 .read(&APNS_URL, |t| t.starts_with("https://").then(|| t.trim_end_matches('/').to_owned()))?,
             apns_ca: path(&APNS_CA)?,

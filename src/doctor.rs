@@ -25,8 +25,9 @@ use crate::start::{self, Contents, JobMode, Outside};
 use crate::store::{Store, health, workspaces};
 use crate::wallets::PushOutcome;
 use crate::wallets::apple::apns::Apns;
-use crate::wallets::apple::identity::SigningIdentity;
+use crate::wallets::apple::identity::{IdentityError, SigningIdentity};
 use crate::wallets::apple::rules::OwnAddresses;
+use crate::wallets::apple::trust::Roots;
 
 /// How long anything outside may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -81,9 +82,21 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
         format!("this is {kind}, listening on {}, reached at {}", config.listen, config.public_url),
     )];
     findings.extend(database(&config.database_url, now).await);
-    findings.extend(secrets(config, sandbox, outside).await);
+    let roots = match start::read_roots(config, sandbox) {
+        Ok(roots) => roots,
+        Err(error) => {
+            findings.push(finding("certificate", State::Error, format!("{error:#}")));
+            Roots::new(Vec::new(), !sandbox)
+        }
+    };
+    if let Some(path) = &config.apple_root {
+        let state = if sandbox { State::Ok } else { State::Warning };
+        let detail = format!("may also lead to {} (PASSLOOM_APPLE_ROOT), which no phone trusts", path.display());
+        findings.push(finding("certificate", state, detail));
+    }
+    findings.extend(secrets(config, sandbox, &roots, outside).await);
     let identity = match &config.apple {
-        Some(files) => match start::read_identity(files) {
+        Some(files) => match start::read_identity(files, &roots, now) {
             Ok(identity) => Some(identity),
             Err(error) => {
                 findings.push(finding("certificate", State::Error, format!("{error:#}")));
@@ -146,7 +159,7 @@ async fn database(url: &str, now: Timestamp) -> Vec<Finding> {
 }
 
 /// Whether the master key opens what the database holds, and how long the certificates in it are valid.
-async fn secrets(config: &Config, sandbox: bool, outside: &Outside) -> Vec<Finding> {
+async fn secrets(config: &Config, sandbox: bool, roots: &Roots, outside: &Outside) -> Vec<Finding> {
     const CHECK: &str = "master-key";
     let exists = config.database_url.strip_prefix("sqlite://").is_none_or(|path| Path::new(path).exists());
     if !exists {
@@ -162,7 +175,7 @@ async fn secrets(config: &Config, sandbox: bool, outside: &Outside) -> Vec<Findi
         match opened {
             Ok(key) => {
                 findings.push(finding(CHECK, State::Ok, "it opens the secrets in the database"));
-                findings.extend(stored_certificates(config, &store, &key, outside.clock.now()).await);
+                findings.extend(stored_certificates(config, &store, &key, roots, outside.clock.now()).await);
             }
             Err(error) => findings.push(finding(CHECK, State::Error, format!("{error:#}"))),
         }
@@ -171,12 +184,23 @@ async fn secrets(config: &Config, sandbox: bool, outside: &Outside) -> Vec<Findi
     findings
 }
 
-async fn stored_certificates(config: &Config, store: &Store, key: &MasterKey, now: Timestamp) -> Vec<Finding> {
+async fn stored_certificates(
+    config: &Config,
+    store: &Store,
+    key: &MasterKey,
+    roots: &Roots,
+    now: Timestamp,
+) -> Vec<Finding> {
     // A schema of another version has been told.
     let identities = stored_identities(store, key).await.unwrap_or_default();
     let mut findings = Vec::new();
     for identity in identities {
         match identity {
+            Ok(identity) if !roots.take(identity.proof(roots, now)) => {
+                let detail =
+                    format!("{} in the database is not used: {}", identity.pass_type, IdentityError::Untrusted);
+                findings.push(finding("certificate", State::Error, detail));
+            }
             Ok(identity) => {
                 findings.push(certificate(&identity, now));
                 findings.push(apns(config, &identity, now).await);
@@ -335,6 +359,7 @@ async fn self_test(config: &Config, outside: &Outside) -> anyhow::Result<String>
     own.database_url = format!("sqlite://{}", folder.0.join("passloom.db").display());
     own.sandbox = Some(true);
     own.apple.clone_from(&config.apple);
+    own.apple_root.clone_from(&config.apple_root);
     let root = if own.apple.is_some() { None } else { Some(folder.0.join("certs/dev/root.pem")) };
     let prepared = start::prepare(own, outside.clone(), Contents::Starters).await?;
     let (facts, base) = (prepared.sandbox.clone(), prepared.app.public_url.clone());

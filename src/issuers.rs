@@ -11,6 +11,7 @@ use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::wallets::apple::apns::Apns;
 use crate::wallets::apple::identity::SigningIdentity;
+use crate::wallets::apple::trust::Proof;
 
 /// Where a certificate came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +33,8 @@ pub struct AppleIssuer {
     pub apns: Apns,
     /// Where it came from.
     pub source: Source,
+    /// How well it proves that the pass type is its workspace's.
+    pub proof: Proof,
 }
 
 /// All of them.

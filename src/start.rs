@@ -18,6 +18,7 @@ use crate::actions::issuers::load_issuers;
 use crate::actions::starters::{demo_card, load_starters};
 use crate::app::{App, AppParts};
 use crate::config::{AppleFiles, Config};
+use crate::domain::time::Timestamp;
 use crate::http::server;
 use crate::jobs::Jobs;
 use crate::outside::clock::Clock;
@@ -30,7 +31,7 @@ use crate::wallets::apple::apns::ApnsEndpoint;
 use crate::wallets::apple::development_chain::DevelopmentChain;
 use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::rules::OwnAddresses;
-use crate::wallets::apple::trust;
+use crate::wallets::apple::trust::{self, Roots};
 
 /// The name of the key that the sandbox makes at each start.
 const SANDBOX_KEY: &str = "sandbox";
@@ -99,10 +100,15 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     }
     let has_secrets = workspaces::secret(&mut store.read().await?, &default_workspace()).await?.is_some();
     let master_key = master_key(&config, sandbox, has_secrets, &*outside.random)?;
+    let roots = read_roots(&config, sandbox)?;
     let certificates = development_folder(&config);
     let chain = if sandbox { Some(certificates::load_or_make(&certificates, now)?) } else { None };
     let identity = match (&config.apple, &chain) {
-        (Some(files), _) => Some(read_identity(files)?),
+        (Some(files), _) => {
+            let (files, roots) = (files.clone(), roots.clone());
+            // Keys may take a second to open.
+            Some(tokio::task::spawn_blocking(move || read_identity(&files, &roots, now)).await??)
+        }
         (None, Some(chain)) => Some(SigningIdentity::new(&chain.leaf, chain.leaf_key.clone(), &chain.intermediate)?),
         (None, None) => None,
     };
@@ -125,6 +131,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
             .map(|chain| chain.intermediate.clone())
             .chain(trust::intermediates())
             .collect(),
+        roots,
         trusted_proxies: config.trusted_proxies,
         in_flight: config.apns_in_flight,
         refresh_rate: config.refresh_rate,
@@ -142,9 +149,10 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     }
     if let Some(identity) = identity {
         app.set_apple_issuer(&workspace, identity).await.map_err(|error| match error {
-            ActionError::Store(StoreError::RowGone(_)) => {
-                anyhow::anyhow!("PASSLOOM_APPLE_CERTIFICATE: its pass type belongs to another workspace than default")
-            }
+            ActionError::Store(StoreError::RowGone(_)) => anyhow::anyhow!(
+                "PASSLOOM_APPLE_CERTIFICATE: its pass type belongs to another workspace than default, which has a certificate \
+                 that is as new"
+            ),
             other => other.into(),
         })?;
     }
@@ -347,7 +355,25 @@ pub(crate) fn development_folder(config: &Config) -> PathBuf {
     base.join("certs").join("dev")
 }
 
-pub(crate) fn read_identity(files: &AppleFiles) -> anyhow::Result<SigningIdentity> {
+/// The roots that certificates must lead to.
+pub(crate) fn read_roots(config: &Config, sandbox: bool) -> anyhow::Result<Roots> {
+    let mut given = Vec::new();
+    if let Some(path) = &config.apple_root {
+        let shown = path.display();
+        let bytes = std::fs::read(path).with_context(|| format!("PASSLOOM_APPLE_ROOT: {shown} can't be read"))?;
+        given = X509::stack_from_pem(&bytes).unwrap_or_default();
+        given.extend(X509::from_der(&bytes));
+        if given.is_empty() {
+            bail!(
+                "PASSLOOM_APPLE_ROOT: found {shown}, which holds no certificate; expected a PEM or DER file with a root"
+            );
+        }
+    }
+    Ok(Roots::new(given, !sandbox))
+}
+
+/// Reads the configured certificate with its key.
+pub(crate) fn read_identity(files: &AppleFiles, roots: &Roots, now: Timestamp) -> anyhow::Result<SigningIdentity> {
     const CERTIFICATE: &str = "PASSLOOM_APPLE_CERTIFICATE";
     const KEY: &str = "PASSLOOM_APPLE_KEY";
     const WWDR: &str = "PASSLOOM_APPLE_WWDR";
@@ -358,7 +384,12 @@ pub(crate) fn read_identity(files: &AppleFiles) -> anyhow::Result<SigningIdentit
     let key = files.key.as_deref().map(|path| read(KEY, path)).transpose()?;
     let wwdr = files.wwdr.as_deref().map(|path| read(WWDR, path)).transpose()?;
     let (key, wwdr, password) = (key.as_deref(), wwdr.as_deref(), files.password.as_deref());
-    SigningIdentity::from_files(&certificate, key, password, wwdr, &trust::intermediates()).map_err(|error| {
+    let read = SigningIdentity::from_files(&certificate, key, password, wwdr, &trust::intermediates());
+    let taken = read.and_then(|identity| match roots.take(identity.proof(roots, now)) {
+        true => Ok(identity),
+        false => Err(IdentityError::Untrusted),
+    });
+    taken.map_err(|error| {
         let part = error.part();
         let (setting, found) = match part {
             // A PKCS#12 file is its own key's.

@@ -45,7 +45,13 @@ pub async fn take_complaints(app: &App, messages: &[&str]) -> Result<(), ActionE
     let mut owners: HashMap<PassTypeId, Option<WorkspaceId>> = HashMap::new();
     for complaint in complaints {
         let Some(pass_type_id) = told(&complaint).or_else(|| others.clone()) else { continue };
+        // A card's message is its workspace's, also after its pass type went to another one.
+        let of_card = match &complaint.serial {
+            Some(serial) => cards::owner_of_serial(&mut reader, &pass_type_id, serial).await?,
+            None => None,
+        };
         let owner = match owners.get(&pass_type_id) {
+            _ if of_card.is_some() => of_card,
             Some(owner) => owner.clone(),
             None => {
                 let owner = workspaces::pass_type_owner(&mut reader, &pass_type_id).await?;

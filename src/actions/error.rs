@@ -30,6 +30,9 @@ pub enum ActionError {
     /// The workspace has nothing to sign with.
     #[error("the workspace has no issuer")]
     IssuerMissing,
+    /// The certificate comes from the configuration.
+    #[error("the certificate comes from the configuration")]
+    CertificateConfigured,
     /// The template's draft breaks rules that a phone enforces.
     #[error("the template breaks rules: {}", .0.iter().map(|i| format!("{} at {:?} ({})", i.rule, i.pointer, i.detail)).collect::<Vec<_>>().join("; "))]
     Unpublishable(Vec<Issue>),

@@ -1,5 +1,6 @@
 //! Setting, showing and loading the certificates by which workspaces sign.
 
+mod claim;
 pub mod watch;
 
 use std::time::Duration;
@@ -8,7 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use zeroize::{Zeroize, Zeroizing};
 
+use self::claim::Claim;
 use super::error::ActionError;
 use super::push_lines::certificate_of;
 use crate::app::App;
@@ -18,19 +21,22 @@ use crate::issuers::{AppleIssuer, Source};
 use crate::outside::secrets::MasterKey;
 use crate::store::issuers::{self, AppleCertificateKey};
 use crate::store::{Store, StoreError, push_pauses, workspaces};
-use crate::wallets::apple::apns::Apns;
+use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
 use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
-use crate::wallets::apple::trust;
+use crate::wallets::apple::trust::Proof;
 
 /// No certificate or key is as long, in characters.
 const LONGEST: usize = 256 * 1024;
+/// How many certificates a workspace has at most.
+const MOST: i64 = 50;
 
 /// What was sent: private parts go in here and never out.
 struct Upload {
-    certificate: Vec<u8>,
-    key: Option<Vec<u8>>,
-    password: Option<String>,
-    wwdr: Option<Vec<u8>>,
+    /// Or a PKCS#12 file.
+    certificate: Zeroizing<Vec<u8>>,
+    key: Option<Zeroizing<Vec<u8>>>,
+    password: Option<Zeroizing<String>>,
+    wwdr: Option<Zeroizing<Vec<u8>>>,
     pkcs12: bool,
 }
 
@@ -49,7 +55,13 @@ impl Upload {
             Some(key) => Some(key?),
             None => None,
         };
-        Some(Self { certificate: certificate?, key, password: password.map(ToOwned::to_owned), wwdr, pkcs12 })
+        Some(Self {
+            certificate: certificate?,
+            key,
+            password: password.map(|text| Zeroizing::new(text.to_owned())),
+            wwdr,
+            pkcs12,
+        })
     }
 
     fn pointer(&self, part: Part) -> &'static str {
@@ -65,7 +77,7 @@ impl Upload {
 }
 
 /// PEM as it is, anything else in base64. What was found is never repeated.
-fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Zeroizing<Vec<u8>>> {
     let text = node.filled(&mut Problems::new(), LONGEST, Lines::Many).or_else(|| {
         // PEM files of Windows have carriage returns, which no other text may hold.
         node.value.as_str().filter(|text| text.len() <= LONGEST && !text.trim().is_empty())
@@ -75,10 +87,10 @@ fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
         return None;
     };
     if text.contains("-----BEGIN ") {
-        return Some(text.as_bytes().to_vec());
+        return Some(Zeroizing::new(text.as_bytes().to_vec()));
     }
-    let packed: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let decoded = STANDARD.decode(packed).ok();
+    let packed: Zeroizing<String> = Zeroizing::new(text.chars().filter(|c| !c.is_ascii_whitespace()).collect());
+    let decoded = STANDARD.decode(packed.as_bytes()).ok().map(Zeroizing::new);
     if decoded.is_none() {
         problems.add(&node.pointer, "is neither PEM (-----BEGIN …) nor base64");
     }
@@ -94,41 +106,61 @@ struct Kept {
     key: String,
 }
 
-fn purpose(key: &AppleCertificateKey) -> String {
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+/// For what a certificate's key is sealed.
+pub(super) fn purpose(key: &AppleCertificateKey) -> String {
     format!("apple certificate {} {} {}", key.workspace, key.pass_type, key.fingerprint)
 }
 
 /// Adds a certificate to the workspace's issuer, beside those it has. New cards get its pass type.
 ///
 /// # Errors
-/// What is wrong with it, at its place; a pass type that isn't free.
+/// What is wrong with it, at its place; a pass type that isn't free; more certificates than a workspace has.
 pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) -> Result<(), ActionError> {
     let mut problems = Problems::new();
     let read = Upload::read(body, &mut problems);
     let upload = problems.or(read)?;
-    let known = app.known_intermediates.clone();
-    let checked = tokio::task::spawn_blocking(move || {
+    let (known, roots, now) = (app.known_intermediates.clone(), app.roots.clone(), app.now());
+    let checked = app.open_keys(move || {
         let identity = SigningIdentity::from_files(
             &upload.certificate,
-            upload.key.as_deref(),
-            upload.password.as_deref(),
-            upload.wwdr.as_deref(),
+            upload.key.as_ref().map(|key| key.as_slice()),
+            upload.password.as_ref().map(|password| password.as_str()),
+            upload.wwdr.as_ref().map(|wwdr| wwdr.as_slice()),
             &known,
         );
-        (upload, identity)
+        let proven = identity.and_then(|identity| match identity.proof(&roots, now) {
+            proof if roots.take(proof) => Ok((identity, proof)),
+            _ => Err(IdentityError::Untrusted),
+        });
+        (upload, proven)
     });
-    let (upload, identity) = checked.await.map_err(|_| ActionError::Fault("reading a certificate panicked".into()))?;
-    let identity = identity.map_err(|error: IdentityError| {
+    let (upload, proven) = checked.await?;
+    let (identity, proof) = proven.map_err(|error: IdentityError| {
         let part = error.part();
         Problems::one(upload.pointer(part), format!("{error}; expected {}", part.expected()))
     })?;
-    let now = app.now();
     let place = upload.pointer(Part::Certificate);
     if identity.not_after <= now {
         let ended = format!("the certificate ended on {}; renew it at Apple", identity.not_after.to_rfc3339_seconds());
         return Err(Problems::one(place, ended).into());
     }
+    let taken = || Problems::one(place, format!("the pass type {} is not free for this workspace", identity.pass_type));
+    let Some(claim) = Claim::of(app, workspace, &identity, proof).await? else { return Err(taken().into()) };
     let mut tx = app.store.begin().await?;
+    if !claim.take(app, &mut tx).await? {
+        return Err(taken().into());
+    }
+    if issuers::count_beside(&mut tx, workspace, &identity.fingerprint).await? >= MOST {
+        let full =
+            format!("the workspace has {MOST} certificates, and no workspace has more; remove one of them first");
+        return Err(Problems::one(place, full).into());
+    }
     // What is set last goes before the others, also when the clock went back.
     let after_others = issuers::newest_apple(&mut tx, workspace).await?.plus(Duration::from_micros(1));
     let key = AppleCertificateKey {
@@ -139,23 +171,42 @@ pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) 
     };
     let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
     let kept = Kept { chain: text(&identity.chain_pem), key: text(&identity.key_pem.0) };
-    let kept = serde_json::to_vec(&kept).map_err(|e| ActionError::Fault(e.to_string()))?;
+    let kept = Zeroizing::new(serde_json::to_vec(&kept).map_err(|e| ActionError::Fault(e.to_string()))?);
     let sealed = app.seal(&purpose(&key), &kept)?;
-    let claimed = workspaces::claim_pass_type(&mut tx, &identity.pass_type, workspace, &identity.team, now).await;
-    match claimed {
-        Err(StoreError::RowGone(_)) => {
-            let taken = format!("the pass type {} is not free for this workspace", identity.pass_type);
-            return Err(Problems::one(place, taken).into());
-        }
-        other => other?,
-    }
     issuers::put_apple(&mut tx, &key, &sealed).await?;
     tx.commit().await?;
+    claim.tell();
     tracing::info!(%workspace, pass_type = %key.pass_type, fingerprint = key.fingerprint, "a certificate was set");
     if let Some(error) = load_issuers(app).await? {
         tracing::error!(%error, "a certificate can't be loaded");
     }
     app.wake.notify_one();
+    Ok(())
+}
+
+/// Removes a certificate that was set by API. Other nodes learn of it within seconds.
+///
+/// # Errors
+/// When the workspace has none of that fingerprint, or it comes from the configuration.
+pub async fn remove_apple_certificate(
+    app: &App,
+    workspace: &WorkspaceId,
+    fingerprint: &str,
+) -> Result<(), ActionError> {
+    let mut tx = app.store.begin().await?;
+    let removed = issuers::remove_apple(&mut tx, workspace, fingerprint).await?;
+    tx.commit().await?;
+    if !removed {
+        let configured = |issuer: &std::sync::Arc<AppleIssuer>| issuer.identity.fingerprint == fingerprint;
+        return Err(match app.issuers.of_workspace(workspace).iter().any(configured) {
+            true => ActionError::CertificateConfigured,
+            false => ActionError::NotFound("certificate"),
+        });
+    }
+    tracing::info!(%workspace, fingerprint, "a certificate was removed");
+    if let Some(error) = load_issuers(app).await? {
+        tracing::error!(%error, "a certificate can't be loaded");
+    }
     Ok(())
 }
 
@@ -184,8 +235,7 @@ pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<O
                 .iter()
                 .find(|pause| pause.pass_type_id == identity.pass_type && pause.certificate == certificate);
             // Its dates are told beside it.
-            let within = now.max(identity.not_before).min(identity.not_after);
-            let apple = trust::Trust::apple().trusts_pass_certificate(&identity.chain_pem, within);
+            let apple = issuer.proof == Proof::Apple;
             let paused = refused.map(|pause| json!({"since": pause.since, "reason": pause.reason}));
             json!({
                 "paused": paused,
@@ -240,34 +290,57 @@ impl App {
         workspace: &WorkspaceId,
         identity: SigningIdentity,
     ) -> Result<(), ActionError> {
+        let (roots, now) = (self.roots.clone(), self.now());
+        let proven = self.open_keys(move || {
+            let proof = identity.proof(&roots, now);
+            (identity, proof)
+        });
+        let (identity, proof) = proven.await?;
+        let taken = || ActionError::Store(StoreError::RowGone("pass_types"));
+        let claim = Claim::of(self, workspace, &identity, proof).await?.ok_or_else(taken)?;
         let mut tx = self.store.begin().await?;
-        workspaces::claim_pass_type(&mut tx, &identity.pass_type, workspace, &identity.team, self.now()).await?;
+        if !claim.take(self, &mut tx).await? {
+            return Err(taken());
+        }
         tx.commit().await?;
-        self.add_issuer(workspace, identity, Source::Configuration)
+        claim.tell();
+        let endpoint = self.apns_endpoint.clone();
+        let ready = self.open_keys(move || Ready::make(identity, proof, &endpoint)).await??;
+        self.add_issuer(workspace, ready, Source::Configuration)
     }
 
-    fn add_issuer(
-        &self,
-        workspace: &WorkspaceId,
-        identity: SigningIdentity,
-        source: Source,
-    ) -> Result<(), ActionError> {
-        let apns = Apns::new(&self.apns_endpoint, &identity.chain_pem, &identity.key_pem.0)
-            .map_err(|error| ActionError::Fault(format!("the connection to APNs can't be prepared: {error}")))?;
+    fn add_issuer(&self, workspace: &WorkspaceId, ready: Ready, source: Source) -> Result<(), ActionError> {
+        let Ready { identity, apns, proof } = ready;
         if let Some(simulated) = &self.sandbox {
             let chain = openssl::x509::X509::stack_from_pem(&identity.chain_pem)?;
             simulated.trust(chain).map_err(|error| ActionError::Fault(format!("the simulated APNs: {error}")))?;
-        } else if !trust::Trust::apple().trusts_pass_certificate(&identity.chain_pem, self.now()) {
+        } else if proof < Proof::Apple {
             tracing::warn!(pass_type = %identity.pass_type, "a certificate does not chain to Apple's roots: no phone will take passes that it signs");
         }
-        self.issuers.add(AppleIssuer { workspace: workspace.clone(), identity, apns, source });
+        self.issuers.add(AppleIssuer { workspace: workspace.clone(), identity, apns, source, proof });
         Ok(())
+    }
+}
+
+/// A certificate that can sign and push.
+struct Ready {
+    identity: SigningIdentity,
+    apns: Apns,
+    proof: Proof,
+}
+
+impl Ready {
+    fn make(identity: SigningIdentity, proof: Proof, endpoint: &ApnsEndpoint) -> Result<Self, ActionError> {
+        let apns = Apns::new(endpoint, &identity.chain_pem, &identity.key_pem.0)
+            .map_err(|error| ActionError::Fault(format!("the connection to APNs can't be prepared: {error}")))?;
+        Ok(Self { identity, apns, proof })
     }
 }
 
 /// Brings what this node has in memory up to date with the database. Connections of certificates that stay are kept.
 ///
-/// Returns why a certificate couldn't be opened, if one couldn't; it keeps none of the others from being loaded.
+/// Returns why a certificate couldn't be opened, if one couldn't; it keeps none of the others from being loaded, and isn't
+/// tried again.
 ///
 /// # Errors
 /// When the database fails.
@@ -279,16 +352,36 @@ pub async fn load_issuers(app: &App) -> Result<Option<ActionError>, ActionError>
     let mut failed = None;
     for key in &stored {
         let loaded = app.issuers.of_workspace(&key.workspace);
-        if loaded.iter().any(|issuer| is(issuer, key)) {
+        if loaded.iter().any(|issuer| is(issuer, key)) || app.unusable().contains(key) {
             continue;
         }
         let Some(sealed) = issuers::sealed_apple(&mut reader, key).await? else { continue };
-        if let Err(error) = open(app, key, &sealed) {
+        if let Err(error) = open(app, key, &sealed).await {
+            app.unusable().insert(key.clone());
             failed = Some(error);
         }
     }
-    app.issuers.retain(|issuer| issuer.source == Source::Configuration || stored.iter().any(|key| is(issuer, key)));
+    app.unusable().retain(|key| stored.contains(key));
+    let mut lost = Vec::new();
+    for issuer in app.issuers.all() {
+        if issuer.source == Source::Configuration
+            && workspaces::pass_type_owner(&mut reader, &issuer.identity.pass_type).await?.as_ref()
+                != Some(&issuer.workspace)
+        {
+            lost.push(issuer.identity.fingerprint.clone());
+        }
+    }
+    app.issuers.retain(|issuer| match issuer.source {
+        Source::Configuration => !lost.contains(&issuer.identity.fingerprint),
+        Source::Api(_) => stored.iter().any(|key| is(issuer, key)),
+    });
     Ok(failed)
+}
+
+impl App {
+    fn unusable(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<AppleCertificateKey>> {
+        self.unusable.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
 fn is(issuer: &AppleIssuer, key: &AppleCertificateKey) -> bool {
@@ -297,9 +390,21 @@ fn is(issuer: &AppleIssuer, key: &AppleCertificateKey) -> bool {
         && issuer.source == Source::Api(key.set_at)
 }
 
-fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(), ActionError> {
-    let identity = unsealed(key, &app.open(&purpose(key), sealed)?)?;
-    app.add_issuer(&key.workspace, identity, Source::Api(key.set_at))
+async fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(), ActionError> {
+    let opened = app.open(&purpose(key), sealed)?;
+    let (stored, roots, endpoint, now) = (key.clone(), app.roots.clone(), app.apns_endpoint.clone(), app.now());
+    let ready = app.open_keys(move || {
+        let identity = unsealed(&stored, &opened)?;
+        let proof = identity.proof(&roots, now);
+        match roots.take(proof) {
+            true => Ready::make(identity, proof, &endpoint),
+            false => {
+                let untrusted = IdentityError::Untrusted;
+                Err(ActionError::Fault(format!("a stored certificate of {}: {untrusted}", stored.pass_type)))
+            }
+        }
+    });
+    app.add_issuer(&key.workspace, ready.await??, Source::Api(key.set_at))
 }
 
 /// Every certificate in a database, opened with the master key; for those that can't be, why.

@@ -43,6 +43,7 @@ kinds! {
     TEMPLATE_EXISTS = 409 "template-exists" "There is a template of that id" "Replace it with PUT, or choose another id.";
     TEMPLATE_IN_USE = 409 "template-in-use" "The template has cards" "Delete its cards or move them to another template first.";
     ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
+    CERTIFICATE_CONFIGURED = 409 "certificate-configured" "The certificate comes from the configuration" "Change PASSLOOM_APPLE_CERTIFICATE and start the nodes anew.";
     WALLET_OFF = 409 "wallet-off" "This wallet is off" "Give the workspace an issuer for this wallet.";
     IDEMPOTENCY_UNDER_WAY = 409 "request-under-way" "The same request is being answered" "Repeat it with the same Idempotency-Key in a moment.";
     STALE = 409 "stale" "A newer change was stored already" "Nothing to do: the card is ahead of this change.";
@@ -142,6 +143,9 @@ impl From<ActionError> for Problem {
             ),
             ActionError::IssuerMissing => {
                 Self::new(&ISSUER_MISSING, "the workspace has no certificate to sign passes with")
+            }
+            ActionError::CertificateConfigured => {
+                Self::new(&CERTIFICATE_CONFIGURED, "the certificate is one of the node's settings, not set by API")
             }
             ActionError::Unpublishable(issues) => Self::unpublishable(issues),
             ActionError::WrongRevision { found: 0 } => Self::new(&WRONG_REVISION, "there is no such card yet"),

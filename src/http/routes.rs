@@ -90,6 +90,7 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     delete "/api/v1/keys/{id}"                      keys::revoke::revoke, keys::revoke::DOC;
     get    "/api/v1/issuers/apple"                  issuers::apple::get, issuers::apple::GET_DOC;
     put    "/api/v1/issuers/apple"                  issuers::apple::put, issuers::apple::PUT_DOC;
+    delete "/api/v1/issuers/apple/{fingerprint}"    issuers::apple::delete, issuers::apple::DELETE_DOC;
 };
 
 /// Phones, below [`PHONE_BASES`].

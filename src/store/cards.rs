@@ -91,8 +91,10 @@ statements! {
     };
     HOLD = "SELECT id FROM cards WHERE workspace_id = $1 AND id = $2" + " FOR NO KEY UPDATE";
     BY_SERIAL = {
-        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2"),
-        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2"),
+        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2
+            AND c.workspace_id = (SELECT p.workspace_id FROM pass_types p WHERE p.id = $1)"),
+        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2
+            AND c.workspace_id = (SELECT p.workspace_id FROM pass_types p WHERE p.id = $1)"),
     };
     HOLD_MANY = {
         sqlite: hold_cards!("json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", ""),
@@ -113,6 +115,7 @@ statements! {
                 WHERE (SELECT COUNT(*) FROM cards c WHERE c.pass_type_id = p.id AND c.serial_number = serial) > 0 LIMIT 1)
             FROM json_array_elements_text(CAST($1 AS json)) AS e(serial)",
     };
+    OWNER_OF_SERIAL = "SELECT workspace_id FROM cards WHERE pass_type_id = $1 AND serial_number = $2";
     HOLD_BY_SERIAL = "SELECT id FROM cards WHERE pass_type_id = $1 AND serial_number = $2" + " FOR NO KEY UPDATE";
     BY_PAGE = {
         sqlite: find_card!("c.page_token_hash = $1"),
@@ -319,7 +322,7 @@ finder!(
     find, FIND, impl Session, workspace: &WorkspaceId, id: &CardId
 );
 finder!(
-    /// The card of that serial number.
+    /// The card of that serial number, as phones know it: none, when its pass type went to another workspace.
     by_serial, BY_SERIAL, impl Session, pass_type: &PassTypeId, serial: &SerialNumber
 );
 finder!(
@@ -374,6 +377,20 @@ pub async fn lock_by_serial(
             return Ok(found);
         }
     }
+}
+
+/// The workspace whose card has that serial number, also when the pass type went to another one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn owner_of_serial(
+    session: &mut impl Session,
+    pass_type: &PassTypeId,
+    serial: &str,
+) -> Result<Option<WorkspaceId>, StoreError> {
+    on_db!(session, OWNER_OF_SERIAL, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(pass_type).bind(serial).fetch_optional(c).await?)
+    })
 }
 
 /// The cards of these ids; those that aren't there are left out.

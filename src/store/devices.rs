@@ -145,8 +145,11 @@ statements! {
             leased_at = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_at END,
             leased_until = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_until END,
             remind_at = CASE WHEN excluded.kind = 'apns' THEN devices.remind_at END";
+    // A pass type may have gone to another workspace while this waited.
     REGISTER = "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, pass_type_id, device_id, card_id) DO NOTHING";
+        SELECT p.workspace_id, p.id, CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS BIGINT), CAST($6 AS BIGINT)
+        FROM pass_types p WHERE p.id = $2 AND p.workspace_id = $1
+        ON CONFLICT (workspace_id, pass_type_id, device_id, card_id) DO NOTHING";
     IS_REGISTERED = "SELECT COUNT(*) FROM registrations
         WHERE workspace_id = $1 AND pass_type_id = $2 AND device_id = $3 AND card_id = $4";
     // Nothing is written for a registration that says what is known already, over and over.
@@ -161,6 +164,8 @@ statements! {
         ORDER BY CASE WHEN d.dead_since IS NULL THEN 1 ELSE 0 END, r.created_at, d.id LIMIT 1";
     UNREGISTER = "DELETE FROM registrations WHERE workspace_id = $1 AND pass_type_id = $2 AND device_id = $3 AND card_id = $4";
     LOCK = "SELECT asked FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3" + " FOR NO KEY UPDATE";
+    LEAVE_REGISTRATIONS = "DELETE FROM registrations WHERE workspace_id = $1 AND pass_type_id = $2";
+    LEAVE_DEVICES = "DELETE FROM devices WHERE workspace_id = $1 AND pass_type_id = $2";
     FORGET = "DELETE FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND NOT EXISTS (
         SELECT 1 FROM registrations r WHERE r.workspace_id = devices.workspace_id
             AND r.pass_type_id = devices.pass_type_id AND r.device_id = devices.id)";
@@ -456,6 +461,19 @@ pub async fn forget_unregistered(tx: &mut Tx, key: &DeviceKey) -> Result<(), Sto
         sqlx::query(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id).execute(c).await?;
         Ok(())
     })
+}
+
+/// Forgets a workspace's devices of a pass type that is its own no more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn leave_pass_type(tx: &mut Tx, workspace: &WorkspaceId, pass_type: &PassTypeId) -> Result<(), StoreError> {
+    for statement in [LEAVE_REGISTRATIONS, LEAVE_DEVICES] {
+        on_db!(tx, statement, |sql, c| {
+            sqlx::query(sql).bind(workspace).bind(pass_type).execute(c).await?;
+        });
+    }
+    Ok(())
 }
 
 /// What a device holds of a pass type, from one snapshot.

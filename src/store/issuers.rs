@@ -10,6 +10,11 @@ statements! {
     LIST_APPLE = "SELECT workspace_id, pass_type_id, fingerprint, set_at FROM apple_certificates";
     SEALED_APPLE = "SELECT sealed FROM apple_certificates WHERE workspace_id = $1 AND pass_type_id = $2 AND fingerprint = $3";
     NEWEST_APPLE = "SELECT COALESCE(MAX(set_at), 0) FROM apple_certificates WHERE workspace_id = $1";
+    COUNT_BESIDE = "SELECT COUNT(*) FROM apple_certificates WHERE workspace_id = $1 AND fingerprint <> $2";
+    OF_PASS_TYPE = "SELECT workspace_id, pass_type_id, fingerprint, set_at FROM apple_certificates
+        WHERE workspace_id = $1 AND pass_type_id = $2";
+    REMOVE_APPLE = "DELETE FROM apple_certificates WHERE workspace_id = $1 AND fingerprint = $2";
+    REMOVE_OF_PASS_TYPE = "DELETE FROM apple_certificates WHERE workspace_id = $1 AND pass_type_id = $2";
     COUNT_APPLE = "SELECT COUNT(*) FROM apple_certificates";
 }
 
@@ -73,4 +78,51 @@ pub async fn sealed_apple(
 /// When the database fails.
 pub async fn count_apple(session: &mut impl Session) -> Result<i64, StoreError> {
     on_db!(session, COUNT_APPLE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+}
+
+/// How many certificates a workspace has beside that one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_beside(tx: &mut Tx, workspace: &WorkspaceId, fingerprint: &str) -> Result<i64, StoreError> {
+    on_db!(tx, COUNT_BESIDE, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(workspace).bind(fingerprint).fetch_one(c).await?)
+    })
+}
+
+/// A workspace's certificates of a pass type.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_pass_type(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    pass_type: &PassTypeId,
+) -> Result<Vec<AppleCertificateKey>, StoreError> {
+    on_db!(tx, OF_PASS_TYPE, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(pass_type).fetch_all(c).await?))
+}
+
+/// Removes a certificate; false when the workspace has none of that fingerprint.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_apple(tx: &mut Tx, workspace: &WorkspaceId, fingerprint: &str) -> Result<bool, StoreError> {
+    on_db!(tx, REMOVE_APPLE, |sql, c| {
+        Ok(sqlx::query(sql).bind(workspace).bind(fingerprint).execute(c).await?.rows_affected() > 0)
+    })
+}
+
+/// Removes a workspace's certificates of a pass type.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_of_pass_type(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    pass_type: &PassTypeId,
+) -> Result<(), StoreError> {
+    on_db!(tx, REMOVE_OF_PASS_TYPE, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(pass_type).execute(c).await?;
+        Ok(())
+    })
 }

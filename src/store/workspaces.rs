@@ -20,6 +20,10 @@ statements! {
     POSITION = "SELECT position FROM workspaces WHERE id = $1";
     CLAIM_PASS_TYPE = "INSERT INTO pass_types (id, workspace_id, team, created_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (id) DO UPDATE SET team = excluded.team WHERE pass_types.workspace_id = excluded.workspace_id";
+    HOLD = "SELECT id FROM workspaces WHERE id = $1" + " FOR NO KEY UPDATE";
+    HOLD_PASS_TYPE = "SELECT workspace_id FROM pass_types WHERE id = $1" + " FOR NO KEY UPDATE";
+    MOVE_PASS_TYPE = "UPDATE pass_types SET workspace_id = $2, team = $3 WHERE id = $1";
+    PASS_ABOVE = "UPDATE workspaces SET position = (SELECT MAX(o.position) FROM workspaces o WHERE o.id = $1 OR o.id = $2) WHERE id = $1";
     PASS_TYPE_OWNER = "SELECT workspace_id FROM pass_types WHERE id = $1";
 }
 
@@ -149,4 +153,45 @@ pub async fn claim_pass_type(
 /// When the database fails.
 pub async fn pass_type_owner(session: &mut impl Session, id: &PassTypeId) -> Result<Option<WorkspaceId>, StoreError> {
     on_db!(session, PASS_TYPE_OWNER, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
+}
+
+/// Holds a workspace until the transaction ends: whatever takes its place in the order of commits waits.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold(tx: &mut Tx, id: &WorkspaceId) -> Result<(), StoreError> {
+    on_db!(tx, HOLD, |sql, c| {
+        sqlx::query(sql).bind(id).fetch_optional(c).await?;
+        Ok(())
+    })
+}
+
+/// As [`pass_type_owner`], and nobody else is given the pass type until the transaction ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold_pass_type(tx: &mut Tx, id: &PassTypeId) -> Result<Option<WorkspaceId>, StoreError> {
+    on_db!(tx, HOLD_PASS_TYPE, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
+}
+
+/// Gives a pass type to another workspace. Its positions go on above those of the former: phones keep one update tag for each
+/// pass type, whoever has it. Both workspaces are held.
+///
+/// # Errors
+/// When the database fails.
+pub async fn move_pass_type(
+    tx: &mut Tx,
+    id: &PassTypeId,
+    from: &WorkspaceId,
+    to: &WorkspaceId,
+    team: &str,
+) -> Result<(), StoreError> {
+    on_db!(tx, MOVE_PASS_TYPE, |sql, c| {
+        let done = sqlx::query(sql).bind(id).bind(to).bind(team).execute(c).await?;
+        one_row(done.rows_affected(), "pass_types")?;
+    });
+    on_db!(tx, PASS_ABOVE, |sql, c| {
+        sqlx::query(sql).bind(to).bind(from).execute(c).await?;
+        Ok(())
+    })
 }

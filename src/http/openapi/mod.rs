@@ -306,6 +306,13 @@ pub mod parameters {
         meaning: "The key.",
         schema: || json!({"type": "string", "minLength": 1}),
     };
+    /// A certificate.
+    pub const FINGERPRINT: Parameter = Parameter {
+        name: "fingerprint",
+        place: Place::Path,
+        meaning: "The certificate's SHA-256, as the list of certificates shows it.",
+        schema: || json!({"type": "string", "minLength": 1}),
+    };
     /// Which kind of picture.
     pub const ROLE: Parameter = Parameter {
         name: "role",

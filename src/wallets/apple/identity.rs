@@ -103,6 +103,8 @@ pub enum IdentityError {
     TooMuchWork { part: Part, found: u64 },
     #[error("the key's encryption is of a kind that is not supported; export it with AES")]
     KeyCipher,
+    #[error("the certificate leads neither to Apple's roots nor to one that PASSLOOM_APPLE_ROOT names")]
+    Untrusted,
     #[error("the certificate has {0} bytes; at most {LONGEST_CERTIFICATE} are taken")]
     LongCertificate(usize),
     #[error(
@@ -200,6 +202,11 @@ impl SigningIdentity {
             key_pem,
             signer,
         })
+    }
+
+    /// How well it proves that it may sign for its pass type.
+    pub fn proof(&self, roots: &trust::Roots, now: Timestamp) -> trust::Proof {
+        roots.proof(&self.chain_pem, (self.not_before, self.not_after), now)
     }
 
     /// Whether the certificate is within its dates.

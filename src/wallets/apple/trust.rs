@@ -45,6 +45,11 @@ impl Trust {
         Self { roots: vec![root], intermediates: Vec::new(), name: "the given root" }
     }
 
+    /// The roots that an operator names beside Apple's.
+    fn given(roots: Vec<X509>) -> Self {
+        Self { roots, intermediates: Vec::new(), name: "the given roots" }
+    }
+
     /// What to call the trusted roots in a sentence.
     pub fn name(&self) -> &'static str {
         self.name
@@ -98,6 +103,51 @@ impl Trust {
         }
         builder.set_param(&parameters)?;
         Ok(builder.build())
+    }
+}
+
+/// How well it is proven that somebody may sign for a pass type. Later ones outrank earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// By nothing: the certificate leads to no known root, as those of the sandbox.
+    Nothing,
+    /// By a certificate that leads to a root which the operator named.
+    GivenRoot,
+    /// By a certificate of Apple's.
+    Apple,
+}
+
+/// Which certificates a node signs by.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    apple: Trust,
+    given: Option<Trust>,
+    /// Whether a certificate that leads to none of them is refused; the sandbox takes any.
+    pub demanded: bool,
+}
+
+impl Roots {
+    /// Apple's, and those that the operator named.
+    pub fn new(given: Vec<X509>, demanded: bool) -> Self {
+        Self { apple: Trust::apple(), given: (!given.is_empty()).then(|| Trust::given(given)), demanded }
+    }
+
+    /// What a certificate with its intermediate, in PEM, proves. Its dates are told elsewhere: it is judged at the moment
+    /// of its life that is nearest to `now`.
+    pub fn proof(&self, chain_pem: &[u8], (not_before, not_after): (Timestamp, Timestamp), now: Timestamp) -> Proof {
+        let within = now.max(not_before).min(not_after);
+        if self.apple.trusts_pass_certificate(chain_pem, within) {
+            Proof::Apple
+        } else if self.given.as_ref().is_some_and(|given| given.trusts_pass_certificate(chain_pem, within)) {
+            Proof::GivenRoot
+        } else {
+            Proof::Nothing
+        }
+    }
+
+    /// Whether a certificate that proves so much is taken.
+    pub fn take(&self, proof: Proof) -> bool {
+        !self.demanded || proof > Proof::Nothing
     }
 }
 

@@ -407,7 +407,11 @@ async fn a_wrong_certificate_is_refused_at_its_place(database: TestDatabase) {
             "its subject names the pass type pass.test.spa, its extension \"pass.test.other\"",
         ),
         (json!({"certificate": self_issued, "key": key}), "/certificate", "issued by its own key, not by Apple"),
-        (json!({"certificate": STANDARD.encode(&strange), "key": key}), "/key", "the key is neither RSA nor on the curve P-256"),
+        (
+            json!({"certificate": STANDARD.encode(&strange), "key": key}),
+            "/key",
+            "the key is neither RSA nor on the curve P-256",
+        ),
         (
             json!({"certificate": forged, "key": key}),
             "/wwdr",

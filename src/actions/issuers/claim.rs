@@ -1,0 +1,125 @@
+//! To which workspace a pass type belongs.
+//!
+//! To the first that comes, until somebody proves it better: with a valid certificate of Apple's that begins later than all
+//! that the holder has. So nobody keeps a pass type from its owner by having been faster, and whoever lost it at Apple loses
+//! it here. What belongs to the former workspace stays behind its wall: its cards stay its own, phones find them no more.
+
+use std::collections::BTreeSet;
+
+use crate::actions::error::ActionError;
+use crate::actions::issuers::load_issuers;
+use crate::app::App;
+use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::time::Timestamp;
+use crate::store::{StoreError, Tx, devices, issuers, workspaces};
+use crate::wallets::apple::identity::SigningIdentity;
+use crate::wallets::apple::trust::Proof;
+
+/// A workspace's right to a pass type, as it stood when it was looked at.
+#[derive(Debug)]
+pub(super) struct Claim {
+    workspace: WorkspaceId,
+    pass_type: PassTypeId,
+    team: String,
+    /// The workspace that has to give it up.
+    former: Option<WorkspaceId>,
+}
+
+/// Whether somebody who proves so much takes a pass type from a holder whose best proof is that.
+fn outranks(newcomer: (Proof, Timestamp), holder: Option<(Proof, Timestamp)>) -> bool {
+    newcomer.0 > Proof::Nothing && holder.is_none_or(|holder| newcomer > holder)
+}
+
+impl Claim {
+    /// Looks at who has the pass type; `None` when the certificate doesn't take it from them.
+    pub(super) async fn of(
+        app: &App,
+        workspace: &WorkspaceId,
+        identity: &SigningIdentity,
+        proof: Proof,
+    ) -> Result<Option<Self>, ActionError> {
+        let pass_type = &identity.pass_type;
+        let owner = workspaces::pass_type_owner(&mut app.store.read().await?, pass_type).await?;
+        let former = owner.filter(|owner| owner != workspace);
+        if let Some(holder) = &former {
+            load_issuers(app).await?;
+            let all = app.issuers.of_workspace(holder).into_iter();
+            let own = all.filter(|issuer| &issuer.identity.pass_type == pass_type);
+            let best = own.map(|issuer| (issuer.proof, issuer.identity.not_before)).max();
+            if !identity.is_valid(app.now()) || !outranks((proof, identity.not_before), best) {
+                return Ok(None);
+            }
+        }
+        let (workspace, pass_type) = (workspace.clone(), pass_type.clone());
+        Ok(Some(Self { workspace, pass_type, team: identity.team.clone(), former }))
+    }
+
+    /// Makes the pass type the workspace's, and holds the workspace; false when somebody was faster.
+    pub(super) async fn take(&self, app: &App, tx: &mut Tx) -> Result<bool, ActionError> {
+        let (pass_type, workspace) = (&self.pass_type, &self.workspace);
+        let Some(former) = &self.former else {
+            workspaces::hold(tx, workspace).await?;
+            let claimed = workspaces::claim_pass_type(tx, pass_type, workspace, &self.team, app.now()).await;
+            return match claimed {
+                Err(StoreError::RowGone(_)) => Ok(false),
+                other => Ok(other.map(|()| true)?),
+            };
+        };
+        devices::leave_pass_type(tx, former, pass_type).await?;
+        // In one order, so that two who take from each other don't wait for ever.
+        for held in BTreeSet::from([former, workspace]) {
+            workspaces::hold(tx, held).await?;
+        }
+        // Those that came meanwhile.
+        devices::leave_pass_type(tx, former, pass_type).await?;
+        if workspaces::hold_pass_type(tx, pass_type).await?.as_ref() != Some(former) {
+            return Ok(false);
+        }
+        // The holder may just have proven it better.
+        let stored = issuers::of_pass_type(tx, former, pass_type).await?;
+        let known = app.issuers.of_workspace(former);
+        let is_known = |key| known.iter().any(|issuer| super::is(issuer, key)) || app.unusable().contains(key);
+        if !stored.iter().all(is_known) {
+            return Ok(false);
+        }
+        workspaces::move_pass_type(tx, pass_type, former, workspace, &self.team).await?;
+        issuers::remove_of_pass_type(tx, former, pass_type).await?;
+        Ok(true)
+    }
+
+    /// Says so where it was taken from somebody. After the commit.
+    pub(super) fn tell(&self) {
+        if let Some(former) = &self.former {
+            let (pass_type, workspace) = (&self.pass_type, &self.workspace);
+            tracing::warn!(%pass_type, %former, %workspace, "a pass type went to another workspace, whose certificate is newer: the former can't sign its cards of it any more");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_type_goes_to_the_better_proof_and_then_to_the_newer() {
+        use Proof::{Apple, GivenRoot, Nothing};
+        let at = Timestamp::from_seconds;
+        for (newcomer, holder, taken) in [
+            ((Apple, 1), None, true),
+            ((GivenRoot, 1), None, true),
+            ((Nothing, 9), None, false),
+            ((Nothing, 9), Some((Nothing, 1)), false),
+            ((GivenRoot, 1), Some((Nothing, 9)), true),
+            ((GivenRoot, 9), Some((GivenRoot, 1)), true),
+            ((GivenRoot, 1), Some((GivenRoot, 1)), false),
+            ((GivenRoot, 9), Some((Apple, 1)), false),
+            ((Apple, 1), Some((GivenRoot, 9)), true),
+            ((Apple, 9), Some((Apple, 1)), true),
+            ((Apple, 1), Some((Apple, 1)), false),
+            ((Apple, 1), Some((Apple, 9)), false),
+        ] {
+            let holder = holder.map(|(proof, begins)| (proof, at(begins)));
+            assert_eq!(outranks((newcomer.0, at(newcomer.1)), holder), taken, "{newcomer:?} against {holder:?}");
+        }
+    }
+}
