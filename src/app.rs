@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use moka::future::Cache;
 use openssl::x509::X509;
 use tokio::sync::{Semaphore, watch};
+use zeroize::Zeroizing;
 
 use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
@@ -24,7 +25,7 @@ use crate::outside::log_lines::StrangersLines;
 use crate::outside::per_minute::PerMinute;
 use crate::outside::proxies::TrustedProxies;
 use crate::outside::random::{Random, RequestIds};
-use crate::outside::secrets::{MasterKey, SecretError, WorkspaceSecret};
+use crate::outside::secrets::{MasterKeys, SecretError, WorkspaceSecret};
 use crate::sandbox::apns::SimulatedApns;
 use crate::store::issuers::AppleCertificateKey;
 use crate::store::{Store, Tx, workspaces};
@@ -102,7 +103,7 @@ pub struct App {
     pub(crate) unusable: Mutex<HashSet<AppleCertificateKey>>,
     /// Held while issuers are loaded.
     pub(crate) loading_issuers: tokio::sync::Mutex<()>,
-    master_key: MasterKey,
+    master_key: MasterKeys,
     signing: Arc<Semaphore>,
     secrets: RwLock<HashMap<WorkspaceId, WorkspaceSecret>>,
     /// The zone of workspaces that named none.
@@ -130,7 +131,7 @@ pub struct AppParts {
     pub random: Arc<dyn Random>,
     pub public_url: String,
     pub admin_key: Option<String>,
-    pub master_key: MasterKey,
+    pub master_key: MasterKeys,
     pub sandbox: Option<SimulatedApns>,
     pub apns_endpoint: ApnsEndpoint,
     pub known_intermediates: Vec<X509>,
@@ -220,7 +221,7 @@ impl App {
         self.issuers.of(workspace, pass_type, self.now())
     }
 
-    /// Encrypts a secret for the database; see [`MasterKey::seal`].
+    /// Encrypts a secret for the database; see [`MasterKeys::seal`].
     ///
     /// # Errors
     /// When OpenSSL fails.
@@ -232,7 +233,7 @@ impl App {
     ///
     /// # Errors
     /// When it was sealed under another master key or for another purpose, or was changed.
-    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, SecretError> {
+    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         self.master_key.open(purpose, sealed)
     }
 
@@ -251,8 +252,8 @@ impl App {
     /// # Errors
     /// When the database fails.
     pub async fn add_workspace(&self, tx: &mut Tx, id: &WorkspaceId, name: &str) -> Result<bool, ActionError> {
-        let secret = crate::outside::random::bytes::<32>(&*self.random)?;
-        let sealed = self.master_key.seal(&*self.random, &secret_purpose(id), &secret)?;
+        let secret = Zeroizing::new(crate::outside::random::bytes::<32>(&*self.random)?);
+        let sealed = self.master_key.seal(&*self.random, &secret_purpose(id), &*secret)?;
         Ok(workspaces::insert(tx, id, name, &sealed, self.now()).await?)
     }
 
@@ -267,7 +268,7 @@ impl App {
         let sealed = workspaces::secret(&mut self.store.read().await?, workspace).await?;
         let sealed = sealed.ok_or(ActionError::NotFound("workspace"))?;
         let opened = self.master_key.open(&secret_purpose(workspace), &sealed)?;
-        let bytes = opened.try_into().map_err(|_| crate::outside::secrets::SecretError::Damaged)?;
+        let bytes = opened.as_slice().try_into().map_err(|_| crate::outside::secrets::SecretError::Damaged)?;
         let secret = WorkspaceSecret::new(bytes);
         self.secrets.write().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), secret.clone());
         Ok(secret)

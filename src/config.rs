@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::domain::zone::Zone;
 use crate::outside::proxies::TrustedProxies;
 use crate::outside::secrets::MasterKey;
@@ -42,6 +44,7 @@ settings! {
     DATA_DIR "data_dir" "a directory";
     DATABASE_URL "database_url" "sqlite://PATH or postgres://…";
     MASTER_KEY "master_key" "32 bytes as 64 hexadecimal digits or base64" secret;
+    MASTER_KEY_PREVIOUS "master_key_previous" "32 bytes as 64 hexadecimal digits or base64" secret;
     ADMIN_KEY "admin_key" "at least 32 characters" secret;
     APPLE_CERTIFICATE "apple_certificate" "a PEM, DER or PKCS#12 file";
     APPLE_KEY "apple_key" "a PEM or DER file";
@@ -93,7 +96,7 @@ const DEFAULT_LOG: &str = "info,actix_http=off,actix_server=warn";
 pub struct AppleFiles {
     pub certificate: PathBuf,
     pub key: Option<PathBuf>,
-    pub password: Option<String>,
+    pub password: Option<Zeroizing<String>>,
     pub wwdr: Option<PathBuf>,
 }
 
@@ -134,6 +137,8 @@ pub struct Config {
     pub data_dir_given: bool,
     pub database_url: String,
     pub master_key: Option<MasterKey>,
+    /// A key that only opens what it has encrypted.
+    pub master_key_previous: Option<MasterKey>,
     pub admin_key: Option<String>,
     pub apple: Option<AppleFiles>,
     /// A file with further roots that certificates may lead to.
@@ -220,7 +225,7 @@ impl Config {
             Some(certificate) => Some(AppleFiles {
                 certificate,
                 key: path(&APPLE_KEY)?,
-                password: text(&APPLE_KEY_PASSWORD)?,
+                password: text(&APPLE_KEY_PASSWORD)?.map(Zeroizing::new),
                 wwdr: path(&APPLE_WWDR)?,
             }),
             None => {
@@ -247,6 +252,7 @@ impl Config {
             data_dir,
             database_url,
             master_key: values.read(&MASTER_KEY, MasterKey::parse)?,
+            master_key_previous: values.read(&MASTER_KEY_PREVIOUS, MasterKey::parse)?,
             admin_key: values.read(&ADMIN_KEY, |t| (t.chars().count() >= 32).then(|| t.to_owned()))?,
             apple,
             apple_root: path(&APPLE_ROOT)?,

@@ -19,7 +19,7 @@ use crate::domain::ids::PushToken;
 use crate::domain::time::Timestamp;
 use crate::outside::http_cause::cause;
 use crate::outside::random;
-use crate::outside::secrets::MasterKey;
+use crate::outside::secrets::MasterKeys;
 use crate::sandbox::phone::{Phone, PhoneOptions};
 use crate::start::{self, Contents, JobMode, Outside};
 use crate::store::{Store, health, workspaces};
@@ -85,14 +85,15 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     let roots = match start::read_roots(config, sandbox) {
         Ok(roots) => roots,
         Err(error) => {
-            findings.push(finding("certificate", State::Error, format!("{error:#}")));
+            findings.push(finding("apple-root", State::Error, format!("{error:#}")));
             Roots::new(Vec::new(), !sandbox)
         }
     };
     if let Some(path) = &config.apple_root {
         let state = if sandbox { State::Ok } else { State::Warning };
-        let detail = format!("may also lead to {} (PASSLOOM_APPLE_ROOT), which no phone trusts", path.display());
-        findings.push(finding("certificate", state, detail));
+        let detail =
+            format!("certificates may also lead to {} (PASSLOOM_APPLE_ROOT), which no phone trusts", path.display());
+        findings.push(finding("apple-root", state, detail));
     }
     findings.extend(secrets(config, sandbox, &roots, outside).await);
     let identity = match &config.apple {
@@ -187,7 +188,7 @@ async fn secrets(config: &Config, sandbox: bool, roots: &Roots, outside: &Outsid
 async fn stored_certificates(
     config: &Config,
     store: &Store,
-    key: &MasterKey,
+    key: &MasterKeys,
     roots: &Roots,
     now: Timestamp,
 ) -> Vec<Finding> {

@@ -11,6 +11,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::web;
 use anyhow::{Context, bail};
 use openssl::x509::X509;
+use zeroize::Zeroizing;
 
 use crate::actions::api_keys::{default_workspace, replace_key};
 use crate::actions::error::ActionError;
@@ -23,10 +24,10 @@ use crate::http::server;
 use crate::jobs::Jobs;
 use crate::outside::clock::Clock;
 use crate::outside::random::{self, Random};
-use crate::outside::secrets::{MasterKey, SecretError};
+use crate::outside::secrets::{MasterKey, MasterKeys, SecretError};
 use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use crate::sandbox::certificates;
-use crate::store::{Store, StoreError, devices, issuers, workspaces};
+use crate::store::{Store, StoreError, devices, issuers, sealed, workspaces};
 use crate::wallets::apple::apns::ApnsEndpoint;
 use crate::wallets::apple::development_chain::DevelopmentChain;
 use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
@@ -100,6 +101,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     }
     let has_secrets = workspaces::secret(&mut store.read().await?, &default_workspace()).await?.is_some();
     let master_key = master_key(&config, sandbox, has_secrets, &*outside.random)?;
+    check_secrets(&store, &master_key).await?;
     let roots = read_roots(&config, sandbox)?;
     let certificates = development_folder(&config);
     let chain = if sandbox { Some(certificates::load_or_make(&certificates, now)?) } else { None };
@@ -319,14 +321,28 @@ async fn open_store(url: &str) -> anyhow::Result<Store> {
     Store::open(url).await.context("PASSLOOM_DATABASE_URL: the database can't be opened")
 }
 
+/// Every secret that lasts must be under a key that the node has: one of a rotation that broke off as well.
+async fn check_secrets(store: &Store, keys: &MasterKeys) -> anyhow::Result<()> {
+    let previous = keys.previous.as_ref().unwrap_or(&keys.current);
+    let marks = (keys.current.mark(), previous.mark());
+    match sealed::count_under_others(&mut store.read().await?, marks).await? {
+        0 => Ok(()),
+        count => bail!(
+            "PASSLOOM_MASTER_KEY: does not open the secrets in the database: found {count} that were encrypted under another \
+             key; expected that one, or PASSLOOM_MASTER_KEY_PREVIOUS beside a new one (see passloom secrets rotate --help)"
+        ),
+    }
+}
+
 pub(crate) fn master_key(
     config: &Config,
     sandbox: bool,
     has_secrets: bool,
     random: &dyn Random,
-) -> anyhow::Result<MasterKey> {
+) -> anyhow::Result<MasterKeys> {
+    let keys = |current| MasterKeys { current, previous: config.master_key_previous.clone() };
     if let Some(key) = &config.master_key {
-        return Ok(key.clone());
+        return Ok(keys(key.clone()));
     }
     if !sandbox {
         bail!(
@@ -336,15 +352,17 @@ pub(crate) fn master_key(
     }
     let path = config.data_dir.join("master.key");
     match std::fs::read_to_string(&path) {
-        Ok(text) => MasterKey::parse(&text).with_context(|| format!("{} holds no master key", path.display())),
+        Ok(text) => MasterKey::parse(&Zeroizing::new(text))
+            .map(keys)
+            .with_context(|| format!("{} holds no master key", path.display())),
         // Only a key that never was is made: with a lost one, the secrets in the database would be lost, too.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if has_secrets {
                 bail!("{} is missing, but the database holds secrets that only it can open", path.display());
             }
-            let key = random::bytes::<32>(random)?;
-            certificates::write(&path, hex::encode(key).as_bytes())?;
-            Ok(MasterKey::new(key))
+            let key = Zeroizing::new(random::bytes::<32>(random)?);
+            certificates::write(&path, Zeroizing::new(hex::encode(*key)).as_bytes())?;
+            Ok(keys(MasterKey::new(*key)))
         }
         Err(error) => bail!("{} can't be read: {error}", path.display()),
     }
@@ -380,10 +398,11 @@ pub(crate) fn read_identity(files: &AppleFiles, roots: &Roots, now: Timestamp) -
     let read = |setting: &str, path: &Path| {
         std::fs::read(path).with_context(|| format!("{setting}: {} can't be read", path.display()))
     };
-    let certificate = read(CERTIFICATE, &files.certificate)?;
-    let key = files.key.as_deref().map(|path| read(KEY, path)).transpose()?;
+    let certificate = Zeroizing::new(read(CERTIFICATE, &files.certificate)?);
+    let key = files.key.as_deref().map(|path| read(KEY, path).map(Zeroizing::new)).transpose()?;
     let wwdr = files.wwdr.as_deref().map(|path| read(WWDR, path)).transpose()?;
-    let (key, wwdr, password) = (key.as_deref(), wwdr.as_deref(), files.password.as_deref());
+    let (key, wwdr) = (key.as_ref().map(|key| key.as_slice()), wwdr.as_deref());
+    let password = files.password.as_ref().map(|password| password.as_str());
     let read = SigningIdentity::from_files(&certificate, key, password, wwdr, &trust::intermediates());
     let taken = read.and_then(|identity| match roots.take(identity.proof(roots, now)) {
         true => Ok(identity),

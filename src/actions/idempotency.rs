@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::ids::WorkspaceId;
 use crate::outside::random;
 use crate::store::idempotency::{self, Attempt};
 
@@ -26,8 +27,9 @@ pub enum Turn {
     Other,
 }
 
-fn purpose(attempt: &Attempt) -> String {
-    format!("answer {} {}", attempt.workspace, attempt.key)
+/// For what an answer is sealed.
+pub(super) fn purpose(workspace: &WorkspaceId, key: &str) -> String {
+    format!("answer {workspace} {key}")
 }
 
 /// Takes a key's turn; `attempt.token` is filled in.
@@ -46,7 +48,9 @@ pub async fn take_turn(app: &App, mut attempt: Attempt) -> Result<Turn, ActionEr
     let found = idempotency::find(&mut app.store.read().await?, &attempt.workspace, &attempt.key).await?;
     Ok(match found {
         Some((fingerprint, _)) if fingerprint != attempt.fingerprint => Turn::Other,
-        Some((_, Some(sealed))) => Turn::Answered(app.open(&purpose(&attempt), &sealed)?),
+        Some((_, Some(sealed))) => {
+            Turn::Answered(app.open(&purpose(&attempt.workspace, &attempt.key), &sealed)?.to_vec())
+        }
         // Or just given back: a repeat finds out.
         Some((_, None)) | None => Turn::UnderWay,
     })
@@ -57,7 +61,7 @@ pub async fn take_turn(app: &App, mut attempt: Attempt) -> Result<Turn, ActionEr
 /// # Errors
 /// When the database fails.
 pub async fn keep(app: &App, attempt: &Attempt, answer: &[u8]) -> Result<(), ActionError> {
-    let sealed = app.seal(&purpose(attempt), answer)?;
+    let sealed = app.seal(&purpose(&attempt.workspace, &attempt.key), answer)?;
     let mut tx = app.store.begin().await?;
     idempotency::finish(&mut tx, attempt, &sealed).await?;
     Ok(tx.commit().await?)

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::input::{Lines, Node, Problems};
 use crate::issuers::{AppleIssuer, Source};
-use crate::outside::secrets::MasterKey;
+use crate::outside::secrets::MasterKeys;
 use crate::store::issuers::{self, AppleCertificateKey};
 use crate::store::{Store, StoreError, push_pauses, workspaces};
 use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
@@ -113,8 +113,12 @@ impl Drop for Kept {
 }
 
 /// For what a certificate's key is sealed.
-pub(super) fn purpose(key: &AppleCertificateKey) -> String {
-    format!("apple certificate {} {} {}", key.workspace, key.pass_type, key.fingerprint)
+pub(super) fn purpose(workspace: &WorkspaceId, pass_type: &PassTypeId, fingerprint: &str) -> String {
+    format!("apple certificate {workspace} {pass_type} {fingerprint}")
+}
+
+fn purpose_of(key: &AppleCertificateKey) -> String {
+    purpose(&key.workspace, &key.pass_type, &key.fingerprint)
 }
 
 /// Adds a certificate to the workspace's issuer, beside those it has. New cards get its pass type.
@@ -172,7 +176,7 @@ pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) 
     let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
     let kept = Kept { chain: text(&identity.chain_pem), key: text(&identity.key_pem.0) };
     let kept = Zeroizing::new(serde_json::to_vec(&kept).map_err(|e| ActionError::Fault(e.to_string()))?);
-    let sealed = app.seal(&purpose(&key), &kept)?;
+    let sealed = app.seal(&purpose_of(&key), &kept)?;
     issuers::put_apple(&mut tx, &key, &sealed).await?;
     tx.commit().await?;
     claim.tell();
@@ -391,7 +395,7 @@ fn is(issuer: &AppleIssuer, key: &AppleCertificateKey) -> bool {
 }
 
 async fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(), ActionError> {
-    let opened = app.open(&purpose(key), sealed)?;
+    let opened = app.open(&purpose_of(key), sealed)?;
     let (stored, roots, endpoint, now) = (key.clone(), app.roots.clone(), app.apns_endpoint.clone(), app.now());
     let ready = app.open_keys(move || {
         let identity = unsealed(&stored, &opened)?;
@@ -413,13 +417,13 @@ async fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(),
 /// When the database fails.
 pub async fn stored_identities(
     store: &Store,
-    master_key: &MasterKey,
+    master_key: &MasterKeys,
 ) -> Result<Vec<Result<SigningIdentity, ActionError>>, ActionError> {
     let mut reader = store.read().await?;
     let mut identities = Vec::new();
     for key in issuers::list_apple(&mut reader).await? {
         let Some(sealed) = issuers::sealed_apple(&mut reader, &key).await? else { continue };
-        let opened = master_key.open(&purpose(&key), &sealed).map_err(ActionError::from);
+        let opened = master_key.open(&purpose_of(&key), &sealed).map_err(ActionError::from);
         identities.push(opened.and_then(|opened| unsealed(&key, &opened)));
     }
     Ok(identities)

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod inspect;
 pub mod migrate;
 pub mod phone;
+pub mod secrets;
 pub mod serve;
 pub mod template;
 
@@ -39,6 +40,7 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     Backup(backup::BackupArgs),
     AfterRestore(after_restore::AfterRestoreArgs),
+    Secrets(secrets::SecretsArgs),
 }
 
 /// Runs the command that the arguments ask for. Failures are told on standard error in one line.
@@ -55,6 +57,7 @@ pub fn run() -> ExitCode {
         Some(Command::Migrate(args)) => migrate::run(args),
         Some(Command::Backup(args)) => backup::run(args),
         Some(Command::AfterRestore(args)) => after_restore::run(args),
+        Some(Command::Secrets(args)) => secrets::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("passloom: {error:#}");

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::random::{self, Random};
 use crate::domain::ids::{AuthToken, PageToken, SerialNumber};
@@ -12,7 +13,7 @@ use crate::domain::ids::{AuthToken, PageToken, SerialNumber};
 /// Encrypts what the database must not hold in plain text (AES-256-GCM).
 #[derive(Clone)]
 pub struct MasterKey {
-    key: [u8; 32],
+    key: Zeroizing<[u8; 32]>,
     id: [u8; 4],
 }
 
@@ -44,7 +45,7 @@ impl MasterKey {
         let digest = Sha256::new().chain_update(b"passloom master key id").chain_update(key).finalize();
         let mut id = [0; 4];
         id.copy_from_slice(&digest[..4]);
-        Self { key, id }
+        Self { key: Zeroizing::new(key), id }
     }
 
     /// Reads 64 hexadecimal digits or the base64 of 32 bytes.
@@ -52,12 +53,17 @@ impl MasterKey {
         let text = text.trim();
         let bytes =
             hex::decode(text).or_else(|_| STANDARD.decode(text)).or_else(|_| URL_SAFE_NO_PAD.decode(text)).ok()?;
-        Some(Self::new(bytes.try_into().ok()?))
+        Some(Self::new(Zeroizing::new(bytes).as_slice().try_into().ok()?))
     }
 
     /// The key's name, which stands in every sealed secret. Says nothing about the key.
     pub fn id(&self) -> String {
         hex::encode(self.id)
+    }
+
+    /// The same in the form in which it stands there, from the second byte on.
+    pub fn mark(&self) -> &[u8] {
+        &self.id
     }
 
     /// Encrypts; `purpose` must be the same when it is opened.
@@ -68,7 +74,7 @@ impl MasterKey {
         let nonce = random::bytes::<NONCE>(random)?;
         let mut tag = [0; TAG];
         let sealed =
-            encrypt_aead(Cipher::aes_256_gcm(), &self.key, Some(&nonce), purpose.as_bytes(), secret, &mut tag)?;
+            encrypt_aead(Cipher::aes_256_gcm(), &*self.key, Some(&nonce), purpose.as_bytes(), secret, &mut tag)?;
         Ok([&[VERSION], &self.id[..], &nonce, &tag, &sealed].concat())
     }
 
@@ -76,7 +82,7 @@ impl MasterKey {
     ///
     /// # Errors
     /// When it was sealed under another key or for another purpose, or was changed.
-    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, SecretError> {
+    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         let head = 1 + self.id.len() + NONCE + TAG;
         if sealed.len() < head || sealed.first() != Some(&VERSION) {
             return Err(SecretError::Damaged);
@@ -87,8 +93,46 @@ impl MasterKey {
         }
         let (nonce, rest) = rest.split_at(NONCE);
         let (tag, content) = rest.split_at(TAG);
-        decrypt_aead(Cipher::aes_256_gcm(), &self.key, Some(nonce), purpose.as_bytes(), content, tag)
+        decrypt_aead(Cipher::aes_256_gcm(), &*self.key, Some(nonce), purpose.as_bytes(), content, tag)
+            .map(Zeroizing::new)
             .map_err(|_| SecretError::Damaged)
+    }
+}
+
+/// The master keys of a node: the one that encrypts, and perhaps one that only opens, so that a key can be replaced while
+/// nodes serve.
+#[derive(Clone, Debug)]
+pub struct MasterKeys {
+    /// Encrypts, and opens.
+    pub current: MasterKey,
+    /// Opens only.
+    pub previous: Option<MasterKey>,
+}
+
+impl MasterKeys {
+    /// Encrypts under the current one; see [`MasterKey::seal`].
+    ///
+    /// # Errors
+    /// When OpenSSL fails.
+    pub fn seal(&self, random: &dyn Random, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
+        self.current.seal(random, purpose, secret)
+    }
+
+    /// Decrypts by the one under which it was sealed; see [`MasterKey::open`].
+    ///
+    /// # Errors
+    /// When it was sealed under neither or for another purpose, or was changed.
+    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        match (self.current.open(purpose, sealed), &self.previous) {
+            (Err(SecretError::OtherKey), Some(previous)) => previous.open(purpose, sealed),
+            (opened, _) => opened,
+        }
+    }
+}
+
+impl From<MasterKey> for MasterKeys {
+    fn from(current: MasterKey) -> Self {
+        Self { current, previous: None }
     }
 }
 
@@ -159,12 +203,26 @@ mod tests {
     fn a_sealed_secret_opens_under_its_own_key_and_purpose_only() {
         let key = MasterKey::new([7; 32]);
         let sealed = key.seal(&SystemRandom, "workspace", b"secret").expect("seals");
-        assert_eq!(key.open("workspace", &sealed).expect("opens"), b"secret");
+        assert_eq!(key.open("workspace", &sealed).expect("opens").as_slice(), b"secret");
         assert!(matches!(key.open("issuer", &sealed), Err(SecretError::Damaged)));
         assert!(matches!(MasterKey::new([8; 32]).open("workspace", &sealed), Err(SecretError::OtherKey)));
         for cut in 0..sealed.len() {
             assert!(key.open("workspace", &sealed[..cut]).is_err());
         }
+    }
+
+    #[test]
+    fn two_master_keys_open_what_either_sealed_and_seal_by_the_first() {
+        let [old, new] = [MasterKey::new([7; 32]), MasterKey::new([8; 32])];
+        let both = MasterKeys { current: new.clone(), previous: Some(old.clone()) };
+        let sealed = both.seal(&SystemRandom, "workspace", b"secret").expect("seals");
+        assert!(sealed[1..].starts_with(new.mark()) && !sealed[1..].starts_with(old.mark()));
+        for sealed in [sealed, old.seal(&SystemRandom, "workspace", b"secret").expect("seals")] {
+            assert_eq!(both.open("workspace", &sealed).expect("opens").as_slice(), b"secret");
+            assert!(matches!(both.open("issuer", &sealed), Err(SecretError::Damaged)));
+        }
+        let others = MasterKey::new([9; 32]).seal(&SystemRandom, "workspace", b"secret").expect("seals");
+        assert!(matches!(both.open("workspace", &others), Err(SecretError::OtherKey)));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod issuers;
 pub mod push_pauses;
 pub mod refreshes;
+pub mod sealed;
 pub mod templates;
 pub mod types;
 pub mod workspaces;
@@ -96,6 +97,7 @@ pub const STATEMENTS: &[&[Sql]] = &[
     issuers::STATEMENTS,
     push_pauses::STATEMENTS,
     refreshes::STATEMENTS,
+    sealed::STATEMENTS,
     templates::STATEMENTS,
     workspaces::STATEMENTS,
 ];

@@ -261,6 +261,7 @@ fn a_certificate_is_judged_by_its_days_by_apns_and_by_a_phone() {
         let database = format!("sqlite://{}", path("passloom.db"));
         let at = |url: String| {
             config(&[
+                ("PASSLOOM_APPLE_ROOT", &root),
                 ("PASSLOOM_APPLE_CERTIFICATE", &certificate),
                 ("PASSLOOM_APPLE_KEY", &key),
                 ("PASSLOOM_APPLE_WWDR", &wwdr),
@@ -272,6 +273,16 @@ fn a_certificate_is_judged_by_its_days_by_apns_and_by_a_phone() {
         let findings = examine(&at(apns.url()), &outside()).await;
         assert_eq!(of(&findings, "certificate")[0].state, State::Ok, "{findings:#?}");
         assert_eq!(of(&findings, "apns")[0].state, State::Ok, "{findings:#?}");
+        let named = of(&findings, "apple-root")[0];
+        assert!(named.state == State::Warning && named.detail.contains(&root), "{named:?}");
+        let mut without = at(apns.url());
+        without.apple_root = None;
+        let findings_without = examine(&without, &outside()).await;
+        let untrusted = of(&findings_without, "certificate")[0];
+        assert!(
+            untrusted.state == State::Error && untrusted.detail.contains("leads neither to Apple's roots"),
+            "{untrusted:?}"
+        );
         // It isn't one of Apple's: a real phone would refuse what it signs, and so does the simulated one.
         let phone = of(&findings, "self-test")[0];
         assert!(phone.state == State::Error && phone.detail.contains("signature-chain"), "{phone:?}");

@@ -16,6 +16,7 @@ mod http;
 mod jobs;
 mod passes;
 mod process;
+mod rotation;
 mod store;
 mod support;
 mod values;

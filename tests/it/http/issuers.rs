@@ -516,7 +516,14 @@ async fn an_issuer_in_the_database_ends_the_sandbox(database: TestDatabase) {
 
     let service = spa(&database).await;
     put(&service, &document(&mint(&service, SPA, service.now()))).await;
+    let root = directory.path().join("root.pem");
+    std::fs::copy(&service.root, &root).unwrap();
     service.stop().await;
+    let config = |sandbox: Option<bool>| {
+        let mut config = config(sandbox);
+        config.apple_root = Some(root.clone());
+        config
+    };
     let production = start(config(None)).await.unwrap();
     assert!(production.sandbox.is_none() && production.app.sandbox.is_none());
     assert_eq!(production.app.apns_endpoint.url, "https://api.push.apple.com");

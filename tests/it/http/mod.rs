@@ -16,6 +16,7 @@ mod metrics;
 mod notices;
 mod openapi;
 mod pages;
+mod pass_types;
 pub mod template_archives;
 mod template_rules;
 mod templates;

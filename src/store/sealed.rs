@@ -1,0 +1,112 @@
+//! Everything that is encrypted under the master key, wherever it lies: what rotating that key has to reach.
+//!
+//! A sealed value begins with a byte for its form and four for its key. A new column with sealed values belongs in
+//! [`Kind`]: the compiler then asks for the rest.
+
+use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::ids::{PassTypeId, WorkspaceId};
+
+/// How many values are fetched at once.
+const BATCH: i64 = 100;
+
+statements! {
+    WORKSPACES = "SELECT id, secret FROM workspaces WHERE SUBSTR(secret, 2, 4) = $1 LIMIT $2";
+    CERTIFICATES = "SELECT workspace_id, pass_type_id, fingerprint, sealed FROM apple_certificates
+        WHERE SUBSTR(sealed, 2, 4) = $1 LIMIT $2";
+    ANSWERS = "SELECT workspace_id, idempotency_key, answer FROM idempotent_requests
+        WHERE SUBSTR(answer, 2, 4) = $1 LIMIT $2";
+    PUT_WORKSPACE = "UPDATE workspaces SET secret = $1 WHERE secret = $2 AND id = $3";
+    PUT_CERTIFICATE = "UPDATE apple_certificates SET sealed = $1
+        WHERE sealed = $2 AND workspace_id = $3 AND pass_type_id = $4 AND fingerprint = $5";
+    PUT_ANSWER = "UPDATE idempotent_requests SET answer = $1
+        WHERE answer = $2 AND workspace_id = $3 AND idempotency_key = $4";
+    // Answers are gone within a day: a node starts without them.
+    UNDER_OTHERS = "SELECT (SELECT COUNT(*) FROM workspaces WHERE SUBSTR(secret, 2, 4) NOT IN ($1, $2))
+        + (SELECT COUNT(*) FROM apple_certificates WHERE SUBSTR(sealed, 2, 4) NOT IN ($1, $2))";
+}
+
+/// What is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Workspaces' secrets, from which tokens are derived.
+    Workspaces,
+    /// Keys of Apple certificates.
+    Certificates,
+    /// Answers to requests with an Idempotency-Key.
+    Answers,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Workspaces, Self::Certificates, Self::Answers];
+}
+
+/// Which value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Place {
+    Workspace(WorkspaceId),
+    Certificate { workspace: WorkspaceId, pass_type: PassTypeId, fingerprint: String },
+    Answer { workspace: WorkspaceId, key: String },
+}
+
+/// Some of the values of a kind that are sealed under the key with that mark.
+///
+/// # Errors
+/// When the database fails.
+pub async fn some_under(tx: &mut Tx, kind: Kind, mark: &[u8]) -> Result<Vec<(Place, Vec<u8>)>, StoreError> {
+    Ok(match kind {
+        Kind::Workspaces => {
+            let rows: Vec<(WorkspaceId, Vec<u8>)> =
+                on_db!(tx, WORKSPACES, |sql, c| sqlx::query_as(sql).bind(mark).bind(BATCH).fetch_all(c).await?);
+            rows.into_iter().map(|(id, sealed)| (Place::Workspace(id), sealed)).collect()
+        }
+        Kind::Certificates => {
+            let rows: Vec<(WorkspaceId, PassTypeId, String, Vec<u8>)> =
+                on_db!(tx, CERTIFICATES, |sql, c| sqlx::query_as(sql).bind(mark).bind(BATCH).fetch_all(c).await?);
+            rows.into_iter()
+                .map(|(workspace, pass_type, fingerprint, sealed)| {
+                    (Place::Certificate { workspace, pass_type, fingerprint }, sealed)
+                })
+                .collect()
+        }
+        Kind::Answers => {
+            let rows: Vec<(WorkspaceId, String, Vec<u8>)> =
+                on_db!(tx, ANSWERS, |sql, c| sqlx::query_as(sql).bind(mark).bind(BATCH).fetch_all(c).await?);
+            rows.into_iter().map(|(workspace, key, sealed)| (Place::Answer { workspace, key }, sealed)).collect()
+        }
+    })
+}
+
+/// Puts a value sealed anew in the place of the one that was read; false when somebody has changed that meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub async fn replace(tx: &mut Tx, place: &Place, read: &[u8], sealed: &[u8]) -> Result<bool, StoreError> {
+    let statement = match place {
+        Place::Workspace(_) => PUT_WORKSPACE,
+        Place::Certificate { .. } => PUT_CERTIFICATE,
+        Place::Answer { .. } => PUT_ANSWER,
+    };
+    on_db!(tx, statement, |sql, c| {
+        let query = sqlx::query(sql).bind(sealed).bind(read);
+        let query = match place {
+            Place::Workspace(id) => query.bind(id),
+            Place::Certificate { workspace, pass_type, fingerprint } => {
+                query.bind(workspace).bind(pass_type).bind(fingerprint)
+            }
+            Place::Answer { workspace, key } => query.bind(workspace).bind(key),
+        };
+        Ok(query.execute(c).await?.rows_affected() == 1)
+    })
+}
+
+/// How many lasting values are sealed under neither of the keys with these marks.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_under_others(session: &mut impl Session, marks: (&[u8], &[u8])) -> Result<i64, StoreError> {
+    on_db!(session, UNDER_OTHERS, |sql, c| {
+        Ok(sqlx::query_scalar(sql).bind(marks.0).bind(marks.1).fetch_one(c).await?)
+    })
+}
