@@ -2,6 +2,8 @@
 //!
 //! To follow Apple: put the new file into `certs/apple`, add a line below and one to that folder's README.
 
+use std::time::Duration;
+
 use openssl::error::ErrorStack;
 use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
@@ -135,7 +137,8 @@ impl Roots {
     /// What a certificate with its intermediate, in PEM, proves. Its dates are told elsewhere: it is judged at the moment
     /// of its life that is nearest to `now`.
     pub fn proof(&self, chain_pem: &[u8], (not_before, not_after): (Timestamp, Timestamp), now: Timestamp) -> Proof {
-        let within = now.max(not_before).min(not_after);
+        // OpenSSL takes the last second as over.
+        let within = now.min(not_after.minus(Duration::from_secs(1))).max(not_before);
         if self.apple.trusts_pass_certificate(chain_pem, within) {
             Proof::Apple
         } else if self.given.as_ref().is_some_and(|given| given.trusts_pass_certificate(chain_pem, within)) {
@@ -211,6 +214,29 @@ mod tests {
             assert_eq!(found, chain.intermediate.to_der().expect("DER"));
         }
         assert!(issuer_among(&one.leaf, &[other.intermediate]).is_none());
+    }
+
+    #[test]
+    fn a_certificate_proves_by_the_best_root_that_it_leads_to_also_before_and_after_its_dates() {
+        let pass_type = PassTypeId::trusted("pass.com.example.sandbox".into());
+        let [own, other] = [(); 2].map(|()| DevelopmentChain::mint(&pass_type, "ABCDE12345", now()).expect("minted"));
+        let pem = [own.leaf.to_pem().expect("PEM"), own.intermediate.to_pem().expect("PEM")].concat();
+        let born = now().minus(Duration::from_secs(3600));
+        let dates = (born, born.plus(Duration::from_secs(395 * 24 * 3600)));
+        for (roots, proof, taken) in [
+            (Roots::new(vec![], true), Proof::Nothing, false),
+            (Roots::new(vec![], false), Proof::Nothing, true),
+            (Roots::new(vec![other.root.clone()], true), Proof::Nothing, false),
+            (Roots::new(vec![other.root, own.root.clone()], true), Proof::GivenRoot, true),
+        ] {
+            for days in [0, 2000] {
+                let apart = Duration::from_secs(days * 24 * 3600);
+                for at in [now().plus(apart), now().minus(apart)] {
+                    assert_eq!(roots.proof(&pem, dates, at), proof);
+                }
+            }
+            assert_eq!(roots.take(proof), taken);
+        }
     }
 
     #[test]
