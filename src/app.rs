@@ -311,7 +311,8 @@ impl App {
         done.await.map_err(|_| ActionError::Fault("signing panicked".to_owned()))?.map_err(Into::into)
     }
 
-    /// Opens certificates and keys off the async threads, one at a time.
+    /// Opens files of keys that somebody sent, off the async threads, one at a time. What has been taken before is opened
+    /// without waiting for those.
     ///
     /// # Errors
     /// When the service stops, or `work` panicked.

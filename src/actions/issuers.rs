@@ -295,7 +295,7 @@ impl App {
         identity: SigningIdentity,
     ) -> Result<(), ActionError> {
         let (roots, now) = (self.roots.clone(), self.now());
-        let proven = self.open_keys(move || {
+        let proven = aside(move || {
             let proof = identity.proof(&roots, now);
             (identity, proof)
         });
@@ -309,7 +309,7 @@ impl App {
         tx.commit().await?;
         claim.tell();
         let endpoint = self.apns_endpoint.clone();
-        let ready = self.open_keys(move || Ready::make(identity, proof, &endpoint)).await??;
+        let ready = aside(move || Ready::make(identity, proof, &endpoint)).await??;
         self.add_issuer(workspace, ready, Source::Configuration)
     }
 
@@ -324,6 +324,12 @@ impl App {
         self.issuers.add(AppleIssuer { workspace: workspace.clone(), identity, apns, source, proof });
         Ok(())
     }
+}
+
+/// Does some work with keys off the async threads.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ActionError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| ActionError::Fault("opening a certificate panicked".to_owned()))
 }
 
 /// A certificate that can sign and push.
@@ -397,7 +403,7 @@ fn is(issuer: &AppleIssuer, key: &AppleCertificateKey) -> bool {
 async fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(), ActionError> {
     let opened = app.open(&purpose_of(key), sealed)?;
     let (stored, roots, endpoint, now) = (key.clone(), app.roots.clone(), app.apns_endpoint.clone(), app.now());
-    let ready = app.open_keys(move || {
+    let ready = aside(move || {
         let identity = unsealed(&stored, &opened)?;
         let proof = identity.proof(&roots, now);
         match roots.take(proof) {
