@@ -80,6 +80,8 @@ pub struct App {
     pub stopping: watch::Sender<bool>,
     /// Archives that are packed or unpacked at once: each may take hundreds of megabytes.
     pub archives: Semaphore,
+    /// How many comparisons of passes are made at once.
+    pub(crate) comparing: Arc<Semaphore>,
     /// One picture is decoded at a time: each may take 192 MiB.
     pub decoding: Arc<Semaphore>,
     /// Template documents that are parsed at once. Apart from the pictures: a document takes milliseconds and must not wait
@@ -171,6 +173,7 @@ impl App {
             metrics: Metrics::new(),
             stopping: watch::Sender::new(false),
             archives: Semaphore::new(2),
+            comparing: Arc::new(Semaphore::new(crate::actions::unchanged::COMPARISONS)),
             decoding: Arc::new(Semaphore::new(1)),
             parsing: Arc::new(Semaphore::new(cores)),
             opening_keys: Arc::new(Semaphore::new(1)),

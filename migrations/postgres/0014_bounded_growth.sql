@@ -25,3 +25,6 @@ UPDATE template_versions SET
         AND t.id = template_versions.template_id AND t.version = template_versions.version),
     modified = (SELECT t.modified FROM templates t WHERE t.workspace_id = template_versions.workspace_id
         AND t.id = template_versions.template_id AND t.version = template_versions.version);
+
+-- The first publishing that a refresh is for: what an earlier one changed was told by an earlier refresh.
+ALTER TABLE refreshes ADD COLUMN first_position BIGINT;

@@ -27,7 +27,8 @@ struct HeldUp {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delivery_ledger(app: &App, issued: &Issued) -> Result<Value, ActionError> {
+pub async fn delivery_ledger(app: &App, mut issued: Issued) -> Result<Value, ActionError> {
+    app.look_at(&mut issued).await?;
     let card = &issued.card;
     let face = issued.face();
     let mut reader = app.store.read().await?;

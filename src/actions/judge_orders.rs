@@ -11,12 +11,13 @@ use super::card_change::{Desk, Judged, judge, what_changed};
 use super::card_order::{Order, Wish};
 use super::error::ActionError;
 use super::published::Published;
+use super::unchanged::pin;
 use crate::domain::card::{Card, Content, Publication, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::outside::random::{self, Random};
-use crate::store::cards::{Fetch, Held, Issued};
+use crate::store::cards::{Fetch, Held, Issued, Unchanged};
 
 /// What there is to draw cards of a template with.
 #[derive(Debug)]
@@ -54,6 +55,10 @@ pub struct Working {
     pub publication: Publication,
     /// What phones have of it.
     pub fetched: Option<Fetch>,
+    /// What was found when a publishing was looked at.
+    pub unchanged: Option<Unchanged>,
+    /// Whether it is known what the newest publishing changed of it.
+    pub is_looked_at: bool,
     /// As it is stored; `None` for a new one.
     pub stored: Option<Arc<Card>>,
     /// Whether its row differs.
@@ -68,8 +73,19 @@ impl Working {
     /// As it is before the first order.
     fn before(issued: Issued) -> Self {
         let stored = Some(Arc::new(issued.card.clone()));
-        let Issued { card, publication, fetched } = issued;
-        Self { card, publication, fetched, stored, written: false, changed: false, new_face: false }
+        let is_looked_at = issued.is_looked_at();
+        let Issued { card, publication, fetched, unchanged } = issued;
+        Self {
+            card,
+            publication,
+            fetched,
+            unchanged,
+            is_looked_at,
+            stored,
+            written: false,
+            changed: false,
+            new_face: false,
+        }
     }
 
     /// Whether no phone has fetched its live message yet.
@@ -205,17 +221,22 @@ impl Judge {
             return Ok((self.issue(&order.id, desk, content, sequence, now)?, Done::Created));
         };
         let judged = judge(desk, &known.card, known.is_waiting(), content, sequence, now)?;
-        let (card, changed, new_face) = match judged {
+        let (mut card, changed, new_face) = match judged {
             Judged::Unchanged(card) => (card, false, false),
             Judged::SameFace(card) => (card, true, false),
             Judged::NewFace(card) => (card, true, true),
         };
+        if card.content != known.card.content && !new_face {
+            pin(&mut card, &known.publication, known.is_looked_at || known.new_face);
+        }
         let said_aloud = card.content != known.card.content || card.sequence != known.card.sequence;
         let next = Working {
             card,
             publication: known.publication.clone(),
             stored: known.stored.clone(),
             fetched: known.fetched,
+            unchanged: known.unchanged,
+            is_looked_at: known.is_looked_at,
             written: known.written || changed || said_aloud,
             changed: known.changed || changed,
             new_face: known.new_face || new_face,
@@ -250,7 +271,17 @@ impl Judge {
         desk.check(&card, now)?;
         // Replaced by the newest once the counter is held.
         let publication = Publication { version: desk.published.version, position: 0, modified: 0 };
-        Ok(Working { card, publication, fetched: None, stored: None, written: true, changed: true, new_face: true })
+        Ok(Working {
+            card,
+            publication,
+            fetched: None,
+            unchanged: None,
+            is_looked_at: true,
+            stored: None,
+            written: true,
+            changed: true,
+            new_face: true,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod after_restore;
 pub mod delivery_ledger;
 pub mod device_logs;
 pub mod push_lines;
+pub mod unchanged;
 pub mod wake;
 
 pub mod api_keys;

@@ -271,6 +271,7 @@ async fn store(
         None => templates::last_deleted_version(&mut tx, workspace, id).await?,
     };
     let version = before + 1;
+    refreshes::set_first(&mut tx, workspace, id, position).await?;
     let publication = Publication { version, position, modified };
     templates::publish(&mut tx, workspace, id, &draft.document, &publication, now).await?;
     for (key, digest) in keys.zip(&digests) {

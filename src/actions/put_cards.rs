@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::card_change::{Desk, put_in_place};
 use super::card_order::{Order, Wish};
 use super::error::ActionError;
-use super::judge_orders::{Design, Designs, Done, Judge, Verdicts};
+use super::judge_orders::{Design, Designs, Done, Judge, Verdicts, Working};
 use crate::app::App;
 use crate::domain::card::Publication;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
@@ -192,7 +192,10 @@ async fn fulfil(
     let cards = verdicts
         .cards
         .into_iter()
-        .map(|(id, card)| (id, Issued { card: card.card, publication: card.publication, fetched: card.fetched }))
+        .map(|(id, card)| {
+            let Working { card, publication, fetched, unchanged, .. } = card;
+            (id, Issued { card, publication, fetched, unchanged })
+        })
         .collect();
     Ok(Some(Fulfilled { each: verdicts.each, cards }))
 }

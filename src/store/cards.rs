@@ -20,7 +20,12 @@ macro_rules! find_card {
                 t.version AS t_version, t.position AS t_position, t.modified AS t_modified,
                 (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS f_face,
                 (SELECT f.fetched_at FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id)
-                    AS f_fetched_at
+                    AS f_fetched_at,
+                (SELECT u.face FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id) AS u_face,
+                (SELECT u.modified FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
+                    AS u_modified,
+                (SELECT u.through FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
+                    AS u_through
             FROM ", $from, " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
             WHERE ", $where
         )
@@ -63,6 +68,22 @@ macro_rules! note_fetches {
             WHERE (SELECT c.serial_number = e.serial FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)
             ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
             WHERE fetches.face < excluded.face RETURNING card_id"
+        )
+    };
+}
+
+/// Notes what publishings left as it was, of cards that are as they were when that was looked at.
+macro_rules! keep_faces {
+    ($batch:literal) => {
+        concat!(
+            "WITH e AS MATERIALIZED (",
+            $batch,
+            ") INSERT INTO unchanged_faces (workspace_id, card_id, face, modified, through)
+                SELECT $1, e.card, e.face, e.modified, e.through FROM e
+            WHERE (SELECT c.serial_number = e.serial AND c.position = e.position AND c.revision = e.revision
+                FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)
+            ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, modified = excluded.modified,
+                through = excluded.through"
         )
     };
 }
@@ -190,6 +211,16 @@ statements! {
     MARK_ERASED = "UPDATE cards SET erased_at = $3 WHERE workspace_id = $1 AND id = $2";
     MOVE_REGISTRATIONS = "UPDATE registrations SET card_id = $3 WHERE workspace_id = $1 AND card_id = $2";
     FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id = $2";
+    FORGET_UNCHANGED = "DELETE FROM unchanged_faces WHERE workspace_id = $1 AND card_id = $2";
+    KEEP_FACES = {
+        sqlite: keep_faces!("SELECT value ->> 'card' AS card, value ->> 'serial' AS serial, value ->> 'position' AS position,
+                value ->> 'revision' AS revision, value ->> 'face' AS face, value ->> 'modified' AS modified,
+                value ->> 'through' AS through FROM json_each($2)"),
+        postgres: keep_faces!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(card text, serial text, position bigint,
+                revision bigint, face bigint, modified bigint, through bigint)"),
+    };
+    UNHELD_ENDED = "SELECT id FROM cards WHERE workspace_id = $1 AND state = 'active' AND expires_at <= $2
+        ORDER BY expires_at LIMIT $3";
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
     NOTE_FETCHES = {
@@ -208,6 +239,18 @@ pub struct Issued {
     pub publication: Publication,
     /// What phones have of it.
     pub fetched: Option<Fetch>,
+    /// What was found when a publishing was looked at.
+    pub unchanged: Option<Unchanged>,
+}
+
+/// What publishings left as it was: none up to the position `through` changed anything that the card has shown since `face`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Unchanged {
+    pub face: i64,
+    /// The face's `Last-Modified` in whole seconds.
+    pub modified: i64,
+    pub through: i64,
 }
 
 /// The newest face of a card that a phone fetched.
@@ -220,9 +263,20 @@ pub struct Fetch {
 }
 
 impl Issued {
-    /// See [`Card::face`].
+    /// See [`Card::face`]; that of a card which no publishing changed since stays.
     pub fn face(&self) -> i64 {
-        self.card.face(&self.publication)
+        self.kept().map_or_else(|| self.card.face(&self.publication), |kept| kept.face)
+    }
+
+    /// The face that the newest publishing left as it was.
+    fn kept(&self) -> Option<Unchanged> {
+        let holds = |kept: &Unchanged| kept.through >= self.publication.position && kept.face >= self.card.position;
+        self.unchanged.filter(|kept| holds(kept) && !self.card.id.is_erased())
+    }
+
+    /// Whether it is known what the newest publishing changed of the card.
+    pub fn is_looked_at(&self) -> bool {
+        self.card.id.is_erased() || self.card.position >= self.publication.position || self.kept().is_some()
     }
 
     /// Whether a phone fetched this face, or one that came later.
@@ -238,7 +292,7 @@ impl Issued {
 
     /// See [`Card::face_modified`].
     pub fn modified(&self) -> i64 {
-        self.card.face_modified(&self.publication)
+        self.kept().map_or_else(|| self.card.face_modified(&self.publication), |kept| kept.modified)
     }
 }
 
@@ -267,6 +321,9 @@ struct Row {
     t_modified: i64,
     f_face: Option<i64>,
     f_fetched_at: Option<Timestamp>,
+    u_face: Option<i64>,
+    u_modified: Option<i64>,
+    u_through: Option<i64>,
 }
 
 impl Row {
@@ -298,7 +355,9 @@ impl Row {
         };
         let publication = Publication { version, position: self.t_position, modified: self.t_modified };
         let fetched = self.f_face.zip(self.f_fetched_at).map(|(face, at)| Fetch { face, at });
-        Ok(Issued { card, publication, fetched })
+        let unchanged = self.u_face.zip(self.u_modified).zip(self.u_through);
+        let unchanged = unchanged.map(|((face, modified), through)| Unchanged { face, modified, through });
+        Ok(Issued { card, publication, fetched, unchanged })
     }
 }
 
@@ -551,6 +610,41 @@ pub async fn lock_ended(
     find_many(tx, workspace, &held.iter().collect::<Vec<_>>()).await
 }
 
+/// The same cards without holding them.
+///
+/// # Errors
+/// When the database fails or holds something unreadable.
+pub async fn all_ended(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Issued>, StoreError> {
+    let ids: Vec<CardId> = on_db!(session, UNHELD_ENDED, |sql, c| {
+        sqlx::query_scalar(sql).bind(workspace).bind(now).bind(limit).fetch_all(c).await?
+    });
+    find_many(session, workspace, &ids.iter().collect::<Vec<_>>()).await
+}
+
+/// Notes what was found when publishings were looked at, unless the card changed since it was read.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keep_faces(tx: &mut Tx, workspace: &WorkspaceId, found: &[(Card, Unchanged)]) -> Result<(), StoreError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let row = |(card, kept): &(Card, Unchanged)| {
+        json!({"card": card.id, "serial": card.serial, "position": card.position, "revision": card.revision,
+            "face": kept.face, "modified": kept.modified, "through": kept.through})
+    };
+    let rows: Vec<Value> = found.iter().map(row).collect();
+    on_db!(tx, KEEP_FACES, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(Json(rows)).execute(c).await?;
+        Ok(())
+    })
+}
+
 /// Which cards a list is of.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -622,9 +716,11 @@ pub async fn erase(
     on_db!(tx, MOVE_REGISTRATIONS, |sql, c| {
         sqlx::query(sql).bind(workspace).bind(id).bind(&remains.id).execute(c).await?;
     });
-    on_db!(tx, FORGET_FETCHES, |sql, c| {
-        sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
-    });
+    for forget in [FORGET_FETCHES, FORGET_UNCHANGED] {
+        on_db!(tx, forget, |sql, c| {
+            sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+        });
+    }
     on_db!(tx, DELETE, |sql, c| {
         let done = sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
         one_row(done.rows_affected(), "cards")

@@ -80,6 +80,33 @@ macro_rules! holders {
     };
 }
 
+/// Since which position the card `c` shows what its template's last publishing `t` shows; an earlier one where publishings
+/// left it as it was, see [`Unchanged`](super::cards::Unchanged).
+macro_rules! published {
+    () => {
+        "COALESCE((SELECT u.face FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id
+            AND u.through >= t.position AND u.face >= c.position), t.position)"
+    };
+}
+
+/// What a device holds.
+macro_rules! held {
+    () => {
+        concat!(
+            "SELECT d.workspace_id, w.position AS newest, d.asked, c.id AS card_id, c.serial_number, c.position,
+                r.position AS registered, CASE WHEN c.erased_at IS NULL THEN ",
+            published!(),
+            " ELSE 0 END AS published, CASE WHEN c.erased_at IS NULL THEN t.position ELSE 0 END AS last_published
+            FROM pass_types p JOIN workspaces w ON w.id = p.workspace_id
+            JOIN devices d ON d.workspace_id = p.workspace_id AND d.pass_type_id = p.id AND d.id = $2
+            JOIN registrations r ON r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
+            JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
+            JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
+            WHERE p.id = $1 ORDER BY c.serial_number"
+        )
+    };
+}
+
 /// The cards that pushes to a batch of devices are about: those that changed since the device last asked, and since it got
 /// the card, which brought its newest face. `r` are the registrations of the batch `o`, `c` their cards, `t` the templates.
 macro_rules! news {
@@ -90,7 +117,11 @@ macro_rules! news {
             ") SELECT r.workspace_id, r.pass_type_id, r.device_id, c.id, c.serial_number FROM o ",
             $joins,
             " WHERE c.erased_at IS NULL AND ((c.position > o.asked AND c.position > r.position)
-                    OR (t.position > o.asked AND t.position > r.position))
+                    OR (",
+            published!(),
+            " > o.asked AND ",
+            published!(),
+            " > r.position))
             ORDER BY c.id"
         )
     };
@@ -99,15 +130,23 @@ macro_rules! news {
 /// Whether the device hasn't followed its last push: it didn't ask, or has not fetched all that it was told of.
 macro_rules! behind {
     () => {
-        "(asked < pushed OR EXISTS (SELECT 1 FROM registrations r
+        concat!(
+            "(asked < pushed OR EXISTS (SELECT 1 FROM registrations r
             JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
             JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
             WHERE r.workspace_id = devices.workspace_id AND r.pass_type_id = devices.pass_type_id AND r.device_id = devices.id
                 AND ((c.position > r.position AND c.position <= devices.pushed AND c.position > COALESCE((SELECT f.face
                         FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id), 0))
-                    OR (c.erased_at IS NULL AND t.position > r.position AND t.position <= devices.pushed
-                        AND t.position > COALESCE((SELECT f.face
+                    OR (c.erased_at IS NULL AND ",
+            published!(),
+            " > r.position AND ",
+            published!(),
+            " <= devices.pushed
+                        AND ",
+            published!(),
+            " > COALESCE((SELECT f.face
                             FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id), 0)))))"
+        )
     };
 }
 
@@ -169,14 +208,7 @@ statements! {
     FORGET = "DELETE FROM devices WHERE workspace_id = $1 AND pass_type_id = $2 AND id = $3 AND NOT EXISTS (
         SELECT 1 FROM registrations r WHERE r.workspace_id = devices.workspace_id
             AND r.pass_type_id = devices.pass_type_id AND r.device_id = devices.id)";
-    HELD = "SELECT d.workspace_id, w.position AS newest, d.asked, c.serial_number, c.position, r.position AS registered,
-            CASE WHEN c.erased_at IS NULL THEN t.position ELSE 0 END AS published
-        FROM pass_types p JOIN workspaces w ON w.id = p.workspace_id
-        JOIN devices d ON d.workspace_id = p.workspace_id AND d.pass_type_id = p.id AND d.id = $2
-        JOIN registrations r ON r.workspace_id = d.workspace_id AND r.pass_type_id = d.pass_type_id AND r.device_id = d.id
-        JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
-        JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
-        WHERE p.id = $1 ORDER BY c.serial_number";
+    HELD = { sqlite: held!(), postgres: held!() };
     NOTE_ASKED = {
         sqlite: note_asked!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
             value ->> 'device' AS device, value ->> 'position' AS position, value ->> 'listed' AS listed FROM json_each($1)"),
@@ -485,8 +517,21 @@ pub struct Held {
     pub newest: i64,
     /// Up to which position the device has asked what changed.
     pub asked: i64,
-    /// Its passes by serial number, each with the position of its newest face or, if that is later, of its registration.
-    pub passes: Vec<(SerialNumber, i64)>,
+    /// Its passes by serial number.
+    pub passes: Vec<HeldPass>,
+}
+
+/// A pass that a device holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPass {
+    /// Its card.
+    pub card: CardId,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// The position of its newest face or, if that is later, of its registration.
+    pub position: i64,
+    /// That position without its template's last publishing, when it isn't known yet what that changed of the card.
+    pub else_at: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -494,10 +539,12 @@ struct HeldRow {
     workspace_id: WorkspaceId,
     newest: i64,
     asked: i64,
+    card_id: CardId,
     serial_number: SerialNumber,
     position: i64,
     registered: i64,
     published: i64,
+    last_published: i64,
 }
 
 /// What the device holds of the pass type; `None` when nobody knows it there.
@@ -513,7 +560,16 @@ pub async fn held(
         on_db!(session, HELD, |sql, c| sqlx::query_as(sql).bind(pass_type).bind(device).fetch_all(c).await?);
     let Some(HeldRow { workspace_id, newest, asked, .. }) = rows.first() else { return Ok(None) };
     let (workspace, newest, asked) = (workspace_id.clone(), *newest, *asked);
-    let passes = rows.into_iter().map(|row| (row.serial_number, row.position.max(row.registered).max(row.published)));
+    let pass = |row: HeldRow| {
+        let own = row.position.max(row.registered);
+        HeldPass {
+            card: row.card_id,
+            serial: row.serial_number,
+            position: own.max(row.published),
+            else_at: (row.published == row.last_published && row.published > own).then_some(own),
+        }
+    };
+    let passes = rows.into_iter().map(pass);
     Ok(Some(Held { workspace, newest, asked, passes: passes.collect() }))
 }
 

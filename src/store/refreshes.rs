@@ -10,7 +10,10 @@ statements! {
         ON CONFLICT (workspace_id, template_id) DO UPDATE SET last_card_id = '',
             started_at = excluded.started_at";
     // A moment too far ahead was set before the clock went back.
-    CLAIM = "SELECT workspace_id, template_id, last_card_id FROM refreshes WHERE next_at <= $1 OR next_at > $2
+    SET_FIRST = "UPDATE refreshes SET first_position = COALESCE(first_position, $3) WHERE workspace_id = $1 AND template_id = $2";
+    NEXT = "SELECT workspace_id, template_id, last_card_id, first_position FROM refreshes WHERE next_at <= $1 OR next_at > $2
+        ORDER BY CASE WHEN next_at > $2 THEN 0 ELSE next_at END, started_at LIMIT 1";
+    CLAIM = "SELECT workspace_id, template_id, last_card_id, first_position FROM refreshes WHERE next_at <= $1 OR next_at > $2
         ORDER BY CASE WHEN next_at > $2 THEN 0 ELSE next_at END, started_at LIMIT 1" + " FOR UPDATE SKIP LOCKED";
     CARDS = "SELECT c.id FROM cards c WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL
         AND EXISTS (SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id)
@@ -39,16 +42,47 @@ pub async fn start(
     })
 }
 
-/// A refresh under way, held until the transaction ends.
-#[derive(Debug, sqlx::FromRow)]
+/// Notes the publishing that a refresh was begun for, unless it goes on for an earlier one, too.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_first(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    template: &TemplateId,
+    position: i64,
+) -> Result<(), StoreError> {
+    on_db!(tx, SET_FIRST, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(template).bind(position).execute(c).await?;
+        Ok(())
+    })
+}
+
+/// A refresh under way.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct Refresh {
     pub workspace_id: WorkspaceId,
     pub template_id: TemplateId,
     pub last_card_id: String,
+    /// The first publishing that it is for; unknown for one that began before this was kept, or after a restore.
+    pub first_position: Option<i64>,
 }
 
-/// The refresh that has waited longest of those that may go on now and that no other node holds. One whose moment lies
+/// The refresh that [`claim`] would hold if no other node holds one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn next(
+    session: &mut impl Session,
+    now: Timestamp,
+    too_late: Timestamp,
+) -> Result<Option<Refresh>, StoreError> {
+    on_db!(session, NEXT, |sql, c| Ok(sqlx::query_as(sql).bind(now).bind(too_late).fetch_optional(c).await?))
+}
+
+/// The refresh that has waited longest of those that may go on now and that no other node holds; held until the transaction
+/// ends. One whose moment lies
 /// after `too_late` may, too.
 ///
 /// # Errors
@@ -61,8 +95,8 @@ pub async fn claim(tx: &mut Tx, now: Timestamp, too_late: Timestamp) -> Result<O
 ///
 /// # Errors
 /// When the database fails.
-pub async fn next_cards(tx: &mut Tx, refresh: &Refresh, limit: i64) -> Result<Vec<CardId>, StoreError> {
-    on_db!(tx, CARDS, |sql, c| {
+pub async fn next_cards(session: &mut impl Session, refresh: &Refresh, limit: i64) -> Result<Vec<CardId>, StoreError> {
+    on_db!(session, CARDS, |sql, c| {
         let query = sqlx::query_scalar(sql).bind(&refresh.workspace_id).bind(&refresh.template_id);
         Ok(query.bind(&refresh.last_card_id).bind(limit).fetch_all(c).await?)
     })

@@ -43,8 +43,16 @@ statements! {
     RESTORE_IMAGES = "INSERT INTO template_images (workspace_id, template_id, version, role, locale, tier, digest)
         SELECT workspace_id, template_id, 0, role, locale, tier, digest FROM template_images
         WHERE workspace_id = $1 AND template_id = $2 AND version = $3";
-    INSERT_VERSION = "INSERT INTO template_versions (workspace_id, template_id, version, document, published_at)
-        VALUES ($1, $2, $3, $4, $5)";
+    INSERT_VERSION = "INSERT INTO template_versions (workspace_id, template_id, version, document, published_at, position, modified)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    PLACED = "SELECT version, position, modified FROM template_versions
+        WHERE workspace_id = $1 AND template_id = $2 AND version <= $3 ORDER BY version DESC LIMIT $4";
+    PLACE_VERSIONS_ANEW = "UPDATE template_versions SET
+            position = (SELECT t.position FROM templates t WHERE t.workspace_id = template_versions.workspace_id
+                AND t.id = template_versions.template_id AND t.version = template_versions.version),
+            modified = (SELECT t.modified FROM templates t WHERE t.workspace_id = template_versions.workspace_id
+                AND t.id = template_versions.template_id AND t.version = template_versions.version)
+        WHERE workspace_id = $1 AND template_id = $2";
     SET_PUBLISHED = "UPDATE templates SET version = $3, position = $4, modified = $5 WHERE workspace_id = $1 AND id = $2";
     PUBLISHED = "SELECT id FROM templates WHERE workspace_id = $1 AND version IS NOT NULL ORDER BY id";
     PLACE_ANEW = "UPDATE templates SET position = $3, modified = CASE WHEN modified < $4 THEN CAST($4 AS BIGINT) ELSE modified + 1 END
@@ -345,7 +353,8 @@ pub async fn publish(
     });
     on_db!(tx, INSERT_VERSION, |sql, c| {
         let query = sqlx::query(sql).bind(workspace).bind(id).bind(publication.version);
-        query.bind(Json(document)).bind(now).execute(c).await?;
+        let query = query.bind(Json(document)).bind(now).bind(publication.position).bind(publication.modified);
+        query.execute(c).await?;
     });
     on_db!(tx, KEEP_IMAGES, |sql, c| {
         sqlx::query(sql).bind(workspace).bind(id).bind(publication.version).execute(c).await?;
@@ -581,6 +590,41 @@ pub async fn place_anew(
 ) -> Result<(), StoreError> {
     on_db!(tx, PLACE_ANEW, |sql, c| {
         let query = sqlx::query(sql).bind(workspace).bind(id).bind(position).bind(modified);
-        one_row(query.execute(c).await?.rows_affected(), "templates")
+        one_row(query.execute(c).await?.rows_affected(), "templates")?;
+    });
+    // Where the others stood is forgotten: no phone has anything that may be compared with.
+    on_db!(tx, PLACE_VERSIONS_ANEW, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+        Ok(())
     })
+}
+
+/// Where a version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Its number.
+    pub version: i64,
+    /// Its place in the order of commits and its Last-Modified; unknown for old ones.
+    pub place: Option<(i64, i64)>,
+}
+
+/// Up to `limit` versions from `newest` down.
+///
+/// # Errors
+/// When the database fails.
+pub async fn placed(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    newest: i64,
+    limit: i64,
+) -> Result<Vec<Placed>, StoreError> {
+    let rows: Vec<(i64, Option<i64>, Option<i64>)> = on_db!(session, PLACED, |sql, c| {
+        sqlx::query_as(sql).bind(workspace).bind(id).bind(newest).bind(limit).fetch_all(c).await?
+    });
+    let placed = |(version, position, modified): (i64, Option<i64>, Option<i64>)| Placed {
+        version,
+        place: position.zip(modified),
+    };
+    Ok(rows.into_iter().map(placed).collect())
 }

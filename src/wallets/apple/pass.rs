@@ -43,6 +43,13 @@ pub struct UnsignedPass {
     manifest: Vec<u8>,
 }
 
+impl UnsignedPass {
+    /// The digests of all its files by name, which is what passes are alike by.
+    pub fn into_manifest(self) -> Vec<u8> {
+        self.manifest
+    }
+}
+
 /// Writes a card's own files and the manifest over all files.
 ///
 /// # Errors

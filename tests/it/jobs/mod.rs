@@ -4,3 +4,4 @@ mod expiry;
 mod never_missed;
 mod nodes;
 mod refresh;
+mod unchanged;

@@ -34,5 +34,5 @@ pub async fn delivery(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let issued = find(&app, &key.workspace, &id).await?;
-    Ok(HttpResponse::Ok().json(delivery_ledger(&app, &issued).await?))
+    Ok(HttpResponse::Ok().json(delivery_ledger(&app, issued).await?))
 }

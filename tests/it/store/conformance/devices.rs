@@ -5,7 +5,10 @@ use passloom::domain::card::Card;
 use passloom::domain::ids::PushToken;
 use passloom::domain::retry::REMIND_AFTER;
 use passloom::domain::time::Timestamp;
-use passloom::store::devices::{self, Claimed, DeviceKey, DeviceKind, Fault, Held, Outcome, Question, Settled};
+use passloom::store::cards::{self, Unchanged};
+use passloom::store::devices::{
+    self, Claimed, DeviceKey, DeviceKind, Fault, Held, HeldPass, Outcome, Question, Settled,
+};
 use passloom::store::{Store, workspaces};
 
 use super::shop::{Shop, at, token};
@@ -396,18 +399,25 @@ async fn what_a_device_holds_has_the_position_of_its_newest_change(database: Tes
     let key = shop.phone(&store, "phone", &[&first, &second]).await;
     let held =
         async || devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
+    let pass = |card: &Card, position: i64, else_at: Option<i64>| HeldPass {
+        card: card.id.clone(),
+        serial: card.serial.clone(),
+        position,
+        else_at,
+    };
     assert_eq!(
         held().await,
         Held {
             workspace: shop.workspace.clone(),
             newest: workspaces::position(&mut store.read().await.unwrap(), &shop.workspace).await.unwrap(),
             asked: 0,
-            passes: vec![(first.serial.clone(), first.position), (second.serial.clone(), second.position)]
+            passes: vec![pass(&first, first.position, None), pass(&second, second.position, None)]
         }
     );
     let published = shop.publish(&store, 2).await;
     assert_eq!(held().await.newest, published);
-    assert_eq!(held().await.passes, [(first.serial.clone(), published), (second.serial.clone(), published)]);
+    let own = |card: &Card| Some(card.position);
+    assert_eq!(held().await.passes, [pass(&first, published, own(&first)), pass(&second, published, own(&second))]);
 
     // A phone that adds a card that changed before its last question must learn of it.
     let mut tx = store.begin().await.unwrap();
@@ -416,8 +426,19 @@ async fn what_a_device_holds_has_the_position_of_its_newest_change(database: Tes
     devices::register(&mut tx, &key, &first.id, position, at(1.0)).await.unwrap();
     devices::register(&mut tx, &key, &first.id, position + 100, at(1.0)).await.unwrap();
     tx.commit().await.unwrap();
-    let passes = [(first.serial, position), (second.serial, published)];
+    let passes = [pass(&first, position, None), pass(&second, published, own(&second))];
     assert_eq!(held().await.passes, passes, "registering twice does nothing");
+
+    // What the publishing left as it was stays at its face, until the card changes or another one comes.
+    let mut tx = store.begin().await.unwrap();
+    let kept = Unchanged { face: second.position, modified: second.modified, through: published };
+    cards::keep_faces(&mut tx, &shop.workspace, &[(second.clone(), kept)]).await.unwrap();
+    let stale = Card { revision: first.revision + 1, ..first.clone() };
+    cards::keep_faces(&mut tx, &shop.workspace, &[(stale, kept)]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(held().await.passes, [pass(&first, position, None), pass(&second, second.position, None)]);
+    let next = shop.publish(&store, 3).await;
+    assert_eq!(held().await.passes, [pass(&first, next, Some(position)), pass(&second, next, own(&second))]);
 }
 
 async fn another_workspace_sees_no_registration(database: TestDatabase) {
