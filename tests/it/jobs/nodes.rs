@@ -144,17 +144,17 @@ async fn a_change_on_one_node_is_pushed_by_another(database: TestDatabase) {
 }
 
 async fn two_workers_share_the_work_and_push_to_each_phone_once(database: TestDatabase) {
-    let (first, second) = nodes(&database, 30, JobMode::Running).await;
+    let (first, second) = nodes(&database, 20, JobMode::Running).await;
     change(&first, 1).await;
     let by_hand = first.deliver().await;
     let mut counts = second.apns().counts();
-    counts.wait_for(|counts| counts.pushes as usize + by_hand >= 30).await.unwrap();
+    counts.wait_for(|counts| counts.pushes as usize + by_hand >= 20).await.unwrap();
     let mut heard: Vec<String> =
         [&first, &second].iter().flat_map(|node| node.apns().pushes()).map(|p| p.token.as_str().to_owned()).collect();
-    assert_eq!(heard.len(), 30);
+    assert_eq!(heard.len(), 20);
     heard.sort();
     heard.dedup();
-    assert_eq!(heard.len(), 30);
+    assert_eq!(heard.len(), 20);
 }
 
 async fn nodes_whose_clocks_differ_deliver_all_the_same(database: TestDatabase) {

@@ -262,6 +262,7 @@ async fn an_end_that_passes_is_told_only_where_the_pass_shows_it(database: TestD
     plain.list(&service).await;
     plain.fetch(&service).await;
     // And with none.
+    service.clock.advance(Duration::from_secs(10));
     let end = service.now().plus(Duration::from_secs(60)).to_rfc3339();
     service.patch_card("S", &json!({"expires_at": end, "state": "active"})).await;
     service.deliver().await;
