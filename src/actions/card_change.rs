@@ -12,6 +12,7 @@ use super::published::Published;
 use crate::domain::card::{Card, Content, Publication, State};
 use crate::domain::change::live_messages;
 use crate::domain::input::Problems;
+use crate::domain::message::{Message, message_key};
 use crate::domain::picture::PictureName;
 use crate::domain::render::{RenderedCard, render};
 use crate::domain::time::Timestamp;
@@ -80,7 +81,8 @@ pub enum Judged {
     NewFace(Card),
 }
 
-/// Lays `content` over a card. `waiting` says that no phone has fetched its live message yet.
+/// Lays `content` over a card, to be announced as `message` says. `waiting` says that no phone has fetched its live message
+/// yet. How a change is announced is no change of its own, but a new text is.
 ///
 /// # Errors
 /// When values break a rule, or the change is stale.
@@ -88,7 +90,7 @@ pub fn judge(
     desk: &Desk,
     before: &Card,
     waiting: bool,
-    content: Content,
+    (content, message): (Content, Option<&Message>),
     sequence: Option<i64>,
     now: Timestamp,
 ) -> Result<Judged, ActionError> {
@@ -100,11 +102,13 @@ pub fn judge(
     }
     let mut card = before.clone();
     card.sequence = sequence.or(card.sequence);
-    if content == before.content {
+    let text = message.and_then(Message::text);
+    let says_more = text.is_some_and(|text| before.message.as_ref().is_none_or(|before| !before.says(text)));
+    if content == before.content && !says_more {
         return Ok(Judged::Unchanged(card));
     }
     // A default said aloud changes nothing now, and is kept for when the template's default is another one.
-    if content.means(&before.content, &desk.published.template) {
+    if !says_more && content.means(&before.content, &desk.published.template) {
         card.content = content;
         return Ok(Judged::Unchanged(card));
     }
@@ -121,8 +125,11 @@ pub fn judge(
         _ => None,
     };
     card.content = content;
+    if let Some(text) = text {
+        card.message = Some(text.after(before.message.as_ref()));
+    }
     card.revision += 1;
-    let judged = judge_face(desk, before, waiting, card.clone(), now);
+    let judged = judge_face(desk, before, waiting, card.clone(), message, now);
     // A card keeps the version that its values suit when a later one asks for what it lacks or forbids what it has. It can be
     // voided and expired all the same, and while values are lacking given another end and language: its values are not what
     // the backend changes.
@@ -136,7 +143,7 @@ pub fn judge(
         && matches!(judged, Err(ActionError::Invalid(_)))
         && (card.content.state != State::Active || desk.render(&card).is_err())
     {
-        card.live_message = None;
+        card.live_message = text.map(|_| message_key());
         return Ok(Judged::NewFace(card));
     }
     judged
@@ -144,7 +151,8 @@ pub fn judge(
 
 /// Whether a message is there to be shown; one that lacks a value isn't.
 fn announces(rendered: &RenderedCard<'_>) -> bool {
-    rendered.fields.iter().flat_map(|(_, fields)| fields).any(|field| field.message.is_some())
+    rendered.message.as_ref().is_some_and(|message| message.is_live)
+        || rendered.fields.iter().flat_map(|(_, fields)| fields).any(|field| field.message.is_some())
 }
 
 /// Whether a changed card shows something new, and which message with it.
@@ -153,6 +161,7 @@ fn judge_face(
     before: &Card,
     waiting: bool,
     mut card: Card,
+    message: Option<&Message>,
     now: Timestamp,
 ) -> Result<Judged, ActionError> {
     let template = &desk.published.template;
@@ -160,7 +169,7 @@ fn judge_face(
     let pass = desk.pass_json(&rendered, &card);
     // The old values are rendered with the new design: only what the backend changed counts as a change.
     let messages = match desk.render(before) {
-        Err(_) => Vec::new(),
+        Err(_) => message.and_then(Message::text).map(|_| message_key()).into_iter().collect(),
         Ok(old) => {
             // Pictures stand in no JSON; and what differs in a field's value needs no second pass to be seen.
             let alike = before.content.template == card.content.template
@@ -170,7 +179,7 @@ fn judge_face(
                 desk.check_pass(&rendered, &pass, now)?;
                 return Ok(Judged::SameFace(card));
             }
-            live_messages(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting))
+            live_messages(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting), message)
         }
     };
     // A message that lacks a value, or that this card's values break, gives way to the next; it never keeps a card from
@@ -200,8 +209,9 @@ fn judge_face(
 }
 
 /// The names of what differs: attributes by their own, the card's other members by theirs. Never a value.
-pub fn what_changed(before: &Content, card: &Card) -> Value {
-    let after = &card.content;
+pub fn what_changed(before: &Card, card: &Card) -> Value {
+    let message = before.message != card.message;
+    let (before, after) = (&before.content, &card.content);
     let names: BTreeSet<&String> = before.attributes.keys().chain(after.attributes.keys()).collect();
     let attributes: Vec<&String> =
         names.into_iter().filter(|name| before.attributes.get(*name) != after.attributes.get(*name)).collect();
@@ -210,6 +220,7 @@ pub fn what_changed(before: &Content, card: &Card) -> Value {
         ("locale", before.locale != after.locale),
         ("state", before.state != after.state),
         ("expires_at", before.expires_at != after.expires_at),
+        ("message", message),
     ];
     let members: Vec<&str> = members.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
     json!({"revision": card.revision, "state": after.state, "attributes": attributes, "members": members})

@@ -7,6 +7,7 @@ use crate::domain::card::{Card, Content, State};
 use crate::domain::ids::TemplateId;
 use crate::domain::input::{Node, Object, Problems};
 use crate::domain::locale::Language;
+use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
 
 /// A document whose shape was checked; its attributes are checked once the template is known.
@@ -16,6 +17,8 @@ pub struct CardDocument {
     pub template: TemplateId,
     /// The backend's order of changes.
     pub sequence: Option<i64>,
+    /// How it is announced.
+    pub message: Option<Message>,
     locale: Option<Language>,
     state: State,
     expires_at: Option<Timestamp>,
@@ -57,9 +60,10 @@ impl CardDocument {
         let state = object.get("state").and_then(|n| state(&n, problems)).unwrap_or(State::Active);
         let expires_at = object.get("expires_at").and_then(|n| time(&n, problems));
         let sequence = sequence(&mut object, problems);
+        let message = object.get("message").and_then(|n| Message::read(&n, problems));
         object.finish(problems);
         let attributes = take_attributes(&mut body).filter(|given| !given.is_null());
-        Some(Self { template: template?, sequence, locale, state, expires_at, attributes })
+        Some(Self { template: template?, sequence, message, locale, state, expires_at, attributes })
     }
 
     /// The card's content, its attributes checked against the template's.
@@ -85,6 +89,8 @@ pub struct CardPatch {
     pub template: Option<TemplateId>,
     /// The backend's order of changes.
     pub sequence: Option<i64>,
+    /// How it is announced.
+    pub message: Option<Message>,
     locale: Option<Option<Language>>,
     state: Option<State>,
     expires_at: Option<Option<Timestamp>>,
@@ -112,9 +118,10 @@ impl CardPatch {
             node.members(problems, 200);
         }
         let sequence = sequence(&mut object, problems);
+        let message = object.get("message").and_then(|n| Message::read(&n, problems));
         object.finish(problems);
         let attributes = take_attributes(&mut body);
-        Some(Self { template, sequence, locale, state, expires_at, attributes })
+        Some(Self { template, sequence, message, locale, state, expires_at, attributes })
     }
 
     /// The card's content with the patch laid over it; given attributes are checked against the template's. A value of null

@@ -7,6 +7,7 @@ use super::error::ActionError;
 use crate::domain::card::Card;
 use crate::domain::ids::{CardId, TemplateId};
 use crate::domain::input::Problems;
+use crate::domain::message::Message;
 
 /// At which revision a caller expects the card to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,14 @@ impl Order {
         match CardPatch::read(body, &mut problems) {
             Some(patch) => Ok(Self { id, wish: Wish::Patch(patch), if_match, problems }),
             None => Err(ActionError::Invalid(problems)),
+        }
+    }
+
+    /// How it is to be announced.
+    pub fn message(&self) -> Option<&Message> {
+        match &self.wish {
+            Wish::Put(document) => document.message.as_ref(),
+            Wish::Patch(patch) => patch.message.as_ref(),
         }
     }
 

@@ -348,6 +348,7 @@ pub fn sample_card(attributes: Map<String, Value>, live_message: Option<FieldKey
         modified: now.seconds(),
         page_generation: 1,
         live_message,
+        message: None,
         created_at: now,
         updated_at: now,
     }

@@ -46,6 +46,7 @@ pub async fn erase_card(
         sequence: None,
         revision: card.revision + 1,
         live_message: None,
+        message: None,
         ..card
     };
     devices::mark(&mut tx, workspace, &[id], now, WINDOW).await?;

@@ -15,6 +15,7 @@ use super::unchanged::pin;
 use crate::domain::card::{Card, Content, Publication, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
+use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
 use crate::outside::random::{self, Random};
 use crate::store::cards::{Fetch, Held, Issued, Unchanged};
@@ -130,7 +131,7 @@ impl Verdicts {
         let place = self.each.len();
         self.each.push(outcome.map(|(next, done)| {
             let revision = next.card.revision;
-            let before = self.cards.get(&order.id).map(|before| &before.card.content);
+            let before = self.cards.get(&order.id).map(|before| &before.card);
             if let Some((kind, data)) = event_of(before, &next.card, done) {
                 self.told.push(Told { order: place, kind, data });
             }
@@ -207,6 +208,9 @@ impl Judge {
             }
             (Wish::Patch(_), None) => return Err(ActionError::NotFound("card")),
         };
+        if let Some(message) = order.message() {
+            message.check(&published.template, &mut problems);
+        }
         // What is wrong with an order is told before what the workspace lacks.
         if !problems.is_empty() {
             return Err(ActionError::Invalid(problems));
@@ -218,9 +222,9 @@ impl Judge {
             content.state = State::Expired;
         }
         let Some(known) = known else {
-            return Ok((self.issue(&order.id, desk, content, sequence, now)?, Done::Created));
+            return Ok((self.issue(order, desk, content, sequence, now)?, Done::Created));
         };
-        let judged = judge(desk, &known.card, known.is_waiting(), content, sequence, now)?;
+        let judged = judge(desk, &known.card, known.is_waiting(), (content, order.message()), sequence, now)?;
         let (mut card, changed, new_face) = match judged {
             Judged::Unchanged(card) => (card, false, false),
             Judged::SameFace(card) => (card, true, false),
@@ -246,7 +250,7 @@ impl Judge {
 
     fn issue(
         &self,
-        id: &CardId,
+        order: &Order,
         desk: &Desk,
         content: Content,
         sequence: Option<i64>,
@@ -254,7 +258,7 @@ impl Judge {
     ) -> Result<Working, ActionError> {
         let card = Card {
             workspace: self.workspace.clone(),
-            id: id.clone(),
+            id: order.id.clone(),
             serial: random::serial_number(&*self.random, now)?,
             pass_type: desk.issuer.identity.pass_type.clone(),
             expired_at: (content.state == State::Expired).then_some(now),
@@ -265,6 +269,7 @@ impl Judge {
             modified: 0,
             page_generation: 1,
             live_message: None,
+            message: order.message().and_then(Message::text).cloned(),
             created_at: now,
             updated_at: now,
         };
@@ -292,7 +297,7 @@ fn length_of_round(orders: &[Order]) -> usize {
 }
 
 /// What is to be told of an order that was carried out.
-fn event_of(before: Option<&Content>, card: &Card, done: Done) -> Option<(EventKind, Value)> {
+fn event_of(before: Option<&Card>, card: &Card, done: Done) -> Option<(EventKind, Value)> {
     match (done, before) {
         (Done::Unchanged, _) => None,
         (Done::Updated, Some(before)) => Some((EventKind::CardUpdated, what_changed(before, card))),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::attribute::Attribute;
 use super::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use super::locale::Language;
+use super::message::MessageText;
 use super::template::Template;
 use super::time::Timestamp;
 
@@ -114,6 +115,8 @@ pub struct Card {
     pub page_generation: i64,
     /// The one field whose change message phones may show for this face.
     pub live_message: Option<FieldKey>,
+    /// The last text of the backend's own; it stands on the card's back.
+    pub message: Option<MessageText>,
     /// When it was issued.
     pub created_at: Timestamp,
     /// When the backend last changed it.

@@ -17,6 +17,7 @@ pub mod formats;
 pub mod ids;
 pub mod input;
 pub mod locale;
+pub mod message;
 pub mod money;
 pub mod phone;
 pub mod picture;

@@ -12,6 +12,7 @@ use super::formats::{self, DateLength, TimeLength};
 use super::ids::{AttributeName, FieldKey};
 use super::input::Problems;
 use super::locale::Language;
+use super::message::{self, MESSAGE_KEY};
 use super::money::{Currency, Decimal};
 use super::picture::{Look, PictureName, is_variant};
 use super::styles;
@@ -40,6 +41,8 @@ pub struct RenderedCard<'t> {
     pub fields: Vec<(Group, Vec<RenderedField<'t>>)>,
     /// The fields with a change message that have no value: phones announce them when they have one.
     pub awaited: Vec<&'t FieldKey>,
+    /// The last text of the backend's own.
+    pub message: Option<RenderedMessage<'t>>,
     /// What is scanned.
     pub barcode: Option<RenderedBarcode>,
     /// Where the card shows itself.
@@ -149,6 +152,17 @@ fn time_length(style: Option<DateStyle>) -> TimeLength {
         None | Some(DateStyle::None | DateStyle::Short) => TimeLength::Short,
         Some(DateStyle::Medium | DateStyle::Long | DateStyle::Full) => TimeLength::Medium,
     }
+}
+
+/// A text of the backend's own, on the back.
+#[derive(Debug)]
+pub struct RenderedMessage<'t> {
+    /// What stands above.
+    pub label: Localised<'t>,
+    /// The text.
+    pub text: Localised<'t>,
+    /// Whether phones announce it.
+    pub is_live: bool,
 }
 
 /// A field's value; typed, so that each wallet can write it in the phone's own language.
@@ -346,6 +360,7 @@ pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t
         named_pictures: Vec::new(),
         fields: Vec::new(),
         awaited: Vec::new(),
+        message: None,
         barcode: None,
         locations: Vec::new(),
         state: State::Voided,
@@ -452,6 +467,11 @@ impl<'t> Renderer<'_, 't> {
             named_pictures,
             fields,
             awaited,
+            message: card.message.as_ref().map(|text| RenderedMessage {
+                label: message::label(&template.languages),
+                text: text.localised(&template.languages),
+                is_live: card.live_message.as_ref().is_some_and(|key| key.as_str() == MESSAGE_KEY),
+            }),
             barcode,
             locations: template
                 .locations

@@ -57,6 +57,8 @@ pub struct Template {
     pub attributes: Vec<Attribute>,
     /// The fields, by where they stand.
     pub fields: Vec<(Group, Vec<Field>)>,
+    /// The fields whose change messages come first, the most important first.
+    pub message_order: Vec<FieldKey>,
     /// What is scanned.
     pub barcode: Option<Barcode>,
     /// How tiers look.
@@ -379,14 +381,15 @@ impl Template {
         self.fields.iter().flat_map(|(group, fields)| fields.iter().map(move |field| (*group, field)))
     }
 
-    /// The fields that carry a change message, the most important first: the tier, then the balance (the first
-    /// header field), then the others in their order. Phones show a specific text only when a single messaged field changes.
+    /// The fields that carry a change message, the most important first: those of `message_order`, the tier, then the balance
+    /// (the first header field), then the others in their order. Phones show a specific text only when a single messaged field changes.
     pub fn messaged_fields(&self) -> Vec<&Field> {
         let balance = self.all_fields().find(|(group, _)| *group == Group::Header).map(|(_, field)| &field.key);
-        let rank = |field: &Field| match &self.tiers {
-            Some(tiers) if field.value.texts.iter().any(|t| t.uses(&tiers.attribute)) => 0,
-            _ if Some(&field.key) == balance => 1,
-            _ => 2,
+        let rank = |field: &Field| match (self.message_order.iter().position(|key| *key == field.key), &self.tiers) {
+            (Some(place), _) => (0, place),
+            (None, Some(tiers)) if field.value.texts.iter().any(|t| t.uses(&tiers.attribute)) => (1, 0),
+            _ if Some(&field.key) == balance => (2, 0),
+            _ => (3, 0),
         };
         let mut fields: Vec<&Field> =
             self.all_fields().map(|(_, field)| field).filter(|f| f.change_message.is_some()).collect();
@@ -441,6 +444,8 @@ impl Reader {
         let colours = o.get("colors").map_or(Some(Colours::default()), |n| read_colours(&n, problems));
         let own_zone = o.get("time_zone").and_then(|n| n.parsed(problems, Zone::parse));
         let fields = self.read_fields(&mut o, problems);
+        let message_order = o.get("message_order").and_then(|n| n.array(problems, 250)).unwrap_or_default();
+        let message_order = read_message_order(&message_order, fields.as_deref(), problems);
         let barcode = o.get("barcode").map(|n| self.barcode(&n, problems));
         let tiers = o.get("tiers").map(|n| self.tiers(&n, problems));
         let images = o.get("images").map(|n| self.images(&n, problems)).unwrap_or_default();
@@ -476,6 +481,7 @@ impl Reader {
             logo_text,
             attributes: self.attributes,
             fields: fields?,
+            message_order,
             barcode: match barcode {
                 Some(b) => Some(b?),
                 None => None,
@@ -752,6 +758,29 @@ impl Reader {
             other => Tree::Leaf(other.clone()),
         }
     }
+}
+
+/// Reads the order in which change messages are important; `fields` are absent when they can't be read.
+fn read_message_order(
+    nodes: &[Node<'_>],
+    fields: Option<&[(Group, Vec<Field>)]>,
+    problems: &mut Problems,
+) -> Vec<FieldKey> {
+    let mut order: Vec<FieldKey> = Vec::new();
+    for node in nodes {
+        let Some(key) = node.parsed(problems, FieldKey::parse) else { continue };
+        let all = fields.map(|fields| fields.iter().flat_map(|(_, fields)| fields));
+        let found = all.map(|mut all| all.find(|field| field.key == key));
+        if order.contains(&key) {
+            problems.add(&node.pointer, "stands twice");
+        } else if matches!(found, Some(None)) {
+            problems.add(&node.pointer, "is not the key of a field");
+        } else if found.flatten().is_some_and(|field| field.change_message.is_none()) {
+            problems.add(&node.pointer, "is a field without change_message");
+        }
+        order.push(key);
+    }
+    order
 }
 
 fn read_colours(node: &Node<'_>, problems: &mut Problems) -> Option<Colours> {

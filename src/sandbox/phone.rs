@@ -323,6 +323,11 @@ impl Phone {
         self.passes.get(serial).map(|installed| installed.fields(&FRONT)).unwrap_or_default()
     }
 
+    /// The back of a pass in the owner's language.
+    pub fn back(&self, serial: &str) -> Vec<ShownField> {
+        self.passes.get(serial).map(|installed| installed.fields(&["backFields"])).unwrap_or_default()
+    }
+
     /// The value of one field, front or back.
     pub fn field(&self, serial: &str, key: &str) -> Option<String> {
         let groups = [FRONT[0], FRONT[1], FRONT[2], FRONT[3], "backFields"];

@@ -9,6 +9,7 @@ use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::card::{Card, Content, Publication, State};
 use crate::domain::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::locale::Language;
+use crate::domain::message::MessageText;
 use crate::domain::time::Timestamp;
 
 macro_rules! find_card {
@@ -16,7 +17,7 @@ macro_rules! find_card {
         concat!(
             "SELECT c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
                 c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
-                c.live_message, c.created_at, c.updated_at,
+                c.live_message, c.message, c.created_at, c.updated_at,
                 t.version AS t_version, t.position AS t_position, t.modified AS t_modified,
                 (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS f_face,
                 (SELECT f.fetched_at FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id)
@@ -97,7 +98,7 @@ macro_rules! update_cards {
             $batch,
             ") UPDATE cards SET template_id = e.template, locale = e.locale, attributes = e.attributes, state = e.state,
                 expires_at = e.expires_at, expired_at = e.expired_at, sequence = e.sequence, revision = e.revision,
-                position = e.position, modified = e.modified, live_message = e.live_message, created_at = e.created_at,
+                position = e.position, modified = e.modified, live_message = e.live_message, message = e.message, created_at = e.created_at,
                 updated_at = e.updated_at
             FROM e WHERE ",
             $same
@@ -148,21 +149,21 @@ statements! {
     };
     INSERT_MANY = {
         sqlite: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
-                expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
-                updated_at, page_token_hash)
+                expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, message,
+                created_at, updated_at, page_token_hash)
             SELECT $1, value ->> 'id', value ->> 'serial', value ->> 'pass_type', value ->> 'template', value ->> 'locale',
                 value ->> 'attributes', value ->> 'state', value ->> 'expires_at', value ->> 'expired_at',
                 value ->> 'sequence', value ->> 'revision', 0, 0, value ->> 'page_generation', value ->> 'live_message',
-                value ->> 'created_at', value ->> 'updated_at', unhex(value ->> 'page_token_hash')
+                value ->> 'message', value ->> 'created_at', value ->> 'updated_at', unhex(value ->> 'page_token_hash')
             FROM json_each($2) WHERE TRUE ON CONFLICT (workspace_id, id) DO NOTHING",
         postgres: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
-                expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, created_at,
-                updated_at, page_token_hash)
+                expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, message,
+                created_at, updated_at, page_token_hash)
             SELECT $1, id, serial, pass_type, template, locale, attributes, state, expires_at, expired_at, sequence,
-                revision, 0, 0, page_generation, live_message, created_at, updated_at, decode(page_token_hash, 'hex')
+                revision, 0, 0, page_generation, live_message, message, created_at, updated_at, decode(page_token_hash, 'hex')
             FROM json_to_recordset(CAST($2 AS json)) AS e(id text, serial text, pass_type text, template text, locale text,
                 attributes text, state text, expires_at bigint, expired_at bigint, sequence bigint, revision bigint,
-                page_generation bigint, live_message text, created_at bigint, updated_at bigint, page_token_hash text)
+                page_generation bigint, live_message text, message text, created_at bigint, updated_at bigint, page_token_hash text)
             ON CONFLICT (workspace_id, id) DO NOTHING",
     };
     UPDATE_MANY = {
@@ -170,7 +171,7 @@ statements! {
                 value ->> 'locale' AS locale, value ->> 'attributes' AS attributes, value ->> 'state' AS state,
                 value ->> 'expires_at' AS expires_at, value ->> 'expired_at' AS expired_at, value ->> 'sequence' AS sequence,
                 value ->> 'revision' AS revision, value ->> 'position' AS position, value ->> 'modified' AS modified,
-                value ->> 'live_message' AS live_message, value ->> 'created_at' AS created_at,
+                value ->> 'live_message' AS live_message, value ->> 'message' AS message, value ->> 'created_at' AS created_at,
                 value ->> 'updated_at' AS updated_at
             FROM json_each($2)", "cards.workspace_id = e.workspace AND cards.id = e.id"),
         // The rows are held, so they stay in their place; for less than some ten thousand cards, PostgreSQL would rather read
@@ -178,7 +179,7 @@ statements! {
         postgres: update_cards!("SELECT r.*, c.place
             FROM json_to_recordset(CAST($2 AS json)) AS r(id text, template text, locale text, attributes text, state text,
                 expires_at bigint, expired_at bigint, sequence bigint, revision bigint, position bigint, modified bigint,
-                live_message text, created_at bigint, updated_at bigint)
+                live_message text, message text, created_at bigint, updated_at bigint)
             CROSS JOIN LATERAL (SELECT ctid AS place FROM cards WHERE workspace_id = $1 AND cards.id = r.id OFFSET 0) c",
             "cards.ctid = e.place"),
     };
@@ -314,6 +315,7 @@ struct Row {
     modified: i64,
     page_generation: i64,
     live_message: Option<FieldKey>,
+    message: Option<Json<Value>>,
     created_at: Timestamp,
     updated_at: Timestamp,
     t_version: Option<i64>,
@@ -330,6 +332,7 @@ impl Row {
     fn issued(self) -> Result<Issued, StoreError> {
         let unreadable = |column| StoreError::Inconsistent { table: "cards", column };
         let locale = self.locale.map(|tag| Language::parse(&tag).map_err(|_| unreadable("locale"))).transpose()?;
+        let message = self.message.map(|Json(message)| MessageText::stored(&message).ok_or(unreadable("message")));
         let version = self.t_version.ok_or(StoreError::Inconsistent { table: "templates", column: "version" })?;
         let card = Card {
             workspace: self.workspace_id,
@@ -350,6 +353,7 @@ impl Row {
             modified: self.modified,
             page_generation: self.page_generation,
             live_message: self.live_message,
+            message: message.transpose()?,
             created_at: self.created_at,
             updated_at: self.updated_at,
         };
@@ -570,6 +574,7 @@ fn row_of(card: &Card) -> Result<Map<String, Value>, StoreError> {
         "position": card.position,
         "modified": card.modified,
         "live_message": card.live_message,
+        "message": card.message.as_ref().map(|message| message.to_json().to_string()),
         "created_at": card.created_at.micros(),
         "updated_at": card.updated_at.micros(),
     });

@@ -91,6 +91,7 @@ schemas! {
         "state": nullable(state()),
         "expires_at": nullable(time()),
         "sequence": sequence(),
+        "message": message(),
     }));
     /// What a PATCH of a card takes.
     CARD_PATCH "CardPatch" => closed(&[], json!({
@@ -100,6 +101,7 @@ schemas! {
         "state": nullable(state()),
         "expires_at": nullable(time()),
         "sequence": sequence(),
+        "message": message(),
     }));
     /// A card.
     CARD "Card" => closed(
@@ -138,6 +140,7 @@ schemas! {
         "state": nullable(state()),
         "expires_at": nullable(time()),
         "sequence": sequence(),
+        "message": message(),
     }));
     /// What came of a line.
     BULK_ANSWER "BulkAnswer" => closed(&["id", "status", "revision", "problem"], json!({
@@ -420,6 +423,29 @@ fn sequence() -> Value {
     }))
 }
 
+fn message() -> Value {
+    let text = json!({"anyOf": [filled(1024), {
+        "type": "object",
+        "description": "By language; a language of the template that isn't there has the text of its first.",
+        "minProperties": 1,
+        "maxProperties": 50,
+        "additionalProperties": filled(1024),
+    }]});
+    let mut message = closed(
+        &[],
+        json!({
+            "field": nullable(json!({"type": "string", "description": "The key of the field that announces itself, if it changed."})),
+            "text": nullable(text),
+            "silent": nullable(json!({"type": "boolean", "description": "Whether nothing is announced."})),
+        }),
+    );
+    message["description"] = json!(
+        "What phones announce of this change, one of the three; without it the template's order decides. A text \
+        stays on the card's back until the next; the same text again without another change changes nothing."
+    );
+    nullable(message)
+}
+
 fn attribute_values() -> Value {
     json!({
         "type": "object",
@@ -458,6 +484,10 @@ fn template(more: &[(&str, Value)]) -> Value {
             "logo_text": nullable(text(64)),
             "attributes": list(attribute(), 100),
             "fields": closed(&[], Value::Object(fields)),
+            "message_order": {
+                "anyOf": [{"type": "array", "maxItems": 250, "uniqueItems": true, "items": word(64)}, {"type": "null"}],
+                "description": "The keys of fields with a change message, the most important first; the others follow in their usual order.",
+            },
             "barcode": nullable(closed(&["format", "value"], json!({
                 "format": {"enum": ["qr", "pdf417", "aztec", "code128"]},
                 "value": text(1024),

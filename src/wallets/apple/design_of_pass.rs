@@ -17,6 +17,7 @@ use crate::domain::colour::Colour;
 use crate::domain::ids::AttributeName;
 use crate::domain::input::{Lines, Problems, forbidden_character, with_line_feeds};
 use crate::domain::locale::Language;
+use crate::domain::message::MESSAGE_KEY;
 use crate::domain::money::Currency;
 use crate::domain::picture::ROLES;
 use crate::domain::styles::{STYLES, Style, names};
@@ -183,6 +184,9 @@ impl Writer {
 
     fn field(&mut self, group: Group, field: &Map<String, Value>) -> Option<Value> {
         let is_blank = |member: &str| field.get(member).is_none_or(|value| value == "");
+        if field.get("key").is_some_and(|key| key == MESSAGE_KEY) {
+            return None; // what one of our own passes said to its owner
+        }
         if group == Group::Back && ["value", "attributedValue", "label", "changeMessage"].into_iter().all(is_blank) {
             return None; // our own passes keep a place for fields that may appear
         }

@@ -65,7 +65,7 @@ pub fn write(
         prepared.own_tables(&written.own_entries).into_iter().map(|(path, table)| (path.to_owned(), table)).collect();
     let mut own: Vec<(&str, &[u8])> = vec![("pass.json", &pass_json)];
     own.extend(tables.iter().map(|(path, table)| (path.as_str(), table.as_bytes())));
-    let shared = prepared.files(&card.look)?;
+    let shared = prepared.files(&card.look, tables.is_empty())?;
     let manifest = shared.manifest(&own);
     Ok(UnsignedPass { shared, pass_json, tables, manifest })
 }

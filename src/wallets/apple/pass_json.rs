@@ -9,7 +9,8 @@ use super::strings::{self, PREFIX, write_entry};
 use crate::domain::card::State;
 use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use crate::domain::locale::Language;
-use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField};
+use crate::domain::message::MESSAGE_KEY;
+use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField, RenderedMessage};
 use crate::domain::template::{BarcodeFormat, DateStyle, Group, Template, merge};
 
 /// Who a pass is and how its phone asks for updates; never from a template.
@@ -115,6 +116,7 @@ fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Opti
         // where a field without label and value shows next to nothing.
         if *group == Group::Back {
             fields.extend(card.awaited.iter().map(|key| json!({"key": key, "value": ""})));
+            fields.push(w.message(card.message.as_ref()));
         }
         style.insert(key.to_owned(), Value::Array(fields));
     }
@@ -159,6 +161,17 @@ impl Writer<'_> {
                 format!("{PREFIX}{key}")
             }
         }
+    }
+
+    /// The field of the backend's own text; it has its place before there is one.
+    fn message(&mut self, message: Option<&RenderedMessage<'_>>) -> Value {
+        let Some(message) = message else { return json!({"key": MESSAGE_KEY, "value": ""}) };
+        let (label, value) = (self.text(&message.label), self.text(&message.text));
+        let mut field = json!({"key": MESSAGE_KEY, "label": label, "value": value});
+        if let (true, Some(field)) = (message.is_live, field.as_object_mut()) {
+            field.insert("changeMessage".to_owned(), json!("%@"));
+        }
+        field
     }
 
     fn field(&mut self, template: &Template, group: Group, field: &RenderedField<'_>) -> Value {

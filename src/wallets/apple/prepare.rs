@@ -138,14 +138,14 @@ pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Lo
 pub struct PreparedPasses {
     folders: BTreeSet<String>,
     pictures: Vec<PassFile>,
-    /// The looks that were asked for so far.
-    looks: Mutex<BTreeMap<Look, Arc<SharedFiles>>>,
+    /// The looks that were asked for so far, with the fixed string tables among the files or without.
+    looks: Mutex<BTreeMap<(Look, bool), Arc<SharedFiles>>>,
     tiers: BTreeSet<String>,
     variants: BTreeSet<(String, String)>,
-    /// Folder and fixed entries of each language, when cards have entries of their own, so that the tables are written per card.
-    tables: Option<Vec<(String, usize, String)>>,
-    /// The same as ready files, when they don't.
-    fixed_tables: Vec<(String, String)>,
+    /// Path, place and fixed entries of each language's string table.
+    tables: Vec<(String, usize, String)>,
+    /// Whether every card has entries of its own, so that its tables are written for it.
+    own_tables: bool,
     files_hashed: u64,
 }
 
@@ -163,10 +163,6 @@ impl PreparedPasses {
             })
             .collect();
         let own_tables = template.phrases().iter().any(|p| p.varied && p.fixed.is_none());
-        let (tables, fixed_tables) = match own_tables {
-            true => (Some(tables), Vec::new()),
-            false => (None, tables.into_iter().map(|(path, _, table)| (path, table)).collect()),
-        };
         let tiers: BTreeSet<String> = pictures.iter().filter_map(|f| f.tier.clone()).collect();
         let variants = pictures.iter().filter_map(|f| Some((f.role().to_owned(), f.variant.clone()?))).collect();
         let mut prepared = Self {
@@ -176,43 +172,45 @@ impl PreparedPasses {
             tiers,
             variants,
             tables,
-            fixed_tables,
+            own_tables,
             files_hashed: 0,
         };
         // Made ready at once: the looks of the tiers. Those of chosen pictures are made when the first card shows them.
         let looks = std::iter::once(None).chain(prepared.tiers.iter().cloned().map(Some));
         for tier in looks.collect::<Vec<_>>() {
             let look = Look { tier, chosen: Vec::new() };
-            prepared.files_hashed += prepared.lay_out(&look)?.1;
+            prepared.files_hashed += prepared.lay_out(look, !own_tables)?.1;
         }
         Ok(prepared)
     }
 
-    fn lay_out(&self, look: &Look) -> Result<(Arc<SharedFiles>, u64), TooLarge> {
-        let pictures = laid_out(&self.folders, &self.pictures, look);
+    fn lay_out(&self, look: Look, with_tables: bool) -> Result<(Arc<SharedFiles>, u64), TooLarge> {
+        let pictures = laid_out(&self.folders, &self.pictures, &look);
         let mut chosen: BTreeMap<&str, &[u8]> =
             pictures.iter().map(|(path, bytes)| (path.as_str(), &bytes[..])).collect();
-        chosen.extend(self.fixed_tables.iter().map(|(path, table)| (path.as_str(), table.as_bytes())));
+        if with_tables {
+            chosen.extend(self.tables.iter().map(|(path, _, table)| (path.as_str(), table.as_bytes())));
+        }
         let count = chosen.len() as u64;
         let shared = Arc::new(SharedFiles::new(chosen)?);
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.len() >= MAX_LOOKS {
-            looks.retain(|look, _| look.chosen.is_empty());
+            looks.retain(|(look, _), _| look.chosen.is_empty());
         }
-        looks.insert(look.clone(), Arc::clone(&shared));
+        looks.insert((look, with_tables), Arc::clone(&shared));
         Ok((shared, count))
     }
 
-    /// The shared files for a card of that look.
+    /// The shared files for a card of that look; `with_tables` when it has no string tables of its own.
     ///
     /// # Errors
     /// When they don't fit into a ZIP archive.
-    pub fn files(&self, look: &Look) -> Result<Arc<SharedFiles>, TooLarge> {
-        let look = self.known(look);
-        let ready = self.looks.lock().unwrap_or_else(PoisonError::into_inner).get(&look).cloned();
+    pub fn files(&self, look: &Look, with_tables: bool) -> Result<Arc<SharedFiles>, TooLarge> {
+        let key = (self.known(look), with_tables);
+        let ready = self.looks.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         match ready {
             Some(shared) => Ok(shared),
-            None => Ok(self.lay_out(&look)?.0),
+            None => Ok(self.lay_out(key.0, with_tables)?.0),
         }
     }
 
@@ -247,9 +245,9 @@ impl PreparedPasses {
         self.files_hashed
     }
 
-    /// The string tables with one card's own entries, when the template has phrases that hold a card's values.
+    /// The string tables with one card's own entries, when it has any or the template has phrases that hold a card's values.
     pub fn own_tables(&self, own_entries: &[String]) -> Vec<(&str, String)> {
-        let tables = self.tables.iter().flatten();
+        let tables = self.tables.iter().filter(|_| self.own_tables || !own_entries.is_empty());
         tables
             .map(|(path, place, fixed)| {
                 (path.as_str(), format!("{fixed}{}", own_entries.get(*place).map_or("", String::as_str)))

@@ -17,6 +17,10 @@ on_both_databases![
     a_translated_value_announces_itself_in_the_owners_language,
     a_field_that_appears_announces_itself_and_one_that_goes_away_does_not,
     a_message_that_can_not_be_shown_gives_way_to_the_next,
+    a_change_says_what_its_backend_wants_said,
+    a_text_of_its_own_is_no_event_and_goes_with_the_card,
+    a_wrong_message_is_refused_at_its_place,
+    the_template_orders_what_is_announced_first,
 ];
 
 async fn shop(database: &TestDatabase) -> Service {
@@ -194,8 +198,10 @@ async fn a_translated_value_announces_itself_in_the_owners_language(database: Te
 fn with_news() -> Value {
     let mut document = bakery();
     document["attributes"].as_array_mut().unwrap().push(json!({"name": "news", "type": "text"}));
-    document["fields"]["auxiliary"][0] =
-        json!({"key": "news", "label": "News", "value": "{{ news }}", "change_message": "News: %@"});
+    document["fields"]["auxiliary"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"key": "news", "label": "News", "value": "{{ news }}", "change_message": "News: %@"}));
     document
 }
 
@@ -240,5 +246,139 @@ async fn a_message_that_can_not_be_shown_gives_way_to_the_next(database: TestDat
     service.patch_card("M-1", &json!({"attributes": {"name": "Anna"}})).await;
     service.wake(&mut phone).await;
     assert_eq!(change(&service, [&mut phone], &tier("silver", 2)).await, [said("Anna, you are silver now")]);
+    finish(service).await;
+}
+
+async fn a_change_says_what_its_backend_wants_said(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = with_news();
+    // No text with values is translated: the string tables are those of all cards until a card says something.
+    document["fields"]["back"].as_array_mut().unwrap().truncate(1);
+    service.publish("bakery", &document).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let (mut english, serial) = service.phone_with(&card).await;
+    let mut latvian = service.phone("lv");
+    latvian.add(card["urls"]["page"].as_str().unwrap(), service.now()).await.unwrap();
+    let both = |text: &str| [said(text), said(text)];
+
+    let patch = json!({"attributes": {"points": 1, "news": "Buns"}, "message": {"field": "news"}});
+    assert_eq!(change(&service, [&mut english, &mut latvian], &patch).await, both("News: Buns"));
+    let patch = json!({"attributes": {"points": 2}, "message": {"silent": true}});
+    assert_eq!(change(&service, [&mut english, &mut latvian], &patch).await, [None, None]);
+    let patch = json!({"attributes": {"points": 3}, "message": {"field": "news"}});
+    assert_eq!(change(&service, [&mut english, &mut latvian], &patch).await, [None, None], "news didn't change");
+    let patch = json!({"attributes": {"points": 4, "news": "Cakes"}});
+    let points = [said("You now have 4 points"), said("You now have 4 points")];
+    assert_eq!(change(&service, [&mut english, &mut latvian], &patch).await, points);
+
+    // A text alone is a change; the same again is none, so a request may be repeated.
+    let patch = json!({"message": {"text": {"en": "Happy birthday!", "lv": "Daudz laimes!"}}, "sequence": 1});
+    let birthday = [said("Happy birthday!"), said("Daudz laimes!")];
+    assert_eq!(change(&service, [&mut english, &mut latvian], &patch).await, birthday);
+    let revision = service.card("M-1").await["revision"].clone();
+    for repeated in [&patch, &json!({"message": {"field": "news"}}), &json!({"message": {"silent": true}})] {
+        assert_eq!(service.patch_card("M-1", repeated).await["revision"], revision, "{repeated}");
+    }
+    assert!(service.wake(&mut english).await.is_empty());
+    let late = json!({"message": {"text": "Another"}, "sequence": 1});
+    assert_eq!(send(&service, Method::PATCH, &late).await, (409, json!("/problems/stale")));
+
+    // It stays on the back, whatever comes, until the next.
+    let labels = [(&english, "Message", "Happy birthday!"), (&latvian, "Ziņa", "Daudz laimes!")];
+    for (phone, label, text) in labels {
+        let back = phone.back(&serial);
+        let shown = back.iter().find(|field| field.key == "passloom.message").unwrap();
+        assert_eq!((shown.label.as_str(), shown.value.as_str()), (label, text));
+    }
+    let put = json!({"template": "bakery", "attributes": {"points": 9}});
+    service.put_card("M-1", &put).await;
+    for refreshed in service.wake(&mut english).await {
+        assert_eq!(refreshed.notice.as_deref(), Some("You now have 9 points"));
+    }
+    assert_eq!(english.field(&serial, "passloom.message").as_deref(), Some("Happy birthday!"));
+
+    // The same text with another change is said again; until a phone has it, it comes before what changes later.
+    for points in [10, 11, 12] {
+        let put = json!({"template": "bakery", "attributes": {"points": points}, "message": {"text": "Thank you!"}});
+        service.put_card("M-1", &put).await;
+        let line = json!({"id": "M-1", "patch": true, "attributes": {"tier": "gold"}, "message": {"silent": true}});
+        let headers = [("authorization", format!("Bearer {}", service.key))];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        service.send(Method::POST, "/api/v1/cards/bulk", &headers, line.to_string().into_bytes()).await;
+        service.patch_card("M-1", &json!({"attributes": {"points": points + 100}})).await;
+        let notice = service.wake(&mut english).await.pop().and_then(|refreshed| refreshed.notice).unwrap();
+        assert_eq!(notice.trim_end_matches('\u{200B}'), "Thank you!", "{points}");
+    }
+    let lines = json!({"id": "M-1", "patch": true, "message": {"text": "Bread!"}}).to_string();
+    let key = format!("Bearer {}", service.key);
+    service.send(Method::POST, "/api/v1/cards/bulk", &[("authorization", &key)], lines.into_bytes()).await;
+    assert_eq!(service.wake(&mut english).await.pop().unwrap().notice.as_deref(), Some("Bread!"));
+    assert!(english.complaints().is_empty(), "{:?}", english.complaints());
+    finish(service).await;
+}
+
+async fn a_text_of_its_own_is_no_event_and_goes_with_the_card(database: TestDatabase) {
+    let service = shop(&database).await;
+    let text = "Anna, your rye bread is ready";
+    let card = json!({"template": "bakery", "message": {"text": text}});
+    let card = service.put_card("M-1", &card).await;
+    let (mut phone, serial) = service.phone_with(&card).await;
+    // What is there when a phone takes the card is shown, not announced.
+    assert_eq!(phone.field(&serial, "passloom.message").as_deref(), Some(text));
+    service.patch_card("M-1", &json!({"message": {"text": format!("{text} now")}})).await;
+    let events = service.api(Method::GET, "/api/v1/cards/M-1/events", &Value::Null).await.json();
+    assert!(events.to_string().contains("\"members\":[\"message\"]"), "{events}");
+    assert!(!events.to_string().contains("rye bread"), "{events}");
+    assert_eq!(service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await.status, 204);
+    let notices = service.wake(&mut phone).await;
+    assert_eq!(notices.into_iter().map(|refreshed| refreshed.notice).collect::<Vec<_>>(), [None]);
+    assert!(!phone.passes()[&serial].pass.to_string().contains("rye bread"));
+    let again = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let (phone, serial) = service.phone_with(&again).await;
+    assert_eq!(phone.field(&serial, "passloom.message").as_deref(), Some(""));
+    finish(service).await;
+}
+
+async fn a_wrong_message_is_refused_at_its_place(database: TestDatabase) {
+    let service = shop(&database).await;
+    service.put_card("M-1", &json!({"template": "bakery"})).await;
+    for (message, at) in [
+        (json!({"field": "nothing"}), "/message/field"),
+        (json!({"field": "name"}), "/message/field"),
+        (json!({"field": "points", "silent": true}), "/message"),
+        (json!({"text": "a", "field": "points"}), "/message"),
+        (json!({"text": {"en": ""}}), "/message/text/en"),
+        (json!({}), "/message"),
+        (json!({"silent": true, "loud": true}), "/message/loud"),
+    ] {
+        for (method, body) in [
+            (Method::PUT, json!({"template": "bakery", "message": message, "attributes": {"points": 1}})),
+            (Method::PATCH, json!({"message": message, "attributes": {"points": 1}})),
+        ] {
+            let answer = service.api(method.clone(), "/api/v1/cards/M-1", &body).await;
+            assert_eq!((answer.status, answer.pointers()), (422, vec![at.to_owned()]), "{method} {message}");
+        }
+    }
+    assert_eq!(service.card("M-1").await["revision"], 1);
+    service.stop().await;
+}
+
+async fn the_template_orders_what_is_announced_first(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let mut document = with_news();
+    document["message_order"] = json!(["news", "points"]);
+    service.publish("bakery", &document).await;
+    let card = service.put_card("M-1", &json!({"template": "bakery"})).await;
+    let (mut phone, _) = service.phone_with(&card).await;
+    let patch = json!({"attributes": {"points": 1, "tier": "gold", "news": "Buns"}});
+    assert_eq!(change(&service, [&mut phone], &patch).await, [said("News: Buns")]);
+    let patch = json!({"attributes": {"points": 2, "tier": "silver"}});
+    assert_eq!(change(&service, [&mut phone], &patch).await, [said("You now have 2 points")]);
+    let patch = json!({"attributes": {"tier": "gold"}});
+    assert_eq!(change(&service, [&mut phone], &patch).await, [said("Your status is now gold")]);
+    document["message_order"] = json!(["news", "nothing", "name", "news", "a b"]);
+    let answer = service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
+    let expected = ["/message_order/1", "/message_order/2", "/message_order/3", "/message_order/4"];
+    assert_eq!((answer.status, answer.pointers()), (422, expected.map(str::to_owned).to_vec()));
     finish(service).await;
 }

@@ -72,6 +72,7 @@ impl Shop {
             modified: at(0.0).seconds(),
             page_generation: 1,
             live_message: None,
+            message: None,
             created_at: at(0.0),
             updated_at: at(0.0),
         }
