@@ -90,6 +90,7 @@ fn main() {
         modified: now.seconds(),
         page_generation: 1,
         live_message: None,
+        message: None,
         created_at: now,
         updated_at: now,
     };

@@ -376,8 +376,10 @@ async fn a_template_that_is_published_meanwhile_is_the_one_that_counts(database:
         .map(|n| format!("{}\n", json!({"id": format!("M-{n}"), "template": "bakery", "attributes": {"points": n}})))
         .collect();
     let publishing = async {
-        for _ in 0..3 {
-            service.publish("bakery", &bakery()).await;
+        for version in 2..5 {
+            let mut document = bakery();
+            document["logo_text"] = json!(format!("Kuzina {version}"));
+            service.publish("bakery", &document).await;
         }
     };
     let (answers, ()) = futures_util::future::join(bulk(&service, &body), publishing).await;
