@@ -113,6 +113,8 @@ pub struct App {
     time_zones: RwLock<HashMap<WorkspaceId, Zone>>,
     notes: Cache<WorkspaceId, Arc<Notes>>,
     pub(crate) scaled: Cache<ScaledKey, Scaled>,
+    /// Width and height of uploads, by their digests.
+    pub(crate) picture_sizes: Cache<Vec<u8>, (u32, u32)>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
 }
 
@@ -191,6 +193,7 @@ impl App {
             time_zone: parts.time_zone,
             time_zones: RwLock::default(),
             notes: Cache::new(10_000),
+            picture_sizes: Cache::new(10_000),
             scaled: Cache::builder()
                 .max_capacity(64 * 1024 * 1024)
                 .weigher(|_, files: &Scaled| {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::check_design::{PutDesign, issues_of_design};
 use super::draft::Draft;
 use super::error::ActionError;
 use super::publish_template::changed_types;
@@ -37,9 +38,10 @@ pub async fn check_template(app: &App, workspace: &WorkspaceId, id: &TemplateId)
     let template = draft.template(app, workspace).await?;
     let mut issues = changed_types(app, workspace, id, &template).await?;
     let files = draft.files(app, workspace, &template).await?;
+    let design = draft.design(app).await;
     let (issuer, public_url, now) = (app.find_apple_issuer(workspace).await?, app.public_url.clone(), app.now());
     let work = tokio::task::spawn_blocking(move || {
-        check_draft(&template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now)
+        check_draft(&design, &template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now)
     });
     issues.extend(work.await.map_err(|_| ActionError::Fault("checking a template panicked".to_owned()))?);
     issues.sort_by_key(|issue| issue.severity);
@@ -48,6 +50,7 @@ pub async fn check_template(app: &App, workspace: &WorkspaceId, id: &TemplateId)
 
 /// Every rule that passes of a design break. Pointers lead into the template document.
 pub fn check_draft(
+    design: &PutDesign,
     template: &Template,
     files: &[PassFile],
     identity: Option<&SigningIdentity>,
@@ -57,6 +60,11 @@ pub fn check_draft(
     let sample = Sample { template, identity, public_url, now };
     let mut issues = sample.issues(files, &sample_values(template, now));
     issues.extend(needed_values(&sample));
+    for issue in issues_of_design(design, &sample, files) {
+        if !issues.contains(&issue) {
+            issues.push(issue);
+        }
+    }
     issues.sort_by_key(|issue| issue.severity);
     issues
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::check_design::{PutDesign, PutPicture};
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
@@ -13,7 +14,7 @@ use crate::domain::template::Template;
 use crate::domain::zone::Zone;
 use crate::store::Session;
 use crate::store::templates::{self, ImageRow, TemplateRow};
-use crate::wallets::apple::images::{Fit, fit};
+use crate::wallets::apple::images::{Fit, check_size, fit};
 use crate::wallets::apple::prepare::{PassFile, Picture, picture_files, scales};
 
 /// A draft; its pictures are known by their digests, so that two reads of it are compared cheaply.
@@ -60,6 +61,17 @@ impl Draft {
     /// Every problem of the document.
     pub async fn template(&self, app: &App, workspace: &WorkspaceId) -> Result<Arc<Template>, ActionError> {
         parse(app, self.document.clone(), app.zone_of(workspace).await?).await
+    }
+
+    /// What was put. The pictures' sizes are known once [`Self::files`] was asked.
+    pub async fn design(&self, app: &App) -> PutDesign {
+        let mut pictures = Vec::new();
+        for row in &self.pictures {
+            let Ok(name) = PictureName::parse(&row.role) else { continue };
+            let size = app.picture_sizes.get(&row.digest).await;
+            pictures.push(PutPicture { name, locale: row.locale.clone(), tier: row.tier.clone(), size });
+        }
+        PutDesign { document: self.document.clone(), pictures }
     }
 
     /// The picture files of a version made from this draft. Each scale of a picture is made once and remembered for a
@@ -112,6 +124,9 @@ async fn scale(
 ) -> Result<Scaled, ActionError> {
     let upload = templates::blob(&mut app.store.read().await?, workspace, &row.digest).await?;
     let upload = upload.ok_or(ActionError::Busy)?;
+    if let Ok(size) = check_size(&upload) {
+        app.picture_sizes.insert(row.digest.clone(), size).await;
+    }
     let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let scaled = tokio::task::spawn_blocking(move || {
         let result = scales(role, fit, &upload);

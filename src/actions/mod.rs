@@ -12,6 +12,7 @@ pub mod card_answer;
 pub mod card_change;
 pub mod card_document;
 pub mod card_order;
+pub mod check_design;
 pub mod check_template;
 pub mod create_workspace;
 pub mod deliver;

@@ -137,9 +137,11 @@ async fn prepare(
     let changed_types = changed_types(app, workspace, id, &template).await?;
     let issuer = app.find_apple_issuer(workspace).await?;
     let files = draft.files(app, workspace, &template).await?;
+    let design = draft.design(app).await;
     let (now, public_url) = (app.now(), app.public_url.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let mut issues = check_draft(&template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
+        let mut issues =
+            check_draft(&design, &template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
         issues.extend(changed_types);
         // What is only worth knowing doesn't keep anybody from publishing.
         issues.retain(|issue| issue.severity == Severity::Error);

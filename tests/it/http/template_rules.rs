@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use passloom::start::{Contents, JobMode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -464,7 +465,39 @@ fn broken() -> Vec<(&'static str, &'static str, &'static str, Value)> {
             upcoming(json!({"identifier": "a", "name": "A", "type": "event", "urls": []})),
         ),
         ("image-icon-missing", "error", "/images/icon", store(json!({}))),
+        ("color-contrast", "warning", "/colors/background", with("colors", json!({"background": "#101010"}))),
+        (
+            "color-contrast",
+            "warning",
+            "/colors/label",
+            with("colors", json!({"background": "#fff", "foreground": "#000", "label": "#eee"})),
+        ),
         // beyond the catalogue of passes
+        (
+            "color-contrast",
+            "warning",
+            "/tiers/looks/gold/colors/foreground",
+            tiered(json!({"gold": {"colors": {"foreground": "#1B4D3E"}}})),
+        ),
+        (
+            "color-contrast",
+            "warning",
+            "/tiers/looks/gold/colors/background",
+            tiered(json!({"gold": {"colors": {"background": "#ffffff"}}})),
+        ),
+        ("field-change-message", "error", "/strings/lv/Now ~1 %@ points", translated("lv", "%d punkti")),
+        ("field-change-message", "error", "/strings/lv/Now ~1 %@ points", translated("lv", "%@ no %@")),
+        ("field-change-message", "error", "/strings/lv/Now ~1 %@ points", translated("lv", "%1$@ punkti")),
+        ("field-change-message", "warning", "/strings/lv/Now ~1 %@ points", translated("lv", "Jauni punkti")),
+        ("field-change-message", "error", "/fields/header/0/change_message", {
+            let mut document = translated("lv", "Punkti: %@");
+            document["fields"]["header"][0]["change_message"] = json!("%@ of %@");
+            document
+        }),
+        ("translation-missing", "warning", "/fields/header/0/label", translated("lv", "Punkti: %@")),
+        ("translation-table-empty", "warning", "/strings/ru", translated("lv", "Punkti: %@")),
+        ("translation-table-empty", "warning", "/languages/3", translated("lv", "Punkti: %@")),
+        ("language-unknown", "warning", "/languages/4", translated("lv", "Punkti: %@")),
         (
             "expression-failed",
             "error",
@@ -472,6 +505,26 @@ fn broken() -> Vec<(&'static str, &'static str, &'static str, Value)> {
             with("fields", json!({"header": [{"key": "a", "value": "{{ 1 / 0 }}"}]})),
         ),
     ]
+}
+
+/// Dark green with white texts, and these looks of tiers.
+fn tiered(looks: Value) -> Value {
+    let mut document = store(json!({}));
+    document["colors"] = json!({"background": "#1B4D3E", "foreground": "#ffffff"});
+    document["attributes"] =
+        json!([{"name": "tier", "type": "choice", "choices": ["basic", "gold"], "default": "basic"}]);
+    document["tiers"] = json!({"attribute": "tier", "looks": looks});
+    document
+}
+
+/// A change message with one translation, beside a language without a table, an empty one, and one that there isn't.
+fn translated(language: &str, message: &str) -> Value {
+    let mut document = store(json!({}));
+    document["languages"] = json!(["en", "lv", "ru", "de", "qq"]);
+    document["strings"] = json!({language: {"Now / %@ points": message}, "ru": {}});
+    document["fields"] =
+        json!({"header": [{"key": "a", "label": "Points", "value": "1", "change_message": "Now / %@ points"}]});
+    document
 }
 
 async fn found(service: &Service, id: &str, document: &Value) -> Vec<(String, String, String)> {
@@ -512,6 +565,88 @@ fn every_rule_that_a_template_can_break_is_found_where_it_is_broken() {
             both.iter().any(|(r, s, _)| (r.as_str(), s.as_str()) == ("event-strip-conflict", "warning")),
             "{both:?}"
         );
+        service.stop().await;
+    });
+}
+
+#[test]
+fn pictures_that_no_card_shows_well_are_found() {
+    run(Database::Sqlite, async |database| {
+        let service = Service::start(&database).await;
+        let mut document = tiered(json!({"gold": {}}));
+        document["attributes"] = json!([
+            {"name": "tier", "type": "choice", "choices": ["basic", "gold"], "default": "basic"},
+            {"name": "stamps", "type": "integer", "default": 0}]);
+        document["images"] = json!({"strip": "{{ stamps }}"});
+        document["languages"] = json!(["en", "lv"]);
+        document["strings"] = json!({"lv": {"Kuzina": "Kuzina", "A": "B"}});
+        assert!(found(&service, "card", &document).await.iter().all(|(rule, ..)| rule != "image-choice-missing"));
+        for (role, picture) in [
+            ("icon", png(114, 114)),
+            ("logo", png(480, 20)),
+            ("logo?locale=lv", png(480, 20)),
+            ("logo?locale=en", png(480, 20)),
+            ("logo?tier=gold", png(480, 20)),
+            ("strip@0", png(1125, 432)),
+            ("strip@10", png(1125, 432)),
+            ("strip@9", png(1125, 432)),
+        ] {
+            service.put_image("card", role, &picture).await;
+        }
+        let about_pictures = |issues: Vec<(String, String, String)>| -> Vec<(String, String, String)> {
+            issues.into_iter().filter(|(_, _, at)| at.starts_with("/images/")).collect()
+        };
+        let issue = |rule: &str, at: &str| (rule.to_owned(), "warning".to_owned(), format!("/images/{at}"));
+        let sound = about_pictures(found(&service, "card", &document).await);
+        assert_eq!(sound, [issue("image-choice-missing", "strip")]);
+        let checked = service.api(Method::POST, "/api/v1/templates/card/check", &Value::Null).await.json();
+        let detail = checked["issues"].as_array().unwrap().iter().find(|i| i["rule"] == "image-choice-missing");
+        let detail = detail.unwrap()["detail"].as_str().unwrap();
+        let advice = "the largest is strip@10. Add pictures, or stay at it: {{ stamps if stamps < 10 else 10 }}";
+        assert!(detail.contains("stamps of 11") && detail.contains(advice), "{detail}");
+        document["images"] = json!({"strip": "{{ stamps if stamps < 10 else 10 }}"});
+        assert_eq!(about_pictures(found(&service, "card", &document).await), []);
+
+        for (role, picture) in [
+            ("icon", png(76, 76)),
+            ("logo?locale=de", png(480, 150)),
+            ("logo?tier=platinum", png(480, 150)),
+            ("strip@9", png(750, 288)),
+        ] {
+            service.put_image("card", role, &picture).await;
+        }
+        let mut broken = about_pictures(found(&service, "card", &document).await);
+        broken.sort();
+        let expected = [
+            issue("image-language-undeclared", "logo"),
+            issue("image-tier-undeclared", "logo"),
+            issue("image-too-small", "icon"),
+            issue("image-too-small", "strip@9"),
+        ];
+        assert_eq!(broken, expected);
+        service.stop().await;
+    });
+}
+
+#[test]
+fn a_text_that_can_not_be_read_and_a_message_that_is_no_format_are_found_before_customers_find_them() {
+    run(Database::Sqlite, async |database| {
+        let service = Service::start_with(&database, Contents::Starters, JobMode::ByHand).await;
+        let templates = service.api(Method::GET, "/api/v1/templates", &Value::Null).await.json();
+        for template in templates["data"].as_array().unwrap() {
+            let path = format!("/api/v1/templates/{}/check", template["id"].as_str().unwrap());
+            let issues = service.api(Method::POST, &path, &Value::Null).await.json()["issues"].clone();
+            let rules: Vec<&str> = issues.as_array().unwrap().iter().map(|i| i["rule"].as_str().unwrap()).collect();
+            // Its own address is this machine's.
+            assert_eq!(rules, ["web-service-https"], "{}: {issues:#}", template["id"]);
+        }
+        let refused = {
+            let put = service.api(Method::PUT, "/api/v1/templates/x", &translated("lv", "%d punkti")).await;
+            assert_eq!(put.status, 201);
+            service.put_image("x", "icon", &png(114, 114)).await;
+            service.api(Method::POST, "/api/v1/templates/x/publish", &Value::Null).await
+        };
+        assert_eq!((refused.status, refused.pointers()), (422, vec!["/strings/lv/Now ~1 %@ points".to_owned()]));
         service.stop().await;
     });
 }

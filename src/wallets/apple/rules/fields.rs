@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::report::{Report, quoted};
-use super::{POSTER_GENERIC, Pass, is_empty, list, text, values};
+use super::{Files, POSTER_GENERIC, Pass, is_empty, list, strings, text, values};
+use crate::domain::checks::{Issue, Severity};
 
 const GROUPS: [&str; 7] = [
     "headerFields",
@@ -24,7 +25,7 @@ struct Place<'a> {
     pointer: &'a str,
 }
 
-pub fn check(pass: &Pass<'_>, report: &mut Report) {
+pub(super) fn check(pass: &Pass<'_>, report: &mut Report) {
     for (style, dictionary) in &pass.styles {
         let mut keys = HashSet::new();
         for group in GROUPS {
@@ -144,7 +145,7 @@ fn check_numbers(field: &Map<String, Value>, value: Option<&Value>, place: &Plac
 
 /// A change message is a format: `%@` once for the new value, `%%` for a percent sign, and nothing else,
 /// because Wallet rejects any other code (Apple, "PassFieldContent", read 2026-11, and device logs).
-fn check_change_message(message: &str, pointer: &str, report: &mut Report) {
+pub fn fault_of_message(message: &str) -> Option<(Severity, String)> {
     let mut values = 0;
     let mut characters = message.chars();
     while let Some(character) = characters.next() {
@@ -158,19 +159,38 @@ fn check_change_message(message: &str, pointer: &str, report: &mut Report) {
                 let code = other.map_or_else(|| "%".to_owned(), |other| format!("%{other}"));
                 let detail =
                     format!("contains {}; only %@ is allowed, and a percent sign is written %%", quoted(&code));
-                report.error("field-change-message", pointer, detail);
-                return;
+                return Some((Severity::Error, detail));
             }
         }
     }
     match values {
-        0 => report.warning(
-            "field-change-message",
-            pointer,
-            "has no %@, so a change is not announced with the new value",
-        ),
-        1 => {}
-        _ => report.error("field-change-message", pointer, format!("has %@ {values} times; exactly one is allowed")),
+        0 => Some((Severity::Warning, "has no %@, so a change is not announced with the new value".to_owned())),
+        1 => None,
+        _ => Some((Severity::Error, format!("has %@ {values} times; exactly one is allowed"))),
+    }
+}
+
+fn check_change_message(message: &str, pointer: &str, report: &mut Report) {
+    if let Some((severity, detail)) = fault_of_message(message) {
+        report.add(Issue { rule: "field-change-message", severity, pointer: pointer.to_owned(), detail });
+    }
+}
+
+/// `field-change-message` in every language: what the string tables have for the pass's messages.
+pub(super) fn check_translated_messages(pass: &Pass<'_>, files: &Files, report: &mut Report) {
+    let fields = pass.styles.iter().flat_map(|(_, style)| GROUPS.iter().flat_map(|group| list(style, group)));
+    let keys: HashSet<&str> = fields.filter_map(|field| field.get("changeMessage")?.as_str()).collect();
+    if keys.is_empty() {
+        return;
+    }
+    for (path, content) in files.iter().filter(|(path, _)| path.ends_with(".lproj/pass.strings")) {
+        let entries = strings::decode(content).and_then(|text| strings::parse(&text).ok()).unwrap_or_default();
+        for (key, message) in entries.iter().filter(|(key, _)| keys.contains(key.as_str())) {
+            if let Some((severity, fault)) = fault_of_message(message) {
+                let detail = format!("the message {} for {} {fault}", quoted(message), quoted(key));
+                report.add(Issue { rule: "field-change-message", severity, pointer: path.clone(), detail });
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure functions over pass.json and the packaged files. A rule's id is stable, since people search and filter by it.
 //! The groups: `schema` (types and forms of single values), `identity`, `style`, `fields`, `barcodes`, `relevance`,
-//! `web_service`, `poster_event`, `boarding`, `actions`, `images`, `strings`. Rules on the archive, the manifest and
+//! `web_service`, `poster_event`, `boarding`, `actions`, `images`, `strings`, `contrast`. Rules on the archive, the manifest and
 //! the signature live with their readers in the folder above. To add a rule, write it in its group; a new group is
 //! one line in [`check_pass`].
 
@@ -14,7 +14,8 @@ pub mod values;
 mod actions;
 mod barcodes;
 mod boarding;
-mod fields;
+mod contrast;
+pub mod fields;
 mod identity;
 mod images;
 mod names;
@@ -121,6 +122,8 @@ pub fn check_pass(pass: &Value, files: &Files, context: &Context) -> Vec<Issue> 
     identity::check(&pass, context, &mut report);
     style::check(&pass, files, &mut report);
     fields::check(&pass, &mut report);
+    fields::check_translated_messages(&pass, files, &mut report);
+    contrast::check(&pass, files, &mut report);
     barcodes::check(&pass, &mut report);
     relevance::check(&pass, &mut report);
     web_service::check(&pass, context, &mut report);
@@ -139,6 +142,15 @@ pub fn check_images(styles: &[&str], files: &Files) -> Vec<Issue> {
     let mut report = Report::default();
     let root = styles.iter().map(|style| ((*style).to_owned(), Value::Object(Map::new()))).collect();
     images::check(&Pass::new(&root), files, &mut report);
+    report.finish()
+}
+
+/// Checks only whether the texts of a pass can be read on its colours and pictures.
+pub fn check_contrast(pass: &Value, files: &Files) -> Vec<Issue> {
+    let mut report = Report::default();
+    if let Some(root) = pass.as_object() {
+        contrast::check(&Pass::new(root), files, &mut report);
+    }
     report.finish()
 }
 
