@@ -39,14 +39,14 @@ pub fn check(pass: &Pass<'_>, files: &Files, report: &mut Report) {
         };
         let name = match given {
             Some(colour) => colour.to_hex(),
-            None => "black, Wallet's choice where no colour is given".to_owned(),
+            None => "black (Wallet's choice, as no colour is given)".to_owned(),
         };
         // One colour for both is one fault.
         let again = key == "labelColor" && label.is_none();
         let ratio = ratio(luminance(written), luminance(background));
         if ratio < LEAST && !pictured && !again {
             let detail = format!(
-                "{what} in {name} on {} has a contrast of {}:1; expected at least 3:1, better 4.5:1",
+                "the contrast of {what} in {name} on {} is {}:1; expected at least 3:1, better 4.5:1",
                 background.to_hex(),
                 shown(ratio)
             );
@@ -60,7 +60,7 @@ pub fn check(pass: &Pass<'_>, files: &Files, report: &mut Report) {
             let ratio = self::ratio(luminance(written), behind(picture, background));
             if ratio < LEAST {
                 let detail = format!(
-                    "{what} in {name} on the picture {path} has a contrast of {}:1 where the primary field is written; \
+                    "the contrast of {what} in {name} on the picture {path}, where the primary field is written, is {}:1; \
                      expected at least 3:1",
                     shown(ratio)
                 );

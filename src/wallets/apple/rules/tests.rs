@@ -209,7 +209,7 @@ fn texts_stand_out_from_what_lies_behind_them() {
     breaks(colours("#ffffff", Some("#949494"), None), &[]);
     breaks(colours("#ffffff", Some("#959595"), None), &["W color-contrast /foregroundColor"]);
     let found = check_pass(&with(colours("#101010", None, None)), &icons(), &context());
-    let expected = "text in black, Wallet's choice where no colour is given on #101010 has a contrast of 1.1:1; \
+    let expected = "the contrast of text in black (Wallet's choice, as no colour is given) on #101010 is 1.1:1; \
                     expected at least 3:1, better 4.5:1";
     assert_eq!(found.iter().map(|issue| issue.detail.as_str()).collect::<Vec<_>>(), [expected]);
 }
