@@ -25,10 +25,10 @@ pub fn note_page_opened(app: &Arc<App>, card: &Card) {
     let (app, workspace) = (Arc::clone(app), card.workspace.clone());
     let (id, serial) = (card.id.clone(), card.serial.clone());
     tokio::spawn(async move {
-        if let Err(error) = note(&app, &workspace, &id, &serial).await {
-            if let Some(left_out) = app.strangers_lines.failures.next(app.now()) {
-                tracing::warn!(%error, left_out, "an opened page could not be noted");
-            }
+        if let Err(error) = note(&app, &workspace, &id, &serial).await
+            && let Some(left_out) = app.strangers_lines.failures.next(app.now())
+        {
+            tracing::warn!(%error, left_out, "an opened page could not be noted");
         }
         drop(permit);
     });

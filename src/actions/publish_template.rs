@@ -212,8 +212,9 @@ async fn is_version(
     files: &BTreeSet<(&str, &str, &str, &[u8])>,
 ) -> Result<bool, ActionError> {
     // As text: the order of members may show in a pass.
-    let document = templates::document(tx, workspace, id, version).await?;
-    if document.is_none_or(|document| document.to_string() != draft.document.to_string()) {
+    let text = draft.document.to_string();
+    let published = templates::document(tx, workspace, id, version).await?.map(|document| document.to_string());
+    if published.is_none_or(|published| published != text) {
         return Ok(false);
     }
     let of_draft = draft.pictures.iter().map(|p| (p.role.as_str(), p.locale.as_str(), p.tier.as_str(), &p.digest[..]));

@@ -113,11 +113,11 @@ pub async fn unregister_device(
         return Ok(true);
     }
     let mut tx = app.store.begin().await?;
-    if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? {
-        if devices::unregister(&mut tx, &key, &issued.card.id).await? {
-            let position = workspaces::take_position(&mut tx, &key.workspace).await?;
-            record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
-        }
+    if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await?
+        && devices::unregister(&mut tx, &key, &issued.card.id).await?
+    {
+        let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+        record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
     }
     tx.commit().await?;
     Ok(true)

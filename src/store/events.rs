@@ -141,6 +141,15 @@ pub async fn record(
     })
 }
 
+/// The newest event of a kind, for the event of that number in a batch.
+#[derive(sqlx::FromRow)]
+struct Repeated {
+    nr: i64,
+    id: String,
+    data: Json<Map<String, Value>>,
+    full_since: Option<Timestamp>,
+}
+
 fn data_of(event: &NewEvent<'_>) -> Map<String, Value> {
     let mut data = Map::new();
     if let Some(card) = event.card {
@@ -175,10 +184,10 @@ async fn count_repeats(
         );
         let rows = Value::from_iter(rows).to_string();
         let offset = i64::try_from(most - 1).unwrap_or(i64::MAX);
-        let found: Vec<(i64, String, Json<Map<String, Value>>, Option<Timestamp>)> = on_db!(tx, REPEATED, |sql, c| {
+        let found: Vec<Repeated> = on_db!(tx, REPEATED, |sql, c| {
             sqlx::query_as(sql).bind(workspace).bind(&rows).bind(offset).fetch_all(c).await?
         });
-        for (nr, id, Json(data), full_since) in found {
+        for Repeated { nr, id, data: Json(data), full_since } in found {
             // One that lies in the future was recorded before the clock went back.
             let is_full = full_since.is_some_and(|since| since <= now && now.since(since) < DAY);
             let event = usize::try_from(nr).ok().and_then(|nr| of_kind.get(nr));

@@ -16,7 +16,8 @@ pub const DOC: Operation = Operation {
     id: "publishTemplate",
     tag: "Templates",
     summary: "Publish the draft",
-    description: "Every card of the template shows the new version, and phones refresh at a paced rate. Refused while a phone \
+    description: "Every card of the template shows the new version, and the phones of those whose pass changes by it refresh at \
+        a paced rate. A draft that is equal to the published version is answered with that version. Refused while a phone \
         would refuse its passes. Cards whose values would break a rule keep their version: up to 100 of them are named, of \
         the first 10,000 cards.",
     needs: Needs::Scope(Scope::TemplatesWrite),
