@@ -641,6 +641,7 @@ fn a_certificate_file_that_has_ended_is_told_aloud_and_costs_nothing_but_readine
     command.env("PASSLOOM_MASTER_KEY", master).env("PASSLOOM_LOG_FORMAT", "json");
     command.env("PASSLOOM_APPLE_CERTIFICATE", "ended/pass.pem").env("PASSLOOM_APPLE_KEY", "ended/pass.key");
     command.env("PASSLOOM_APPLE_WWDR", "ended/wwdr.pem").env("PASSLOOM_APNS_URL", "https://127.0.0.1:1");
+    command.env("PASSLOOM_APPLE_ROOT", "ended/root.pem");
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let program = Program { child, base: format!("http://127.0.0.1:{port}"), key, demo };

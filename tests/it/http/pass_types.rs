@@ -28,6 +28,7 @@ on_both_databases![
     a_pass_type_goes_to_the_newer_certificate_and_its_cards_stay_behind_the_wall,
     a_certificate_that_was_removed_signs_nowhere,
     a_workspace_has_so_many_certificates_and_no_more,
+    one_file_of_keys_is_opened_at_a_time_and_nobody_else_waits,
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -269,5 +270,24 @@ async fn a_workspace_has_so_many_certificates_and_no_more(database: TestDatabase
     assert_eq!(service.api(Method::PUT, PATH, &document(&first)).await.status, 200);
     let own = service.api_as(ADMIN_KEY, Method::GET, PATH, &Value::Null).await;
     assert_eq!((own.status, own.json()["pass_type"].as_str()), (200, Some(PASS_TYPE)), "others have their own");
+    service.stop().await;
+}
+
+async fn one_file_of_keys_is_opened_at_a_time_and_nobody_else_waits(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    let minted = document(&mint(&service, SPA, service.now()));
+    let being_opened = service.app.opening_keys.clone().acquire_owned().await.unwrap();
+    let mut waiting = std::pin::pin!(service.api(Method::PUT, PATH, &minted));
+    let others = async {
+        service.publish("bakery", &bakery()).await;
+        service.put_card("M-1", &anna(1)).await;
+        assert!(load_issuers(&service.app).await.unwrap().is_none(), "what was taken before is loaded all the same");
+    };
+    tokio::select! {
+        answer = &mut waiting => panic!("two are opened at once: {}", answer.json()),
+        () = others => {}
+    }
+    drop(being_opened);
+    assert_eq!(waiting.await.status, 200);
     service.stop().await;
 }
