@@ -6,17 +6,21 @@ use std::collections::BTreeMap;
 use passloom::actions::api_keys::Scope;
 use passloom::http::openapi::Needs;
 use passloom::http::routes::{BACKENDS, Endpoint};
+use passloom::store::issuers::{self, AppleCertificateKey};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::issuers::{document, mint};
 use super::template_archives::zip_of;
-use crate::support::service::{ADMIN_KEY, Answer, Service, bakery, png};
+use crate::support::service::{ADMIN_KEY, Answer, PASS_TYPE, Service, bakery, png};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![another_workspaces_key_finds_nothing_and_changes_nothing, every_route_asks_for_a_key_of_its_scope,];
 
 const NOBODYS_KEY: &str = "01a216c2-4868-75a6-8a33-6857f4940ba5";
+
+const CERTIFICATE: &str = "5ea1edc0de5ea1edc0de5ea1edc0de5ea1edc0de5ea1edc0de5ea1edc0de5ea1";
+const NOBODYS_CERTIFICATE: &str = "0b0d1e50b0d1e50b0d1e50b0d1e50b0d1e50b0d1e50b0d1e50b0d1e50b0d1e50";
 
 /// What every route is asked with, and how it answers a workspace that has nothing yet: alike for what another workspace
 /// has and for what nobody has. Where that isn't 404, the address names what the asker makes or has for himself.
@@ -57,6 +61,7 @@ fn case(method: &str, path: &str) -> Option<(Vec<u8>, u16)> {
         ("get", "/api/v1/issuers/apple") => nothing(200),
         // A certificate of his own stands there already; this one can't be read.
         ("put", "/api/v1/issuers/apple") => json(json!({"certificate": "?", "key": "?"}), 422),
+        ("delete", "/api/v1/issuers/apple/{fingerprint}") => nothing(404),
         _ => None,
     }
 }
@@ -68,6 +73,7 @@ fn named(path: &str, name: &str, key: &str) -> (String, String) {
         ("cards", "id") => pair("W-1", "N-1"),
         ("templates", "id") => pair("walled", "nobodys"),
         ("keys", "id") => pair(key, NOBODYS_KEY),
+        ("issuers", "fingerprint") => pair(CERTIFICATE, NOBODYS_CERTIFICATE),
         (_, "role") => pair("icon", "icon"),
         (_, "version") => pair("1", "1"),
         (noun, name) => panic!("say in tests/it/http/walls.rs what {{{name}}} of {noun} is named"),
@@ -122,6 +128,15 @@ async fn furnished(database: &TestDatabase) -> (Service, String) {
     service.put_card("W-1", &json!({"template": "walled", "attributes": {"points": 1, "name": "Walda"}})).await;
     let key = service.api(Method::POST, "/api/v1/keys", &json!({"name": "Walled", "scopes": ["cards:read"]})).await;
     let key = key.json()["id"].as_str().unwrap().to_owned();
+    let mut tx = service.app.store.begin().await.unwrap();
+    let certificate = AppleCertificateKey {
+        workspace: passloom::actions::api_keys::default_workspace(),
+        pass_type: passloom::domain::ids::PassTypeId::parse(PASS_TYPE).unwrap(),
+        fingerprint: CERTIFICATE.to_owned(),
+        set_at: service.now(),
+    };
+    issuers::put_apple(&mut tx, &certificate, b"not to be opened").await.unwrap();
+    tx.commit().await.unwrap();
     (service, key)
 }
 
@@ -158,6 +173,11 @@ async fn another_workspaces_key_finds_nothing_and_changes_nothing(database: Test
             assert_eq!(text, unknown, "{} tells what exists elsewhere", place(endpoint));
         }
     }
+    let stored = issuers::list_apple(&mut service.app.store.read().await.unwrap()).await.unwrap();
+    assert!(
+        stored.iter().any(|stored| stored.fingerprint == CERTIFICATE),
+        "its certificate is not another's to remove"
+    );
     assert_eq!(seen(&service, &key).await, before, "nothing of the first workspace has changed");
     service.stop().await;
 }
