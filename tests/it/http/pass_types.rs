@@ -276,18 +276,23 @@ async fn a_workspace_has_so_many_certificates_and_no_more(database: TestDatabase
 async fn one_file_of_keys_is_opened_at_a_time_and_nobody_else_waits(database: TestDatabase) {
     let service = Service::start(&database).await;
     let minted = document(&mint(&service, SPA, service.now()));
-    let being_opened = service.app.opening_keys.clone().acquire_owned().await.unwrap();
-    let mut waiting = std::pin::pin!(service.api(Method::PUT, PATH, &minted));
-    let others = async {
-        service.publish("bakery", &bakery()).await;
-        service.put_card("M-1", &anna(1)).await;
-        assert!(load_issuers(&service.app).await.unwrap().is_none(), "what was taken before is loaded all the same");
-    };
-    tokio::select! {
-        answer = &mut waiting => panic!("two are opened at once: {}", answer.json()),
-        () = others => {}
+    {
+        let being_opened = service.app.opening_keys.clone().acquire_owned().await.unwrap();
+        let mut waiting = std::pin::pin!(service.api(Method::PUT, PATH, &minted));
+        let others = async {
+            service.publish("bakery", &bakery()).await;
+            service.put_card("M-1", &anna(1)).await;
+            assert!(
+                load_issuers(&service.app).await.unwrap().is_none(),
+                "what was taken before is loaded all the same"
+            );
+        };
+        tokio::select! {
+            answer = &mut waiting => panic!("two are opened at once: {}", answer.json()),
+            () = others => {}
+        }
+        drop(being_opened);
+        assert_eq!(waiting.await.status, 200);
     }
-    drop(being_opened);
-    assert_eq!(waiting.await.status, 200);
     service.stop().await;
 }
