@@ -17,6 +17,8 @@ use crate::app::secret_purpose;
 use crate::config::Config;
 use crate::domain::ids::PushToken;
 use crate::domain::time::Timestamp;
+use crate::http::connections;
+use crate::outside::files;
 use crate::outside::http_cause::cause;
 use crate::outside::random;
 use crate::outside::secrets::MasterKeys;
@@ -35,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 /// From how many days before its end a certificate is worth a word.
 const EXPIRY_WARNING_DAYS: u64 = 60;
+
+/// Below so many connections a rush of phones has to wait.
+const FEW_CONNECTIONS: usize = 2048;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -81,6 +86,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
         State::Ok,
         format!("this is {kind}, listening on {}, reached at {}", config.listen, config.public_url),
     )];
+    findings.push(open_files());
     findings.extend(database(&config.database_url, now).await);
     let roots = match start::read_roots(config, sandbox) {
         Ok(roots) => roots,
@@ -125,6 +131,20 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
         Err(_) => finding("self-test", State::Error, "a card didn't reach the simulated phone within a minute"),
     });
     findings
+}
+
+/// As `serve` has it when it is started like this command was.
+fn open_files() -> Finding {
+    let (before, files) = files::raise_limit();
+    let room = connections::room(files);
+    let raised = if files > before { format!(" (raised from {before} at start)") } else { String::new() };
+    let detail = format!("{files} may be open{raised}: room for {room} connections at a time");
+    match room < FEW_CONNECTIONS {
+        true => {
+            finding("open-files", State::Warning, format!("{detail}; raise the hard limit (ulimit -Hn, LimitNOFILE=)"))
+        }
+        false => finding("open-files", State::Ok, detail),
+    }
 }
 
 async fn database(url: &str, now: Timestamp) -> Vec<Finding> {

@@ -60,6 +60,15 @@ impl AppleIssuers {
         issuers.get(workspace).cloned().unwrap_or_default()
     }
 
+    /// The workspaces that have certificates of a pass type, in an order that stays.
+    pub fn workspaces_of(&self, pass_type: &PassTypeId) -> Vec<WorkspaceId> {
+        let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let with_it = issuers.iter().filter(|(_, of)| of.iter().any(|issuer| &issuer.identity.pass_type == pass_type));
+        let mut workspaces: Vec<WorkspaceId> = with_it.map(|(workspace, _)| workspace.clone()).collect();
+        workspaces.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        workspaces
+    }
+
     /// What serves now for each pass type of each workspace.
     pub fn all_serving(&self, now: Timestamp) -> Vec<Arc<AppleIssuer>> {
         let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -56,8 +56,11 @@ pub async fn erase_card(
     remains.updated_at = at;
     cards::erase(&mut tx, id, &remains, &hash, now).await?;
     events::forget(&mut tx, workspace, id).await?;
-    // Not an event of that card any more: its timeline is gone, and the id may soon be another card's.
-    let event = app.event(EventKind::CardErased, None, json!({"card": id, "serial_number": remains.serial}))?;
+    // Not an event of that card any more: its timeline is gone, and the id may soon be another card's. The backend's number
+    // for the card may itself be personal (a customer's or a telephone number), so a stand-in is named; who kept something
+    // of the card knows it by its serial number, which is ours and random.
+    let named = json!({"card": secret.stand_in(&remains.serial), "serial_number": remains.serial});
+    let event = app.event(EventKind::CardErased, None, named)?;
     events::record(&mut tx, workspace, position, remains.updated_at, &[event]).await?;
     tx.commit().await?;
     app.erased.store(true, Ordering::Release);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::ActionError;
+use super::holder::held_card;
 use super::note_fetches::note_fetch;
 use super::published::Published;
 use crate::app::App;
@@ -10,8 +11,7 @@ use crate::domain::ids::{PassTypeId, SerialNumber};
 use crate::domain::input::Problems;
 use crate::domain::render::{render, render_erased};
 use crate::domain::time::Timestamp;
-use crate::outside::secrets::same;
-use crate::store::cards::{self, Issued};
+use crate::store::cards::Issued;
 use crate::wallets::apple::pass::{self, BuildError, SignedPass};
 use crate::wallets::apple::pass_json::PassIdentity;
 
@@ -47,13 +47,9 @@ pub async fn fetch_pass(
     since: Option<Timestamp>,
     purpose: Purpose,
 ) -> Result<Fetched, ActionError> {
-    let Some(mut issued) = cards::by_serial(&mut app.store.read().await?, pass_type, serial).await? else {
+    let Some(mut issued) = held_card(app, pass_type, serial, token).await? else {
         return Ok(Fetched::Unauthorized);
     };
-    let secret = app.secret(&issued.card.workspace).await?;
-    if !same(secret.auth_token(serial).as_str(), token) {
-        return Ok(Fetched::Unauthorized);
-    }
     // What a phone got since the card last changed may be what it would get now.
     if since.is_some_and(|since| since.seconds() >= issued.card.modified && since.seconds() < issued.modified()) {
         app.look_at(&mut issued).await?;

@@ -21,6 +21,7 @@ pub mod erase_card;
 pub mod error;
 pub mod expire_cards;
 pub mod fetch_pass;
+pub mod holder;
 pub mod idempotency;
 pub mod images;
 pub mod issuers;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::error::ActionError;
+use super::holder::held_card;
 use crate::app::App;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
-use crate::outside::secrets::same;
 use crate::store::cards::Issued;
 use crate::store::devices::{self, DeviceKey, DeviceKind};
 use crate::store::{Tx, cards, events, workspaces};
@@ -138,10 +138,6 @@ async fn authorized(
     serial: &SerialNumber,
     token: &str,
 ) -> Result<Option<(WorkspaceId, CardId)>, ActionError> {
-    let Some(issued) = cards::by_serial(&mut app.store.read().await?, pass_type, serial).await? else {
-        return Ok(None);
-    };
-    let (workspace, card) = (issued.card.workspace, issued.card.id);
-    let expected = app.secret(&workspace).await?.auth_token(serial);
-    Ok(same(expected.as_str(), token).then_some((workspace, card)))
+    let held = held_card(app, pass_type, serial, token).await?;
+    Ok(held.map(|issued| (issued.card.workspace, issued.card.id)))
 }

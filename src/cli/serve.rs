@@ -10,7 +10,9 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, unknown_variables};
+use crate::http::connections;
 use crate::outside::clock::SystemClock;
+use crate::outside::files;
 use crate::outside::random::SystemRandom;
 use crate::start::{Contents, JobMode, Outside, SandboxFacts, lock_database, prepare};
 use crate::telemetry::start_logs;
@@ -34,6 +36,10 @@ pub struct ServeArgs {
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
     start_logs(&config.log, config.log_format).map_err(anyhow::Error::msg)?;
+    let (before, files) = files::raise_limit();
+    if files != before {
+        tracing::info!(before, files, "the limit of open files was raised");
+    }
     for name in unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
         tracing::warn!(name, "this variable is no setting of this version");
     }
@@ -50,7 +56,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (address, public_url) = (prepared.listener.local_addr()?, prepared.app.public_url.clone());
     let facts = prepared.sandbox.clone();
     let running = prepared.run(JobMode::Running).context("the server can't be started")?;
-    tracing::info!(%address, public_url, sandbox = facts.is_some(), "passloom serves");
+    let connections = connections::room(files::limit());
+    tracing::info!(%address, public_url, sandbox = facts.is_some(), connections, "passloom serves");
     if let Some(facts) = facts {
         print_sandbox(&public_url, &facts)?;
     }

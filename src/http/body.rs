@@ -7,14 +7,20 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::problem::{NOT_JSON, Problem, TOO_LARGE, TOO_SLOW};
 use crate::actions::images::LARGEST_PICTURE;
 use crate::actions::put_template::LARGEST_DOCUMENT;
 use crate::domain::input::normalise_line_ends;
 
-/// How long the next piece of a body may take.
+/// How long the next piece of a body may take, and how long a body may take beyond what its length explains.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How fast a body must come on the whole, in bytes a second. Pieces that each come in time would else hold a connection for
+/// days: a byte every nine seconds.
+const SLOWEST: u32 = 32 * 1024;
+/// How long any body may take.
+const LONGEST_TIME: Duration = Duration::from_secs(600);
 
 /// A JSON document of at most 1 MiB.
 pub const JSON: usize = LARGEST_DOCUMENT;
@@ -53,8 +59,12 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
         return Err(too_large());
     }
     let mut body = actix_web::web::BytesMut::new();
-    let late = || Problem::new(&TOO_SLOW, "the rest of the body didn't come");
-    while let Some(chunk) = tokio::time::timeout(PATIENCE, payload.next()).await.map_err(|_| late())? {
+    let late = || Problem::new(&TOO_SLOW, "the rest of the body didn't come in time");
+    let began = Instant::now();
+    loop {
+        let next = payload.next();
+        let next = tokio::time::timeout_at(due(began, Instant::now(), body.len()), next).await.map_err(|_| late())?;
+        let Some(chunk) = next else { break };
         let chunk = chunk.map_err(|_| Problem::new(&NOT_JSON, "the body broke off"))?;
         if body.len() + chunk.len() > max {
             return Err(too_large());
@@ -62,6 +72,12 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// When the next piece of a body must be there.
+fn due(began: Instant, now: Instant, read: usize) -> Instant {
+    let explained = Duration::from_secs(read as u64) / SLOWEST;
+    (now + PATIENCE).min(began + (PATIENCE + explained).min(LONGEST_TIME))
 }
 
 /// A JSON document of at most 1 MiB, whatever its announced type.
@@ -91,5 +107,39 @@ impl FromRequest for Json {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError;
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use futures_util::stream;
+
+    use super::*;
+
+    /// What becomes of a body of so many pieces of that size, one after each pause, and how long it takes.
+    async fn dripped(pieces: usize, size: usize, pause: Duration) -> (Result<usize, u16>, u64) {
+        let pieces = stream::iter(0..pieces).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, PayloadError>(Bytes::from(vec![b' '; size]))
+        });
+        let (request, began) = (TestRequest::default().to_http_request(), Instant::now());
+        let read = read(&request, Payload::from(pieces.boxed_local()), 64 * 1024 * 1024).await;
+        let read = read.map(|body| body.len()).map_err(|problem| problem.status_code().as_u16());
+        (read, began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_given_up_and_a_slow_one_is_read() {
+        let seconds = Duration::from_secs;
+        // Each piece comes in time.
+        assert_eq!(dripped(10_000, 1, seconds(9)).await, (Err(408), 10));
+        assert_eq!(dripped(10_000, 1, seconds(1)).await, (Err(408), 10));
+        assert_eq!(dripped(100, 32 * 1024, seconds(1)).await, (Ok(100 * 32 * 1024), 100));
+        assert_eq!(dripped(1, 10, seconds(11)).await, (Err(408), 10), "a long pause is too long at any speed");
+        let (read, took) = dripped(1_000, 33 * 1024, seconds(1)).await;
+        assert_eq!((read, took), (Err(408), 600), "no body takes longer");
     }
 }

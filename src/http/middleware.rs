@@ -3,14 +3,17 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use super::address::client_address;
 use super::apple_v1::Failure;
 use super::auth::authorization;
+use super::connections::{Activity, Answered, Connections};
 use super::problem::{Problem, TOO_MANY_REQUESTS};
 use super::public::card_page;
 use super::public::pages::Message;
@@ -31,16 +34,21 @@ pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let answering = Activity::begin(request.request());
     let Some(app) = request.app_data::<Shared>().cloned() else {
-        return Ok(next.call(request).await?.map_into_left_body());
+        let response = next.call(request).await?.map_into_boxed_body();
+        return Ok(response.map_body(|_, body| Answered::new(body, answering)));
     };
     let started = std::time::Instant::now();
     let id = app.request_ids.next(app.now()).to_string();
     let method = request.method().clone();
     let mut response = match is_too_much(&app, request.request()).await {
-        Some(refusal) => request.into_response(refusal).map_into_right_body(),
-        None => next.call(request).await?.map_into_left_body(),
+        Some(refusal) => request.into_response(refusal),
+        None => next.call(request).await?.map_into_boxed_body(),
     };
+    if response.request().app_data::<Data<Connections>>().is_some_and(|connections| connections.are_scarce()) {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let route = response.request().match_pattern().unwrap_or_else(|| "(none)".to_owned());
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -74,7 +82,7 @@ pub async fn observe(
     };
     app.metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     app.metrics.request_seconds.observe(elapsed.as_secs_f64());
-    Ok(response)
+    Ok(response.map_body(|_, body| Answered::new(body, answering)))
 }
 
 /// The refusal of a request that is more than its address may ask within a minute.

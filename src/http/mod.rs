@@ -8,6 +8,7 @@ pub mod api;
 pub mod apple_v1;
 pub mod auth;
 pub mod body;
+pub mod connections;
 pub mod fixed;
 pub mod health;
 pub mod idempotency;

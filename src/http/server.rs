@@ -1,15 +1,24 @@
 //! The HTTP server: limits, timeouts and an orderly end.
 
+use std::future::ready;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::error::DispatchError;
+use actix_http::{Extensions, HttpService, Protocol};
+use actix_server::Server;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
-use actix_web::{App as Application, HttpServer, web};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App as Application, web};
 
+use super::connections::{self, Connections, Watched};
 use super::fixed::Contents;
 use super::{middleware, routes};
 use crate::app::App;
+use crate::outside::files;
 
 /// The application as handlers get it.
 pub type Shared = web::Data<App>;
@@ -27,20 +36,41 @@ pub fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<Server> {
-    let (app, contents) = (app.clone(), Contents::default());
+    let connections = Arc::new(Connections::new(connections::room(files::limit()), app.trusted_proxies.clone()));
+    let (app, contents, all) = (app.clone(), Contents::default(), web::Data::from(Arc::clone(&connections)));
     let build = move || {
-        let application = Application::new().app_data(app.clone()).app_data(contents.clone());
+        let application = Application::new().app_data(app.clone()).app_data(contents.clone()).app_data(all.clone());
         application.wrap(from_fn(middleware::observe)).configure(routes::all)
     };
-    let server = HttpServer::new(build)
-        // A client that sends its headers too slowly holds a connection for so long at most.
-        .client_request_timeout(Duration::from_secs(10))
-        .client_disconnect_timeout(Duration::from_secs(2))
-        // A pass is sent in two pieces; Nagle would hold back the second until the first is acknowledged (40 ms).
-        .tcp_nodelay(true)
-        .keep_alive(Duration::from_secs(75))
-        .shutdown_timeout(LAST_ORDERS)
-        .shutdown_signal(stop)
-        .listen(listener)?;
+    let (workers, address) = (std::thread::available_parallelism().map_or(1, usize::from), listener.local_addr()?);
+    // At this number nothing more is accepted until a connection ends; those that came meanwhile wait in the system's queue.
+    let builder = Server::build().workers(workers).max_concurrent_connections(connections.most().div_ceil(workers));
+    let builder = builder.shutdown_timeout(LAST_ORDERS).shutdown_signal(stop);
+    let draining = builder.graceful_shutdown_signal();
+    let server = builder.listen("http", listener, move || {
+        let draining = draining.clone();
+        let service = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let draining = draining.clone();
+                async move { draining.notified().await }
+            })
+            // A client that sends its headers too slowly holds a connection for so long at most.
+            .client_request_timeout(connections::HEADERS)
+            .client_disconnect_timeout(Duration::from_secs(2))
+            .keep_alive(connections::KEEP_ALIVE)
+            .local_addr(address)
+            .on_connect_ext(|stream: &Watched<TcpStream>, data: &mut Extensions| {
+                data.insert(stream.activity());
+            });
+        let application = build().into_factory().map_err(|error: actix_web::Error| error.error_response());
+        // Nothing here asks actix for its own address.
+        let service = service.finish(map_config(application, |()| AppConfig::default()));
+        let connections = Arc::clone(&connections);
+        fn_service(move |stream: TcpStream| {
+            let watched = connections.watch(stream).map_err(DispatchError::Io);
+            ready(watched.map(|(stream, peer)| (stream, Protocol::Http1, peer)))
+        })
+        .and_then(service)
+    })?;
     Ok(server.run())
 }

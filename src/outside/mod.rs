@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod crash;
+pub mod files;
 pub mod http_cause;
 pub mod log_lines;
 pub mod per_minute;

@@ -50,11 +50,15 @@ impl PerMinute {
     /// Counts one more of an address; of IPv6, of its network of 64 bits, since whoever has one address there has all of them.
     pub async fn count(&self, address: Option<IpAddr>) -> Count {
         let Some(address) = address else { return Count::Within };
-        let address = match address {
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
-            v4 => v4,
-        };
-        self.count_one(address).await
+        self.count_one(network_of(address)).await
+    }
+}
+
+/// What counts as one address: of IPv6, the network of 64 bits.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
+        v4 => v4,
     }
 }
 

@@ -28,7 +28,8 @@ impl TrustedProxies {
         Some(Self(nets))
     }
 
-    fn has(&self, address: IpAddr) -> bool {
+    /// Whether an address is one of them.
+    pub fn has(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&address))
     }
 

@@ -166,6 +166,11 @@ impl WorkspaceSecret {
         AuthToken::trusted(self.derive(&["apple:", serial.as_str()]))
     }
 
+    /// What an erased card is called in what stays of it: the same for the same serial number, and nothing that leads to it.
+    pub fn stand_in(&self, serial: &SerialNumber) -> String {
+        format!("erased:{}", &self.derive(&["erased:", serial.as_str()])[..16])
+    }
+
     /// The token in a card's public address; another generation is another address.
     pub fn page_token(&self, serial: &SerialNumber, generation: i64) -> PageToken {
         PageToken::trusted(self.derive(&["page:", serial.as_str(), ":", &generation.to_string()])[..32].to_owned())

@@ -118,6 +118,8 @@ statements! {
         postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2
             AND c.workspace_id = (SELECT p.workspace_id FROM pass_types p WHERE p.id = $1)"),
     };
+    // One row whether there is such a card or not: an answer to a stranger takes the same time.
+    WORKSPACE_OF_SERIAL = "SELECT COALESCE((SELECT workspace_id FROM cards WHERE pass_type_id = $1 AND serial_number = $2), '')";
     HOLD_MANY = {
         sqlite: hold_cards!("json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", ""),
         postgres: hold_cards!("cards c WHERE c.workspace_id = $1
@@ -388,6 +390,21 @@ finder!(
     /// The card of that serial number, as phones know it: none, when its pass type went to another workspace.
     by_serial, BY_SERIAL, impl Session, pass_type: &PassTypeId, serial: &SerialNumber
 );
+/// The workspace of the card of that serial number; `None` when there is no such card.
+///
+/// # Errors
+/// When the database fails.
+pub async fn workspace_of_serial(
+    session: &mut impl Session,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+) -> Result<Option<WorkspaceId>, StoreError> {
+    let workspace: String = on_db!(session, WORKSPACE_OF_SERIAL, |sql, c| {
+        sqlx::query_scalar(sql).bind(pass_type).bind(serial).fetch_one(c).await?
+    });
+    Ok(Some(workspace).filter(|workspace| !workspace.is_empty()).map(WorkspaceId::trusted))
+}
+
 finder!(
     /// The card whose page has the token with that hash.
     by_page, BY_PAGE, impl Session, page_token_hash: &[u8]

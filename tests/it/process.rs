@@ -315,6 +315,19 @@ fn a_table_of_cards_is_imported_and_goes_on_where_it_broke_off() {
     assert_eq!(failed[0], "id,points,name,locale,expires_at,problem");
     assert!(failed[1].starts_with("M-10,many,Anna,,,") && failed[1].contains("/attributes/points"), "{failed:?}");
     assert!(failed[2].starts_with("M-19990,many,"), "{failed:?}");
+    let mode =
+        |name: &str| std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(directory.path().join(name)).unwrap());
+    assert_eq!(mode("cards.csv.failed.csv") & 0o777, 0o600, "it holds members' data");
+    // What failed again has its reason once, and is taken as it is.
+    let mut again = "cards.csv.failed.csv".to_owned();
+    for _ in 0..2 {
+        let (code, said, problem) = ask(&["card", "import", &again, "--template", "bakery-points"]);
+        assert!(code == 1 && problem.is_empty() && said.starts_with("2 rows, of which 2 failed."), "{said} {problem}");
+        again = format!("{again}.failed.csv");
+        let table = std::fs::read_to_string(directory.path().join(&again)).unwrap();
+        assert_eq!(table.lines().next(), Some("id,points,name,locale,expires_at,problem"));
+        assert_eq!((table.lines().count(), table.matches("/attributes/points").count()), (3, 2), "{table}");
+    }
     for (id, points, name) in [("M-0", 0, "Anna"), ("M-11", 1, "Anna, \"the\" second"), ("M-19999", 19_999, "Anna")] {
         let card: Value = serde_json::from_str(&ask(&["card", "get", id]).1).unwrap();
         assert_eq!(

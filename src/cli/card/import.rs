@@ -4,7 +4,9 @@
 //! where it stopped. A line that was sent and not answered is sent again, which changes nothing.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::{OpenOptions, Permissions};
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ const KEEP_EVERY: usize = 500;
 const AHEAD: usize = 1000;
 /// How often the bar is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
+/// The column in which a file of rows that failed says why.
+const REASON: &str = "problem";
 /// Columns that are a card's own members; every other one is an attribute.
 const MEMBERS: [&str; 6] = ["id", "template", "locale", "state", "expires_at", "sequence"];
 
@@ -66,6 +70,8 @@ struct Table {
     fingerprint: String,
     headers: StringRecord,
     rows: usize,
+    /// The template of the first row; empty when it names none.
+    first_template: String,
 }
 
 async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
@@ -79,11 +85,17 @@ async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let how = format!("{} {} {:?} {}", table.fingerprint, client.identity(), args.template, args.patch);
     let progress = Progress::of(&args.file, &hex::encode(digest(how.as_bytes())));
     let Place { rows: done, failed: failed_before, bytes } = progress.place();
-    let failed = Failed::open(&args.file, &table.headers, failed_before, bytes)?;
+    let mut kinds = Kinds { client: client.clone(), of: HashMap::new() };
+    let template = args.template.as_ref().map_or(table.first_template.as_str(), TemplateId::as_str);
+    // Rows that failed before come with the reason of then; it is an attribute only where the template has one of that name.
+    let reason = match table.headers.iter().position(|name| name == REASON) {
+        Some(_) if kinds.of(template).await?.contains_key(REASON) => None,
+        column => column,
+    };
+    let failed = Failed::open(&args.file, &table.headers, reason, failed_before, bytes)?;
     if done > 0 {
         println!("Going on after {done} of {} rows.", table.rows);
     }
-    let mut kinds = Kinds { client: client.clone(), of: HashMap::new() };
     let (lines, body) = mpsc::channel::<std::io::Result<String>>(AHEAD);
     let (sent, mut waiting) = mpsc::channel::<StringRecord>(AHEAD);
     let reading = tokio::spawn({
@@ -192,12 +204,16 @@ fn look_at(file: &Path) -> anyhow::Result<Table> {
         bail!("{}: the column {} stands twice", file.display(), twice.1);
     }
     let headers = StringRecord::from(names);
-    let mut rows = 0;
+    let of_template = headers.iter().position(|name| name == "template");
+    let (mut rows, mut first_template) = (0, String::new());
     for record in reader.records() {
-        record.with_context(|| format!("{}, row {}", file.display(), rows + 1))?;
+        let record = record.with_context(|| format!("{}, row {}", file.display(), rows + 1))?;
+        if rows == 0 {
+            first_template = of_template.and_then(|at| record.get(at)).unwrap_or_default().to_owned();
+        }
         rows += 1;
     }
-    Ok(Table { fingerprint: hex::encode(content.finalize()), headers, rows })
+    Ok(Table { fingerprint: hex::encode(content.finalize()), headers, rows, first_template })
 }
 
 struct HashWriter<'h>(&'h mut sha2::Sha256);
@@ -245,7 +261,7 @@ impl Kinds {
             match name {
                 "sequence" => line.insert(name.to_owned(), typed(Some("integer"), text)),
                 // The reason why it failed the last time.
-                "problem" if !kinds.contains_key(name) => None,
+                REASON if !kinds.contains_key(name) => None,
                 _ if MEMBERS.contains(&name) => line.insert(name.to_owned(), json!(text)),
                 _ => attributes.insert(name.to_owned(), typed(kinds.get(name).map(String::as_str), text)),
             };
@@ -297,6 +313,15 @@ fn typed(kind: Option<&str>, text: &str) -> Value {
     }
 }
 
+/// Opens or makes a file that only its owner reads: what stands in a table is members' data.
+fn private(path: &Path, how: impl FnOnce(&mut OpenOptions) -> &mut OpenOptions) -> std::io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    let file = how(options.write(true).create(true).mode(0o600)).open(path)?;
+    // One that was there keeps the mode that it was made with.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 /// How far a table was answered.
 #[derive(Debug, Default, Clone, Copy)]
 struct Place {
@@ -336,7 +361,10 @@ impl Progress {
         let bytes = std::fs::metadata(&failed.path).map_or(0, |file| file.len());
         let unkept = || format!("{} can't be written", self.path.display());
         let new = beside(&self.path, "new");
-        std::fs::write(&new, format!("{} {rows} {} {bytes}\n", self.fingerprint, failed.count)).with_context(unkept)?;
+        let place = format!("{} {rows} {} {bytes}\n", self.fingerprint, failed.count);
+        private(&new, |options| options.truncate(true))
+            .and_then(|mut file| file.write_all(place.as_bytes()))
+            .with_context(unkept)?;
         std::fs::rename(&new, &self.path).with_context(unkept)
     }
 
@@ -349,13 +377,21 @@ impl Progress {
 struct Failed {
     path: PathBuf,
     headers: StringRecord,
+    /// The column with the reasons of an earlier time, which new ones replace.
+    reason: Option<usize>,
     writer: Option<csv::Writer<std::fs::File>>,
     count: usize,
 }
 
 impl Failed {
     /// Goes on with a file of that length, or without one.
-    fn open(table: &Path, headers: &StringRecord, count: usize, bytes: u64) -> anyhow::Result<Self> {
+    fn open(
+        table: &Path,
+        headers: &StringRecord,
+        reason: Option<usize>,
+        count: usize,
+        bytes: u64,
+    ) -> anyhow::Result<Self> {
         let path = beside(table, "failed.csv");
         let uncut = || format!("{} can't be written", path.display());
         match std::fs::OpenOptions::new().write(true).open(&path) {
@@ -363,27 +399,34 @@ impl Failed {
             Ok(_) => std::fs::remove_file(&path).with_context(uncut)?,
             Err(_) => {}
         }
-        Ok(Self { path, headers: headers.clone(), writer: None, count })
+        Ok(Self { path, headers: headers.clone(), reason, writer: None, count })
     }
 
     fn note(&mut self, record: &StringRecord, problem: &Value) -> anyhow::Result<()> {
         let unmade = || format!("{} can't be written", self.path.display());
         if self.writer.is_none() {
             let there = self.path.exists();
-            let file = std::fs::OpenOptions::new().append(true).create(true).open(&self.path).with_context(unmade)?;
+            let file = private(&self.path, |options| options.append(true)).with_context(unmade)?;
             let mut writer = csv::Writer::from_writer(file);
             if !there {
-                writer.write_record(self.headers.iter().chain(["problem"])).with_context(unmade)?;
+                writer.write_record(self.with(&self.headers, REASON)).with_context(unmade)?;
             }
             self.writer = Some(writer);
         }
         let status = problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(0);
         let why = told(status, problem).replace("\n  ", "; ");
+        let row = self.with(record, &why);
         if let Some(writer) = &mut self.writer {
-            writer.write_record(record.iter().chain([why.as_str()])).with_context(unmade)?;
+            writer.write_record(&row).with_context(unmade)?;
         }
         self.count += 1;
         Ok(())
+    }
+
+    /// A row with what stands in the column of the reason.
+    fn with(&self, row: &StringRecord, reason: &str) -> StringRecord {
+        let others = row.iter().enumerate().filter(|(at, _)| Some(*at) != self.reason).map(|(_, text)| text);
+        others.chain([reason]).collect()
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {

@@ -3,20 +3,25 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
+use super::Failure;
 use crate::actions::device_logs::take_complaints;
 use crate::app::App;
 use crate::http::address::client_address;
-use crate::http::body::{LOG, Limited};
+use crate::http::body::{self, LOG};
 use crate::telemetry::from_outside;
 
 /// The most messages of one request that are taken; phones send at most 50.
 const MOST: usize = 50;
 
-/// Takes what a phone has to say: always 200, because phones repeat anything else. Of an address that says too much
-/// nothing more is kept for the rest of the minute.
-pub async fn log(app: web::Data<App>, request: HttpRequest, body: Limited<LOG>) -> HttpResponse {
+/// Takes what a phone has to say: 200, because phones repeat anything else. Of an address that says too much nothing more is
+/// read or kept for the rest of the minute.
+///
+/// # Errors
+/// When the body is too large, breaks off or doesn't come.
+pub async fn log(app: web::Data<App>, request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Failure> {
     if app.complaints.allows(client_address(&app.trusted_proxies, &request)).await {
-        let body: Value = serde_json::from_slice(&body.0).unwrap_or_default();
+        let body = body::read(&request, payload.into_inner(), LOG).await?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let messages = body.get("logs").and_then(Value::as_array);
         let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).take(MOST).collect();
         for message in &messages {
@@ -28,5 +33,5 @@ pub async fn log(app: web::Data<App>, request: HttpRequest, body: Limited<LOG>) 
             tracing::warn!(%error, "what a phone reports can't be kept");
         }
     }
-    HttpResponse::Ok().finish()
+    Ok(HttpResponse::Ok().finish())
 }

@@ -5,14 +5,16 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
 use super::{Failure, registration, unauthorized};
+use crate::actions::holder::holder;
 use crate::actions::register_device::{Registered, register_device};
 use crate::app::App;
 use crate::domain::ids::PushToken;
 use crate::http::auth::authorization;
-use crate::http::body::{Limited, REGISTRATION};
+use crate::http::body::{self, REGISTRATION};
 use crate::store::devices::DeviceKind;
 
-/// Registers a device: 201 new, 200 known, 401 for a wrong token and an unknown serial alike, 400 without a push token.
+/// Registers a device: 201 new, 200 known, 401 for a wrong token and an unknown serial alike, 400 without a push token. The
+/// body is read only of a holder of the pass.
 ///
 /// # Errors
 /// When the database fails.
@@ -20,13 +22,17 @@ pub async fn register(
     app: web::Data<App>,
     path: web::Path<(String, String, String)>,
     request: HttpRequest,
-    body: Limited<REGISTRATION>,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let (Some((device, pass_type, serial)), Some((scheme, token))) = (registration(&path), authorization(&request))
     else {
         return Ok(unauthorized());
     };
-    let push_token = serde_json::from_slice::<Value>(&body.0).ok();
+    if holder(&app, &pass_type, &serial, token).await?.is_none() {
+        return Ok(unauthorized());
+    }
+    let body = body::read(&request, payload.into_inner(), REGISTRATION).await?;
+    let push_token = serde_json::from_slice::<Value>(&body).ok();
     let push_token = push_token.as_ref().and_then(|v| v.get("pushToken")?.as_str());
     let push_token = push_token.and_then(|text| PushToken::parse(text).ok());
     // Readers of other makers call themselves otherwise, or register under Apple's word with a header of their own.

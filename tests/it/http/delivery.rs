@@ -252,8 +252,8 @@ async fn pushes_and_fetches_are_told_in_the_timeline_of_the_cards_they_were_abou
     assert_eq!(kinds(&told(&service, "M-2").await.split_off(others)), ["card.pushed", "card.fetched"]);
     let all = service.api(Method::GET, "/api/v1/events?limit=1000", &Value::Null).await.json();
     let all = all["data"].as_array().unwrap();
-    let of_erased: Vec<_> = all.iter().filter(|event| event["data"]["card"] == "M-1").map(|e| &e["type"]).collect();
-    assert_eq!(of_erased, ["card.erased"]);
+    assert!(all.iter().any(|event| event["type"] == "card.erased"));
+    assert!(!all.iter().any(|event| event["data"]["card"] == "M-1"), "the number of an erased card is nowhere");
     assert!(!json!(all).to_string().contains("erased/"), "what is left of a card is nobody's card");
     service.stop().await;
 }

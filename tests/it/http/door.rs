@@ -1,13 +1,24 @@
 //! What strangers may ask for, and how much it costs us.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use passloom::actions::api_keys::default_workspace;
+use passloom::actions::holder::{held_card, holder};
+use passloom::domain::ids::{PassTypeId, SerialNumber};
+use passloom::http::routes::BACKENDS;
 use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::service::{Answer, Service, anna, bakery};
+use crate::support::program::{PROGRAM, Program, free_port};
+use crate::support::service::{Answer, PASS_TYPE, Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases![
+    who_proves_nothing_is_answered_before_the_body,
+    a_wrong_token_is_judged_without_a_look_at_the_card,
     public_pages_are_limited_by_address_and_this_machine_counts,
     a_picture_that_is_decoded_holds_up_no_template,
 ];
@@ -70,4 +81,121 @@ async fn a_picture_that_is_decoded_holds_up_no_template(database: TestDatabase) 
     let put = tokio::time::timeout(Duration::from_secs(20), put).await.expect("it waits for the picture");
     assert_eq!(put.status, 201, "{}", put.json());
     service.stop().await;
+}
+
+/// Sends the head of a request that announces a body and sends none; the status and how the answer ends.
+async fn head_only(service: &Service, method: &str, path: &str, authorization: &str) -> u16 {
+    let address = service.base.strip_prefix("http://").unwrap().replace("localhost", "127.0.0.1");
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: {authorization}\r\ncontent-length: 60000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    // The body's own deadline is 10 seconds.
+    let read = tokio::time::timeout(Duration::from_secs(8), stream.read_exact(&mut answer)).await;
+    read.unwrap_or_else(|_| panic!("{method} {path} waits for the body")).unwrap();
+    String::from_utf8_lossy(&answer[9..]).parse().unwrap()
+}
+
+async fn who_proves_nothing_is_answered_before_the_body(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(120)).await;
+    for endpoint in BACKENDS.iter().filter(|endpoint| ["put", "post", "patch"].contains(&endpoint.method)) {
+        let path = endpoint.path.replace(['{', '}'], "");
+        let status = head_only(&service, &endpoint.method.to_uppercase(), &path, "Bearer wrong").await;
+        assert_eq!(status, 401, "{} {}", endpoint.method, endpoint.path);
+    }
+    let serial = card["serial_number"].as_str().unwrap();
+    for serial in [serial, "nobody"] {
+        let path = format!("/apple/v1/devices/d1/registrations/{PASS_TYPE}/{serial}");
+        for authorization in ["ApplePass wrong", "Bearer wrong", ""] {
+            assert_eq!(head_only(&service, "POST", &path, authorization).await, 401, "{serial} {authorization:?}");
+        }
+    }
+    // Phones' messages need no proof, and few are read of an address.
+    for _ in 0..30 {
+        assert_eq!(service.send(Method::POST, "/apple/v1/log", &[], b"{\"logs\": []}".to_vec()).await.status, 200);
+    }
+    assert_eq!(head_only(&service, "POST", "/apple/v1/log", "").await, 200);
+    service.stop().await;
+}
+
+async fn a_wrong_token_is_judged_without_a_look_at_the_card(database: TestDatabase) {
+    let service = Service::start(&database).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(120)).await;
+    let pass_type = PassTypeId::parse(PASS_TYPE).unwrap();
+    let known = SerialNumber::parse(card["serial_number"].as_str().unwrap()).unwrap();
+    let unknown = SerialNumber::parse("nobody").unwrap();
+    let secret = service.app.secret(&default_workspace()).await.unwrap();
+    // The right token of a serial number is that, also when there is no such card: existence isn't asked for.
+    for serial in [&known, &unknown] {
+        let right = secret.auth_token(serial);
+        assert_eq!(
+            holder(&service.app, &pass_type, serial, right.as_str()).await.unwrap(),
+            Some(default_workspace()),
+            "{serial:?}"
+        );
+        assert_eq!(holder(&service.app, &pass_type, serial, "wrong").await.unwrap(), None);
+    }
+    assert!(held_card(&service.app, &pass_type, &known, secret.auth_token(&known).as_str()).await.unwrap().is_some());
+    assert!(
+        held_card(&service.app, &pass_type, &unknown, secret.auth_token(&unknown).as_str()).await.unwrap().is_none()
+    );
+    // A card stays its holder's when the workspace no longer issues under the pass type.
+    service.app.issuers.retain(|_| false);
+    assert!(held_card(&service.app, &pass_type, &known, secret.auth_token(&known).as_str()).await.unwrap().is_some());
+    assert!(held_card(&service.app, &pass_type, &known, "wrong").await.unwrap().is_none());
+    let other = PassTypeId::parse("pass.com.example.other").unwrap();
+    assert!(held_card(&service.app, &other, &known, secret.auth_token(&known).as_str()).await.unwrap().is_none());
+    service.stop().await;
+}
+
+/// The program under a limit of open files, hard and soft or soft alone.
+fn limited(directory: &Path, port: u16, limit: &str) -> Command {
+    let mut limited = Command::new("sh");
+    limited.current_dir(directory).env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{port}"));
+    limited.args(["-c", &format!("ulimit {limit} && exec \"$0\""), PROGRAM]).stdout(Stdio::piped());
+    limited
+}
+
+/// Connections that say nothing; as many as are taken or wait to be.
+fn idle(port: u16, count: usize) -> Vec<std::net::TcpStream> {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    (0..count).map_while(|_| connect()).collect()
+}
+
+fn answers(program: &Program) -> bool {
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
+    let asked = async { http.get(format!("{}/healthz", program.base)).send().await };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(asked).is_ok_and(|answer| answer.status() == 200)
+}
+
+#[test]
+fn idle_strangers_lock_nobody_out_since_the_limit_of_files_is_raised() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    let program = Program::start(limited(directory.path(), port, "-S -n 96"));
+    let strangers = idle(port, 200);
+    assert_eq!(strangers.len(), 200);
+    let began = std::time::Instant::now();
+    assert!(answers(&program));
+    // They are sent away after 10 seconds, so it must not be for that.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    drop(strangers);
+    assert!(program.terminate().success());
+}
+
+#[test]
+fn a_node_that_ran_out_of_files_answers_when_they_are_free_again() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    let program = Program::start(limited(directory.path(), port, "-n 96"));
+    let strangers = idle(port, 300);
+    assert!(strangers.len() > 48, "{}", strangers.len());
+    drop(strangers);
+    assert!(answers(&program));
+    assert!(program.terminate().success());
 }
