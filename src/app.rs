@@ -46,6 +46,9 @@ pub struct App {
     pub request_ids: RequestIds,
     /// What customers and phones reach, without a slash at the end.
     pub public_url: String,
+    /// The path in it, without a slash at the end: what stands before every path that we name. Requests come with it or, from
+    /// a proxy that takes it off, without.
+    pub base_path: String,
     /// The bootstrap key's fingerprint, when one is configured.
     pub admin_key: Option<Vec<u8>>,
     /// Counters.
@@ -126,6 +129,12 @@ pub fn secret_purpose(workspace: &WorkspaceId) -> String {
     format!("workspace {workspace}")
 }
 
+/// The path of an address, without a slash at the end.
+pub fn path_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find('/').map_or("", |at| rest[at..].trim_end_matches('/'))
+}
+
 /// From what an [`App`] is built.
 #[derive(Debug)]
 #[allow(missing_docs)]
@@ -170,6 +179,7 @@ impl App {
             clock: parts.clock,
             request_ids: RequestIds::default(),
             random: parts.random,
+            base_path: path_of(&parts.public_url).to_owned(),
             public_url: parts.public_url.trim_end_matches('/').to_owned(),
             admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
             metrics: Metrics::new(),

@@ -39,7 +39,7 @@ macro_rules! settings {
 
 settings! {
     LISTEN "listen" "an address and port such as 127.0.0.1:8080";
-    PUBLIC_URL "public_url" "an https address such as https://cards.example.com (http only for a loopback address)";
+    PUBLIC_URL "public_url" "an https address such as https://cards.example.com (http only for a loopback address), without credentials, query and fragment; a path may follow, of letters, digits and ._~- and beginning with no name of ours such as /c or /api";
     TRUSTED_PROXIES "trusted_proxies" "addresses and networks such as 10.0.0.1, 192.168.0.0/16, or loopback, with commas between them";
     DATA_DIR "data_dir" "a directory";
     DATABASE_URL "database_url" "sqlite://PATH or postgres://…";
@@ -307,8 +307,8 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     names.filter(|name| name.starts_with("PASSLOOM_") && !known(name) && !OTHERS.contains(&name.as_str())).collect()
 }
 
+/// The address as it is written everywhere: the host in punycode, no default port, no slash at the end.
 fn read_public_url(text: &str) -> Option<String> {
-    let text = text.trim_end_matches('/');
     let url = reqwest::Url::parse(text).ok()?;
     let plain =
         url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
@@ -317,7 +317,15 @@ fn read_public_url(text: &str) -> Option<String> {
         "http" => crate::wallets::apple::rules::values::is_loopback(text),
         _ => false,
     };
-    (plain && allowed && url.has_host()).then(|| text.to_owned())
+    let path = url.path().trim_end_matches('/');
+    let mut parts = path.split('/').skip(1);
+    // What begins like one of our own addresses could be either, once a proxy takes the path off.
+    let first = parts.clone().next().unwrap_or_default();
+    let clear = !crate::http::routes::areas().any(|area| area == first);
+    let legible =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b));
+    let fits = plain && allowed && url.has_host() && clear && parts.all(legible);
+    fits.then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn read_file(path: &Path) -> Result<BTreeMap<&'static str, (String, String)>, ConfigError> {
@@ -403,6 +411,39 @@ mod tests {
             ("PASSLOOM_APPLE_KEY", "/nope"),
         ] {
             assert!(load(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_public_address_may_have_a_path_and_a_name_in_any_script() {
+        let url = |text| load(&[("PASSLOOM_PUBLIC_URL", text)]).map(|config| config.public_url);
+        for (given, written) in [
+            ("https://cards.example.com", "https://cards.example.com"),
+            ("https://Cards.Example.com:443/", "https://cards.example.com"),
+            ("https://example.com:8443/wallet/v2/", "https://example.com:8443/wallet/v2"),
+            ("http://localhost:8080/wallet", "http://localhost:8080/wallet"),
+            ("https://b\u{fc}cher.example/karten", "https://xn--bcher-kva.example/karten"),
+            ("https://\u{43a}\u{430}\u{444}\u{435}.example", "https://xn--80akf3b.example"),
+        ] {
+            assert_eq!(url(given).as_deref(), Ok(written), "{given}");
+        }
+        for wrong in [
+            "https://user@example.com",
+            "https://user:password@example.com",
+            "https://example.com/?a=1",
+            "https://example.com/#top",
+            "https://example.com/a b",
+            "https://example.com/caf\u{e9}",
+            "https://example.com/a//b",
+            "https://example.com/c",
+            "https://example.com/api/wallet",
+            "https://example.com/apple",
+            "ftp://example.com",
+            "https://",
+        ] {
+            let message = url(wrong).unwrap_err();
+            assert!(message.starts_with("PASSLOOM_PUBLIC_URL: found ") && !message.contains('\n'), "{message}");
+            assert!(!message.contains("password@"), "{message}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whether the service lives, whether it can do its work, and what it counts.
 
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::{HttpResponse, ResponseError, web};
+use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::problem::{self, NOT_FOUND, Problem};
@@ -78,7 +78,7 @@ pub async fn not_found(_: web::Data<crate::app::App>) -> Result<HttpResponse, Pr
 /// A known address with a method that it doesn't know; `allowed` are those that it knows (RFC 9110, 15.5.6).
 pub fn method_not_allowed(allowed: &str) -> HttpResponse {
     let problem = Problem::new(&problem::METHOD_NOT_ALLOWED, format!("the address knows {allowed} only"));
-    let mut response = problem.error_response();
+    let mut response = HttpResponse::from_error(problem);
     if let Ok(allowed) = HeaderValue::from_str(allowed) {
         response.headers_mut().insert(ALLOW, allowed);
     }

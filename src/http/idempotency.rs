@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::body;
 use super::openapi::{Content, Needs, Operation, parameters};
-use super::problem::{FAULT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Problem};
+use super::problem::{FAULT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Problem, below};
 use super::server::Shared;
 use crate::actions::api_keys::Bearer;
 use crate::actions::idempotency::{Turn, abandon, keep, take_turn};
@@ -160,7 +160,7 @@ async fn first(
         give_back(app, attempt).await;
         return Ok(answered.map_into_boxed_body());
     }
-    let (request, response) = answered.into_parts();
+    let (request, response) = below(&app.base_path, answered.map_into_boxed_body()).into_parts();
     let (head, content) = response.into_parts();
     let content = to_bytes(content).await.map_err(|_| actix_web::error::ErrorInternalServerError("no body"))?;
     let headers = head.headers().iter();

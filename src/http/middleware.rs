@@ -4,8 +4,9 @@
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
-use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::uri::PathAndQuery;
+use actix_web::http::{Method, Uri};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
@@ -14,7 +15,7 @@ use super::address::client_address;
 use super::apple_v1::Failure;
 use super::auth::authorization;
 use super::connections::{Activity, Answered, Connections};
-use super::problem::{Problem, TOO_MANY_REQUESTS};
+use super::problem::{self, Problem, TOO_MANY_REQUESTS};
 use super::public::card_page;
 use super::public::pages::Message;
 use super::server::Shared;
@@ -31,7 +32,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// # Errors
 /// What the handler fails with.
 pub async fn observe(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let answering = Activity::begin(request.request());
@@ -39,12 +40,13 @@ pub async fn observe(
         let response = next.call(request).await?.map_into_boxed_body();
         return Ok(response.map_body(|_, body| Answered::new(body, answering)));
     };
+    take_off(&mut request, &app.base_path);
     let started = std::time::Instant::now();
     let id = app.request_ids.next(app.now()).to_string();
     let method = request.method().clone();
     let mut response = match is_too_much(&app, request.request()).await {
-        Some(refusal) => request.into_response(refusal),
-        None => next.call(request).await?.map_into_boxed_body(),
+        Some(refusal) => problem::below(&app.base_path, request.into_response(refusal)),
+        None => problem::below(&app.base_path, next.call(request).await?.map_into_boxed_body()),
     };
     if response.request().app_data::<Data<Connections>>().is_some_and(|connections| connections.are_scarce()) {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -85,6 +87,19 @@ pub async fn observe(
     Ok(response.map_body(|_, body| Answered::new(body, answering)))
 }
 
+/// Takes the public address's path off a request that has it: some proxies pass it on, others don't.
+fn take_off(request: &mut ServiceRequest, base: &str) {
+    let path = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
+    let Some(rest) = path.strip_prefix(base).filter(|rest| !base.is_empty() && rest.starts_with('/')) else { return };
+    let Ok(rest) = rest.parse::<PathAndQuery>() else { return };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(rest);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
+}
+
 /// The refusal of a request that is more than its address may ask within a minute.
 async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
     // Decoded as the routes are, so that no other spelling goes by uncounted.
@@ -116,7 +131,7 @@ async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
         Caller::Phone => HttpResponse::TooManyRequests().finish(),
         Caller::Backend => {
             let detail = format!("an address may ask {} times a minute", limit.most());
-            Problem::new(&TOO_MANY_REQUESTS, detail).error_response()
+            HttpResponse::from_error(Problem::new(&TOO_MANY_REQUESTS, detail))
         }
         Caller::Customer | Caller::CustomersPage => {
             card_page::message(Message::SlowDown, request).unwrap_or_else(|problem| problem.error_response())

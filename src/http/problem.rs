@@ -1,5 +1,7 @@
 //! The one place where an error becomes an answer: `application/problem+json` (RFC 9457).
 
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
@@ -103,10 +105,10 @@ impl Problem {
         Self { cause: Some(cause), ..Self::new(&UNAVAILABLE, "the database can't be reached or is too busy") }
     }
 
-    /// The document (RFC 9457).
-    pub fn document(&self) -> Value {
+    /// The document (RFC 9457), of a service whose public address has that path.
+    pub fn document(&self, base_path: &str) -> Value {
         let mut document = json!({
-            "type": format!("/problems/{}", self.kind.code),
+            "type": format!("{base_path}/problems/{}", self.kind.code),
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
@@ -120,6 +122,15 @@ impl Problem {
     /// What really happened, when it must not be told outside.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
+    }
+}
+
+/// An answer as a service gives it whose public address has that path: the type of a problem leads to a page of ours.
+pub fn below(base_path: &str, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let problem = answer.response().error().and_then(|error| error.as_error::<Problem>());
+    match problem.filter(|_| !base_path.is_empty()).map(|problem| problem.document(base_path).to_string()) {
+        Some(document) => answer.map_body(|_, _| BoxBody::new(document)),
+        None => answer,
     }
 }
 
@@ -190,7 +201,8 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let body = self.document();
+        // Where the service has a path in its address, `below` adds it: nothing here knows the service.
+        let body = self.document("");
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         match self.kind.status {

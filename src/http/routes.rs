@@ -121,6 +121,13 @@ pub const SANDBOX: &[Endpoint] = endpoints! {
     get    "/sandbox/devices/{token}/pushes"        sandbox::pushes;
 };
 
+/// The first parts of all addresses, those to come among them: a public address with a path doesn't begin with one of them.
+pub fn areas() -> impl Iterator<Item = &'static str> {
+    let lists = [OPERATORS, BACKENDS, CUSTOMERS, SANDBOX];
+    let paths = lists.into_iter().flatten().map(|endpoint| endpoint.path).chain(PHONE_BASES);
+    paths.filter_map(|path| path.split('/').nth(1)).chain(["l", "studio", "google"])
+}
+
 /// Whether an address without names is one of the pattern's.
 fn fits(pattern: &str, path: &str) -> bool {
     let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());

@@ -409,7 +409,7 @@ impl Failed {
             let file = private(&self.path, |options| options.append(true)).with_context(unmade)?;
             let mut writer = csv::Writer::from_writer(file);
             if !there {
-                writer.write_record(self.with(&self.headers, REASON)).with_context(unmade)?;
+                writer.write_record(&self.with(&self.headers, REASON)).with_context(unmade)?;
             }
             self.writer = Some(writer);
         }

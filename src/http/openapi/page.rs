@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::{Content, Operation, Place, Schema, schemas};
-use crate::app::App;
+use crate::app::{App, path_of};
 use crate::http::fixed::{self, Contents, Fixed};
 use crate::http::problem::{FAULT, Problem};
 use crate::http::public::pages::CONTENT_SECURITY_POLICY;
@@ -30,6 +30,8 @@ pub const TAGS: &[(&str, &str)] = &[
 pub struct ApiPage {
     /// The service's address.
     pub base: String,
+    /// The path in it.
+    pub root: String,
     /// The version of the service.
     pub version: &'static str,
     /// What is described.
@@ -145,6 +147,7 @@ impl ApiPage {
         });
         Self {
             base: base.to_owned(),
+            root: path_of(base).to_owned(),
             version: env!("CARGO_PKG_VERSION"),
             sections: sections.collect(),
             shapes: shapes.collect(),

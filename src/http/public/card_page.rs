@@ -24,6 +24,7 @@ use crate::domain::render::{RenderedCard, RenderedField, language_of, render};
 use crate::domain::template::{BarcodeFormat, Group, Template};
 use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
+use crate::http::server::Shared;
 use crate::outside::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
 
@@ -66,9 +67,10 @@ pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, 
     let languages = PageLanguage::ALL.map(|l| crate::domain::locale::Language::parse(l.tag()));
     let languages: Vec<_> = languages.into_iter().flatten().collect();
     let language = negotiate(wishes, &languages).and_then(|i| PageLanguage::ALL.get(i).copied());
+    let base_path = request.app_data::<Shared>().map_or("", |app| app.base_path.as_str());
     let page = MessagePage {
         language: language.unwrap_or(PageLanguage::English),
-        assets: ASSETS.to_owned(),
+        assets: format!("{base_path}{ASSETS}"),
         organization: None,
         message,
     };
@@ -120,7 +122,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
     let tag = template.languages.get(place).map_or_else(|| "en".to_owned(), ToString::to_string);
     let language = PageLanguage::of_tag(&tag);
     let device = Device::of_user_agent(header(&request, &USER_AGENT));
-    let here = format!("/c/{}", token.as_str());
+    let here = format!("{}/c/{}", app.base_path, token.as_str());
     let picture =
         |role: &str| published.passes.picture(&card.look, &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"));
     let fields = |groups: &[Group]| -> Vec<PageField> {
@@ -130,7 +132,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
     let page = CardPage {
         language,
         card_language: tag.clone(),
-        assets: ASSETS.to_owned(),
+        assets: format!("{}{ASSETS}", app.base_path),
         stylesheet: format!("{here}/card.css"),
         organization: card.organization.in_language(place).to_owned(),
         logo_url: picture("logo"),

@@ -19,6 +19,8 @@ use crate::support::{TestDatabase, on_both_databases};
 on_both_databases![
     who_proves_nothing_is_answered_before_the_body,
     a_wrong_token_is_judged_without_a_look_at_the_card,
+    below_a_path_everything_works_whether_a_proxy_keeps_it_or_not,
+    what_repeats_an_answer_names_the_path_as_well,
     public_pages_are_limited_by_address_and_this_machine_counts,
     a_picture_that_is_decoded_holds_up_no_template,
 ];
@@ -198,4 +200,90 @@ fn a_node_that_ran_out_of_files_answers_when_they_are_free_again() {
     drop(strangers);
     assert!(answers(&program));
     assert!(program.terminate().success());
+}
+
+/// Every address that a page names, in attributes.
+fn links(html: &str) -> Vec<&str> {
+    let named = [" href=\"", " src=\""].into_iter().flat_map(|attribute| html.split(attribute).skip(1));
+    let named = named.filter_map(|rest| rest.split('"').next());
+    named.filter(|link| !link.starts_with('#') && !link.starts_with("https://")).collect()
+}
+
+async fn below_a_path_everything_works_whether_a_proxy_keeps_it_or_not(database: TestDatabase) {
+    let port = free_port();
+    let service = Service::start_configured(&database, |config| {
+        config.listen = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        config.public_url = format!("http://localhost:{port}/wallet");
+        config.public_url_default = false;
+    })
+    .await;
+    assert_eq!(service.base, format!("http://localhost:{port}/wallet"));
+    // The API with the path, as through a proxy that keeps it.
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(120)).await;
+    let page = card["urls"]["page"].as_str().unwrap();
+    let path = page.strip_prefix(&format!("http://localhost:{port}")).unwrap();
+    assert!(path.starts_with("/wallet/c/"), "{page}");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |path: &str| {
+        let answer = http.get(format!("http://localhost:{port}{path}")).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+    };
+    for shown in [path, "/wallet/api/docs"] {
+        let (status, html) = get(shown).await;
+        assert_eq!((status, &html), (200, &get(shown.strip_prefix("/wallet").unwrap()).await.1), "{shown}");
+        let links = links(&html);
+        assert!(links.len() > 2, "{html}");
+        for link in links {
+            assert!(link.starts_with("/wallet/"), "{link} leads out of the path");
+            // As a proxy that keeps the path asks, and one that takes it off.
+            let link = link.replace("&amp;", "&");
+            assert_eq!(get(&link).await.0, 200, "{link}");
+            assert_eq!(get(link.strip_prefix("/wallet").unwrap()).await.0, 200, "{link}");
+        }
+    }
+    // A phone goes by what the pass says; a reader that leaves two slashes gets there as well.
+    let (mut phone, serial) = service.phone_with(&card).await;
+    service.patch_card("M-1", &serde_json::json!({"attributes": {"points": 150}})).await;
+    service.deliver().await;
+    service.wake(&mut phone).await;
+    assert_eq!(phone.field(&serial, "points").as_deref(), Some("150"));
+    for path in ["/wallet/apple//v1/log", "/apple//v1/log", "/apple/v1/log"] {
+        let sent = http.post(format!("http://localhost:{port}{path}")).body("{\"logs\": []}").send().await.unwrap();
+        assert_eq!(sent.status().as_u16(), 200, "{path}");
+    }
+    // What answers name lies below the path, too.
+    let missing = service.api(Method::GET, "/api/v1/cards/nobody", &serde_json::Value::Null).await.json();
+    let kind = missing["type"].as_str().unwrap();
+    assert_eq!((kind, get(kind).await.0), ("/wallet/problems/not-found", 200));
+    let named = service.api(Method::PATCH, "/api/v1/cards", &serde_json::Value::Null).await;
+    assert_eq!(named.json()["type"], "/wallet/problems/method-not-allowed");
+    let line = serde_json::json!({"id": "M-2", "template": "nothing"});
+    let bulk = service.api(Method::POST, "/api/v1/cards/bulk", &line).await.json();
+    assert_eq!(bulk["problem"]["type"], "/wallet/problems/invalid");
+    let made = service.api(Method::POST, "/api/v1/templates", &bakery()).await;
+    assert!(made.header("location").starts_with("/wallet/api/v1/templates/tpl_"), "{}", made.header("location"));
+    let document: serde_json::Value = serde_json::from_str(&get("/api/openapi.json").await.1).unwrap();
+    assert_eq!(document["servers"][0]["url"], service.base);
+    // What only begins like the path isn't below it.
+    assert_eq!(get(&path.replacen("/wallet/", "/wallets/", 1)).await.0, 404);
+    assert_eq!(get("/wallet/wallet/healthz").await.0, 404);
+    service.stop_with_work_left().await;
+}
+
+async fn what_repeats_an_answer_names_the_path_as_well(database: TestDatabase) {
+    let port = free_port();
+    let service = Service::start_configured(&database, |config| {
+        config.listen = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        config.public_url = format!("http://localhost:{port}/wallet");
+        config.public_url_default = false;
+    })
+    .await;
+    let bearer = format!("Bearer {}", service.key);
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "once")];
+    for _ in 0..2 {
+        let wrong = service.send(Method::POST, "/api/v1/templates", &headers, b"{\"id\": 1}".to_vec()).await;
+        assert_eq!((wrong.status, wrong.json()["type"].as_str()), (422, Some("/wallet/problems/invalid")));
+    }
+    service.stop().await;
 }

@@ -228,16 +228,16 @@ impl JudgedLines {
         };
         let mut stored = stored.map(Vec::into_iter).map_err(|error| {
             tracing::error!(%error, "a batch of a bulk could not be stored");
-            Problem::from(error).document()
+            Problem::from(error).document(&app.base_path)
         });
         let mut answers = Vec::with_capacity(self.lines.len() * 96);
         for (id, refused) in self.lines {
             let outcome = match (refused, &mut stored) {
-                (Some(problem), _) => Err(problem.document()),
+                (Some(problem), _) => Err(problem.document(&app.base_path)),
                 (None, Err(problem)) => Err(problem.clone()),
                 (None, Ok(stored)) => match stored.next() {
-                    Some(outcome) => outcome.map_err(told),
-                    None => Err(told(ActionError::Fault("a line has no outcome".to_owned()))),
+                    Some(outcome) => outcome.map_err(|error| told(error, &app.base_path)),
+                    None => Err(told(ActionError::Fault("a line has no outcome".to_owned()), &app.base_path)),
                 },
             };
             let answer = match outcome {
@@ -250,7 +250,7 @@ impl JudgedLines {
                     json!({"id": id, "status": status, "revision": revision, "problem": null})
                 }
                 Err(problem) => {
-                    let stale = problem["type"] == "/problems/stale";
+                    let stale = problem["type"].as_str().is_some_and(|kind| kind.ends_with("/problems/stale"));
                     let status = if stale { "stale" } else { "failed" };
                     json!({"id": id, "status": status, "revision": null, "problem": problem})
                 }
@@ -263,10 +263,10 @@ impl JudgedLines {
 }
 
 /// A line's failure; what is our fault is logged, since no status of the answer tells of it.
-fn told(error: ActionError) -> Value {
+fn told(error: ActionError, base_path: &str) -> Value {
     let problem = Problem::from(error);
     if let Some(cause) = problem.cause() {
         tracing::error!(cause, "a line of a bulk failed");
     }
-    problem.document()
+    problem.document(base_path)
 }

@@ -58,7 +58,9 @@ pub async fn list(app: web::Data<App>, key: Key<TemplatesRead>, request: HttpReq
 pub async fn post(app: web::Data<App>, key: Key<TemplatesWrite>, body: Json) -> Result<HttpResponse, Problem> {
     let id = create_template(&app, &key.workspace, &body.0).await?;
     let document = get_template(&app, &key.workspace, &id).await?;
-    Ok(HttpResponse::Created().insert_header((LOCATION, format!("/api/v1/templates/{id}"))).json(document))
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, format!("{}/api/v1/templates/{id}", app.base_path)))
+        .json(document))
 }
 
 /// A list's answer; one item more than the limit was asked for, which tells that others follow.

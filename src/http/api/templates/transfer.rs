@@ -79,6 +79,6 @@ pub async fn import(
     let wanted = query.parsed("id", TemplateId::parse);
     query.finish()?;
     let id = import_template(&app, &key.workspace, wanted, body.0.to_vec()).await?;
-    let location = format!("/api/v1/templates/{id}");
+    let location = format!("{}/api/v1/templates/{id}", app.base_path);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(json!({"id": id})))
 }
