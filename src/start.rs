@@ -1,7 +1,7 @@
 //! From the configuration to a running service.
 
 use std::fs::{DirBuilder, TryLockError};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::web;
 use anyhow::{Context, bail};
 use openssl::x509::X509;
+use tokio::net::TcpSocket;
 use zeroize::Zeroizing;
 
 use crate::actions::api_keys::{default_workspace, replace_key};
@@ -86,8 +87,8 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(&config.data_dir)
         .with_context(|| format!("PASSLOOM_DATA_DIR: the directory {} can't be made", config.data_dir.display()))?;
-    let listener = TcpListener::bind(config.listen)
-        .with_context(|| format!("PASSLOOM_LISTEN: {} can't be listened on", config.listen))?;
+    let listener =
+        listen(config.listen).with_context(|| format!("PASSLOOM_LISTEN: {} can't be listened on", config.listen))?;
     if config.public_url_default {
         config.public_url = format!("http://localhost:{}", listener.local_addr()?.port());
     }
@@ -183,6 +184,18 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         None
     };
     Ok(Prepared { app, listener, sandbox: facts })
+}
+
+/// How many connections may wait to be taken in: a rush of phones, or of strangers. The standard library's 128 are full in an
+/// instant, and whoever comes then tries again after a second.
+const WAITING: u32 = 4096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restarted node takes its port back at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)?.into_std()
 }
 
 /// A service that serves, with its jobs.

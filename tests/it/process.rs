@@ -326,7 +326,7 @@ fn a_table_of_cards_is_imported_and_goes_on_where_it_broke_off() {
         again = format!("{again}.failed.csv");
         let table = std::fs::read_to_string(directory.path().join(&again)).unwrap();
         assert_eq!(table.lines().next(), Some("id,points,name,locale,expires_at,problem"));
-        assert_eq!((table.lines().count(), table.matches("/attributes/points").count()), (3, 2), "{table}");
+        assert_eq!((table.lines().count(), table.matches("(422)").count()), (3, 2), "{table}");
     }
     for (id, points, name) in [("M-0", 0, "Anna"), ("M-11", 1, "Anna, \"the\" second"), ("M-19999", 19_999, "Anna")] {
         let card: Value = serde_json::from_str(&ask(&["card", "get", id]).1).unwrap();

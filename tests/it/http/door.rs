@@ -163,11 +163,9 @@ fn limited(directory: &Path, port: u16, limit: &str) -> Command {
     limited
 }
 
-/// Connections that say nothing; as many as are taken or wait to be.
+/// Connections that say nothing, taken in or waiting to be.
 fn idle(port: u16, count: usize) -> Vec<std::net::TcpStream> {
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    (0..count).map_while(|_| connect()).collect()
+    (0..count).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect()
 }
 
 fn answers(program: &Program) -> bool {
@@ -182,7 +180,6 @@ fn idle_strangers_lock_nobody_out_since_the_limit_of_files_is_raised() {
     let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let program = Program::start(limited(directory.path(), port, "-S -n 96"));
     let strangers = idle(port, 200);
-    assert_eq!(strangers.len(), 200);
     let began = std::time::Instant::now();
     assert!(answers(&program));
     // They are sent away after 10 seconds, so it must not be for that.
@@ -195,9 +192,7 @@ fn idle_strangers_lock_nobody_out_since_the_limit_of_files_is_raised() {
 fn a_node_that_ran_out_of_files_answers_when_they_are_free_again() {
     let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let program = Program::start(limited(directory.path(), port, "-n 96"));
-    let strangers = idle(port, 300);
-    assert!(strangers.len() > 48, "{}", strangers.len());
-    drop(strangers);
+    drop(idle(port, 300));
     assert!(answers(&program));
     assert!(program.terminate().success());
 }
@@ -286,4 +281,46 @@ async fn what_repeats_an_answer_names_the_path_as_well(database: TestDatabase) {
         assert_eq!((wrong.status, wrong.json()["type"].as_str()), (422, Some("/wallet/problems/invalid")));
     }
     service.stop().await;
+}
+
+/// Not for CI: how far a wrong token for a known serial number and an unknown one differ in time. Below 4.5 nobody can tell
+/// them apart by some ten thousand requests.
+#[test]
+#[ignore = "measures time"]
+fn how_far_known_and_unknown_serial_numbers_differ_in_time() {
+    crate::support::run(crate::support::Database::Sqlite, async |database: TestDatabase| {
+        let service = Service::start(&database).await;
+        service.publish("bakery", &bakery()).await;
+        let card = service.put_card("M-1", &anna(120)).await;
+        let known = card["serial_number"].as_str().unwrap().to_owned();
+        let unknown: String = known.chars().rev().collect();
+        let headers = [("authorization", "ApplePass wrong-wrong-wrong-wrong-wrong-wrong-wrong-0")];
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let path = |serial: &str| match method {
+                Method::GET => format!("/apple/v1/passes/{PASS_TYPE}/{serial}"),
+                _ => format!("/apple/v1/devices/d1/registrations/{PASS_TYPE}/{serial}"),
+            };
+            let paths = [path(&known), path(&unknown)];
+            let (mut count, mut sum, mut squares) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+            for n in 0..20_500_usize {
+                // In an order that no rhythm of the machine follows.
+                let which = (n.wrapping_mul(2_654_435_761) >> 7) % 2;
+                let began = std::time::Instant::now();
+                let answer = service.send(method.clone(), &paths[which], &headers, Vec::new()).await;
+                let micros = began.elapsed().as_secs_f64() * 1e6;
+                assert_eq!(answer.status, 401);
+                // Outliers are the machine's.
+                if n >= 500 && micros < 3000.0 {
+                    count[which] += 1.0;
+                    sum[which] += micros;
+                    squares[which] += micros * micros;
+                }
+            }
+            let mean = |i: usize| sum[i] / count[i];
+            let error = |i: usize| (squares[i] / count[i] - mean(i) * mean(i)) / count[i];
+            let t = (mean(0) - mean(1)) / (error(0) + error(1)).sqrt();
+            println!("{method}: known {:.1} us, unknown {:.1} us, t = {t:.1}", mean(0), mean(1));
+        }
+        service.stop().await;
+    });
 }
