@@ -128,7 +128,7 @@ impl App {
         let files = templates::files(&mut reader, workspace, id, version).await?;
         drop(reader);
         let zone = self.zone_of(workspace).await?;
-        let template = Template::parse(&document)
+        let template = Template::published(&document)
             .map(|template| template.in_zone_of_workspace(zone))
             .map_err(|problems| ActionError::Fault(format!("a published template can't be read: {problems:?}")))?;
         let prepare = move || {

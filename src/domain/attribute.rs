@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::cost::Extent;
 use super::ids::AttributeName;
 use super::input::{Lines, Node, Object, Problems, pointer};
 use super::money::{Currency, Decimal};
@@ -20,6 +21,13 @@ pub struct Attribute {
     pub default: Option<Value>,
     /// Whether it tells something about a person: such values are erased with the card and left out of webhooks.
     pub personal: bool,
+}
+
+impl Attribute {
+    /// The largest value that it can have.
+    pub fn largest(&self) -> Extent {
+        super::cost::largest(&self.kind)
+    }
 }
 
 /// What values an attribute takes.

@@ -1,8 +1,9 @@
 //! Texts with expressions: `You have {{ points }} points`.
 //!
 //! Only expressions exist, no statements: minijinja's `compile_expression` on an empty environment knows no loop,
-//! no macro and no function beyond the filters registered here. Fuel bounds the time; memory is bounded by short
-//! expressions, short values, and by letting `*` work on numbers only (it would repeat texts).
+//! no macro and no function beyond the filters registered here. What an expression may cost is known before it runs
+//! (see [`super::cost`]); fuel bounds what that model may have overlooked, and `*` works on numbers only (it would repeat
+//! texts).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -12,6 +13,7 @@ use minijinja::{Environment, Expression, State, UndefinedBehavior};
 
 use super::address;
 use super::attribute::AttributeValue;
+use super::cost::{Budget, Cost, Extent, MOST_WITHIN, SHOWN_NUMBER, Shape};
 use super::formats::{self, DateLength, TimeLength};
 use super::ids::AttributeName;
 use super::input::{Lines, forbidden_character, with_line_feeds};
@@ -22,7 +24,7 @@ use super::zone::Zone;
 /// The longest expression in bytes.
 const MAX_EXPRESSION: usize = 500;
 /// The longest text that comes out, in characters.
-const MAX_OUTPUT: usize = 16_384;
+pub const MAX_OUTPUT: usize = 16_384;
 /// Names that are there beside the attributes.
 pub const BUILT_IN: [&str; 7] = [
     "card.id",
@@ -159,12 +161,12 @@ pub trait Scope {
     fn built_in(&self, name: &str) -> Option<String>;
     /// The currency that an attribute is declared with.
     fn currency(&self, name: &str) -> Option<Currency>;
-    /// The names of all attributes.
-    fn attribute_names(&self) -> Vec<&str>;
     /// The zone in which moments are written.
     fn zone(&self) -> &Zone {
         Zone::utc()
     }
+    /// What may still be computed.
+    fn budget(&self) -> &Budget;
 }
 
 /// A text with expressions, parsed once.
@@ -184,6 +186,8 @@ enum Segment {
 #[derive(Debug)]
 struct Compiled {
     expression: Expression<'static, 'static>,
+    source: String,
+    shape: Shape,
     names: Vec<String>,
     numbers_only: bool,
     localised: bool,
@@ -193,11 +197,6 @@ struct Compiled {
 const MAX_EXPRESSIONS: usize = 20;
 
 impl Text {
-    /// How many expressions stand in it.
-    pub fn expressions(&self) -> usize {
-        self.segments.iter().filter(|segment| matches!(segment, Segment::Expression(_))).count()
-    }
-
     /// Parses a text; `known` tells whether a name may be used.
     ///
     /// # Errors
@@ -265,8 +264,12 @@ impl Text {
                 e.detail().unwrap_or("syntax error")
             )
         })?;
-        let mut names: Vec<String> = expression.undeclared_variables(true).into_iter().collect();
-        names.sort();
+        let not_understood =
+            |why: &str| format!("has the expression {{{{ {quoted} }}}}, which can't be understood: {why}");
+        let shape = minijinja::machinery::parse_expr(inner).map_err(|_| not_understood("syntax error"))?;
+        let shape = Shape::of(&shape).map_err(not_understood)?;
+        // Not the library's own list, which leaves out what stands in a slice.
+        let names = shape.names();
         if let Some(name) = names.iter().find(|name| !known(name) && !BUILT_IN.contains(&name.as_str())) {
             return Err(unknown(name));
         }
@@ -288,7 +291,8 @@ impl Text {
             let name: &str = filter.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
             LOCALISED.contains(&name)
         });
-        Ok(Segment::Expression(Arc::new(Compiled { expression, names, numbers_only, localised })))
+        let source = inner.to_owned();
+        Ok(Segment::Expression(Arc::new(Compiled { expression, source, shape, names, numbers_only, localised })))
     }
 
     /// Whether no expression stands in it, so that it is the same for every card.
@@ -331,6 +335,57 @@ impl Text {
         self.names().any(|name| name == attribute.as_str())
     }
 
+    /// Its expressions, each as a text of its own.
+    pub fn expressions(&self) -> impl Iterator<Item = Self> {
+        let expressions = self.segments.iter().filter(|segment| matches!(segment, Segment::Expression(_)));
+        expressions.map(|segment| Self { segments: Arc::new([segment.clone()]) })
+    }
+
+    /// How its first expression is written.
+    pub fn source(&self) -> Option<&str> {
+        self.segments.iter().find_map(|segment| match segment {
+            Segment::Expression(compiled) => Some(compiled.source.as_str()),
+            Segment::Literal(_) | Segment::Name(_) => None,
+        })
+    }
+
+    /// What it costs to compute and to write it once, when names have values of at most those sizes.
+    pub fn cost(&self, size: &dyn Fn(&str) -> Extent) -> Cost {
+        let mut whole = Cost::default();
+        for segment in self.segments.iter() {
+            let cost = match segment {
+                Segment::Literal(text) => Cost { out: Extent::of(text), ..Cost::default() },
+                Segment::Name(name) => Cost::named(size(name)),
+                Segment::Expression(compiled) => compiled.shape.cost(size),
+            };
+            whole.out = whole.out.and(cost.out);
+            whole.steps = whole.steps.saturating_add(cost.steps);
+            whole.within = whole.within.max(cost.within);
+        }
+        let usual = whole.out.usual;
+        // A longer one is refused when a card would have it.
+        whole.out = Extent { usual, ..whole.out.at_most(MAX_OUTPUT as u64) };
+        whole.steps = whole.steps.saturating_add(Cost::written(whole.out).steps);
+        whole
+    }
+
+    /// What it costs as an address ([`Text::evaluate_address`]), where a byte may become three.
+    pub fn cost_as_address(&self, size: &dyn Fn(&str) -> Extent) -> Cost {
+        let cost = self.cost(size);
+        let encoded = cost.out.bytes.saturating_mul(3);
+        let out = Extent { usual: cost.out.usual, ..Extent::plain(encoded.min(MAX_OUTPUT as u64)) };
+        Cost { out, steps: cost.steps.saturating_add(Cost::written(Extent::plain(encoded)).steps), ..cost }
+    }
+
+    /// The first expression that computes with a text that is too long, and how many bytes that has.
+    pub fn too_long_within(&self, size: &dyn Fn(&str) -> Extent) -> Option<(&str, u64)> {
+        self.segments.iter().find_map(|segment| {
+            let Segment::Expression(compiled) = segment else { return None };
+            let within = compiled.shape.cost(size).within;
+            (within > MOST_WITHIN).then_some((compiled.source.as_str(), within))
+        })
+    }
+
     /// The text for one card in a language.
     ///
     /// # Errors
@@ -369,9 +424,15 @@ impl Text {
                         Some(value) => plain(value, scope.zone()),
                         None => scope.built_in(name).ok_or_else(|| EvaluationError::Missing(name.clone()))?,
                     };
+                    let cost = Cost::named(Extent::plain(value.len() as u64));
+                    scope.budget().take(&cost).map_err(|e| EvaluationError::Failed(e.to_string()))?;
                     push(&mut out, Part::Value(value));
                 }
-                Segment::Expression(compiled) => push(&mut out, Part::Value(compiled.evaluate(scope, language)?)),
+                Segment::Expression(compiled) => {
+                    let cost = compiled.shape.cost(&|name| size_of(scope, name));
+                    scope.budget().take(&cost).map_err(|e| EvaluationError::Failed(e.to_string()))?;
+                    push(&mut out, Part::Value(compiled.evaluate(scope, language)?));
+                }
             }
             // Before the next expression is computed: a character has at most four bytes.
             if out.len() > 4 * MAX_OUTPUT {
@@ -382,6 +443,7 @@ impl Text {
         if out.contains('\r') {
             out = with_line_feeds(&out).into_owned();
         }
+        scope.budget().keep(&out).map_err(|e| EvaluationError::Failed(e.to_string()))?;
         if forbidden_character(&out, Lines::Many).is_some() {
             return Err(EvaluationError::Failed("it has a control character".to_owned()));
         }
@@ -398,6 +460,17 @@ enum Part<'t> {
     Literal(&'t str),
     /// What an expression gave.
     Value(String),
+}
+
+/// How large a card's value is; nothing where it has none.
+fn size_of(scope: &dyn Scope, name: &str) -> Extent {
+    match scope.attribute(name) {
+        // Characters are counted by their bytes: that is enough, and quick.
+        Some(AttributeValue::Text(text)) => Extent::plain(text.len() as u64),
+        Some(_) => SHOWN_NUMBER,
+        // A name may stand for all members of its owner.
+        None => Extent::plain(scope.built_in(name).map_or(0, |text| text.len() as u64)),
+    }
 }
 
 /// Whether an expression with `*` can't give it a text, which it would repeat: no text is written or made in it, but by
@@ -437,12 +510,11 @@ fn written(n: f64) -> Option<String> {
 impl Compiled {
     fn evaluate(&self, scope: &dyn Scope, language: &Language) -> Result<String, EvaluationError> {
         let mut context: BTreeMap<String, Dynamic> = BTreeMap::new();
-        for name in scope.attribute_names() {
+        for name in &self.names {
             if let Some(value) = scope.attribute(name)
-                && self.names.iter().any(|n| n == name)
                 && let Some(value) = dynamic(value, self.numbers_only, scope.zone())
             {
-                context.insert(name.to_owned(), value);
+                context.insert(name.clone(), value);
             }
         }
         if self.localised {
@@ -524,7 +596,7 @@ fn dynamic(value: &AttributeValue, numbers_only: bool, zone: &Zone) -> Option<Dy
 #[cfg(test)]
 mod tests {
     use super::*;
-    struct Values(BTreeMap<&'static str, AttributeValue>);
+    struct Values(BTreeMap<&'static str, AttributeValue>, Budget);
 
     static DUBAI: LazyLock<Zone> = LazyLock::new(|| Zone::parse("Asia/Dubai").expect("a zone"));
 
@@ -538,8 +610,8 @@ mod tests {
         fn currency(&self, name: &str) -> Option<Currency> {
             (name == "balance").then(|| Currency::parse("EUR").expect("a currency"))
         }
-        fn attribute_names(&self) -> Vec<&str> {
-            self.0.keys().copied().collect()
+        fn budget(&self) -> &Budget {
+            &self.1
         }
         fn zone(&self) -> &Zone {
             &DUBAI
@@ -558,20 +630,23 @@ mod tests {
 
     fn evaluate_in(source: &str, language: &str) -> Result<String, EvaluationError> {
         let slot = crate::domain::time::Timestamp::parse_rfc3339("2026-12-24T20:30:05Z").expect("a moment");
-        let scope = Values(BTreeMap::from([
-            ("points", AttributeValue::Integer(120)),
-            ("name", AttributeValue::Text("Anna".to_owned())),
-            ("tier", AttributeValue::Text("gold".to_owned())),
-            (
-                "balance",
-                AttributeValue::Money(
-                    crate::domain::money::Decimal::parse("12345.5").expect("a number"),
-                    Currency::parse("EUR").expect("a currency"),
+        let scope = Values(
+            BTreeMap::from([
+                ("points", AttributeValue::Integer(120)),
+                ("name", AttributeValue::Text("Anna".to_owned())),
+                ("tier", AttributeValue::Text("gold".to_owned())),
+                (
+                    "balance",
+                    AttributeValue::Money(
+                        crate::domain::money::Decimal::parse("12345.5").expect("a number"),
+                        Currency::parse("EUR").expect("a currency"),
+                    ),
                 ),
-            ),
-            ("until", AttributeValue::Date(jiff::civil::date(2026, 12, 31))),
-            ("slot", AttributeValue::DateTime(slot)),
-        ]));
+                ("until", AttributeValue::Date(jiff::civil::date(2026, 12, 31))),
+                ("slot", AttributeValue::DateTime(slot)),
+            ]),
+            Budget::default(),
+        );
         let language = Language::parse(language).expect("a language");
         parse(source).expect("a valid text").evaluate(&scope, &language)
     }
@@ -625,7 +700,7 @@ mod tests {
     fn a_hostile_text_stays_small_and_fast() {
         let started = std::time::Instant::now();
         let long = AttributeValue::Text("x".repeat(4096));
-        let scope = Values(BTreeMap::from([("name", long)]));
+        let scope = Values(BTreeMap::from([("name", long)]), Budget::default());
         let english = Language::english();
         // The longest expressions that there may be, as many as a text may have.
         let doubled = format!("{{{{ {} }}}}", ["name"; 60].join("~")).repeat(20);

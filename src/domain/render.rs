@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::attribute::{AttributeType, AttributeValue, value_pointer};
 use super::card::{Card, State};
+use super::cost::Budget;
 use super::expression::{EvaluationError, Scope, Text};
 use super::formats::{self, DateLength, TimeLength};
 use super::ids::{AttributeName, FieldKey};
@@ -53,6 +54,8 @@ pub struct RenderedCard<'t> {
     pub ends_at: Option<Timestamp>,
     /// The template's own members of pass.json.
     pub apple_pass: Value,
+    /// The steps and bytes that it took to compute its texts; see [`super::cost`].
+    pub taken: (u64, u64),
 }
 
 impl<'t> RenderedCard<'t> {
@@ -226,6 +229,7 @@ struct CardScope<'a, 't> {
     template: &'t Template,
     page_url: &'a str,
     values: BTreeMap<&'t str, AttributeValue>,
+    budget: Budget,
 }
 
 impl Scope for CardScope<'_, '_> {
@@ -253,8 +257,8 @@ impl Scope for CardScope<'_, '_> {
         }
     }
 
-    fn attribute_names(&self) -> Vec<&str> {
-        self.values.keys().copied().collect()
+    fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     fn zone(&self) -> &Zone {
@@ -314,7 +318,16 @@ pub fn render_or_faults<'t>(
     card: &Card,
     page_url: &str,
 ) -> Result<RenderedCard<'t>, Vec<Fault>> {
-    let values = template
+    let values = values_of(template, card);
+    let scope = CardScope { card, template, page_url, values, budget: Budget::default() };
+    let mut renderer = Renderer { scope: &scope, faults: Vec::new() };
+    let rendered = renderer.card();
+    if renderer.faults.is_empty() { Ok(rendered) } else { Err(renderer.faults) }
+}
+
+/// The card's values, with the template's defaults for those that it lacks.
+fn values_of<'t>(template: &'t Template, card: &Card) -> BTreeMap<&'t str, AttributeValue> {
+    template
         .attributes
         .iter()
         .filter_map(|attribute| {
@@ -326,11 +339,15 @@ pub fn render_or_faults<'t>(
             }?;
             Some((name, attribute.kind.stored(value)?))
         })
-        .collect();
-    let scope = CardScope { card, template, page_url, values };
-    let mut renderer = Renderer { scope: &scope, faults: Vec::new() };
-    let rendered = renderer.card();
-    if renderer.faults.is_empty() { Ok(rendered) } else { Err(renderer.faults) }
+        .collect()
+}
+
+/// A text for a card by itself, for tests of what it costs.
+#[cfg(test)]
+pub(super) fn evaluate_alone(template: &Template, card: &Card, text: &Text) -> Option<String> {
+    let values = values_of(template, card);
+    let scope = CardScope { card, template, page_url: "https://x/c/y", values, budget: Budget::default() };
+    text.evaluate(&scope, &Language::english()).ok()
 }
 
 /// Where a text stands: a pointer into the template document, and words.
@@ -347,7 +364,7 @@ pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t
         .attributes
         .iter()
         .filter_map(|attribute| Some((attribute.name.as_str(), attribute.kind.stored(attribute.default.as_ref()?)?)));
-    let scope = CardScope { card, template, page_url: "", values: defaults.collect() };
+    let scope = CardScope { card, template, page_url: "", values: defaults.collect(), budget: Budget::default() };
     let renderer = Renderer { scope: &scope, faults: Vec::new() };
     let name = || Localised::Plain(template.name.clone());
     RenderedCard {
@@ -366,6 +383,7 @@ pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t
         state: State::Voided,
         ends_at: None,
         apple_pass: without_values(&renderer, &template.apple_pass),
+        taken: scope.budget.taken(),
     }
 }
 
@@ -490,6 +508,7 @@ impl<'t> Renderer<'_, 't> {
             state: card.content.state,
             ends_at: card.ends_at(),
             apple_pass: self.tree(&template.apple_pass),
+            taken: self.scope.budget.taken(),
         }
     }
 
@@ -543,7 +562,11 @@ impl<'t> Renderer<'_, 't> {
         let (value_at, label_at, link_at) = (format!("{at}/value"), format!("{at}/label"), format!("{at}/link"));
         let place = |at| Place { at, words: &words };
         let value = match field.value.texts.first().and_then(Text::single_attribute) {
-            Some(name) if !field.value.varied => typed(self.scope.attribute(name)?),
+            Some(name) if !field.value.varied => {
+                let value = self.scope.attribute(name)?;
+                self.keep(value, &field.value.texts, &place(&value_at))?;
+                typed(value)
+            }
             _ => match self.evaluate(&field.value) {
                 Ok(text) => FieldValue::Text(text),
                 Err(EvaluationError::Missing(_)) => return None,
@@ -616,6 +639,18 @@ impl<'t> Renderer<'_, 't> {
         Value::from(address)
     }
 
+    /// Counts a value that is taken as it is; `None`, with a fault noted, when the card's texts are too long with it.
+    fn keep(&mut self, value: &AttributeValue, texts: &[Text], place: &Place<'_>) -> Option<()> {
+        let AttributeValue::Text(text) = value else { return Some(()) };
+        match self.scope.budget.keep(text) {
+            Ok(()) => Some(()),
+            Err(e) => {
+                self.note(&EvaluationError::Failed(e.to_string()), texts, place);
+                None
+            }
+        }
+    }
+
     fn note(&mut self, error: &EvaluationError, texts: &[Text], place: &Place<'_>) {
         let declared = &self.scope.template.attributes;
         let uses = declared.iter().map(|a| &a.name).filter(|name| texts.iter().any(|text| text.uses(name)));
@@ -641,18 +676,30 @@ impl<'t> Renderer<'_, 't> {
             Tree::Members(members) => {
                 let members = members.iter().map(|(name, tree)| match tree {
                     // Apple's members that hold an address are named so (appLaunchURL, bagPolicyURL, …).
-                    Tree::Text(at, text) if name.ends_with("URL") => (name.clone(), self.address(text, at)),
+                    Tree::Text(at, text) if is_address(name) => (name.clone(), self.address(text, at)),
                     _ => (name.clone(), self.tree(tree)),
                 });
                 Value::Object(members.collect::<Map<_, _>>())
             }
             Tree::Text(at, text) => match text.single_attribute().and_then(|name| self.scope.attribute(name)) {
-                Some(AttributeValue::Money(amount, _)) => Value::from(amount.to_f64()),
-                Some(value) => value.to_json(),
+                Some(value) => {
+                    if self.keep(value, std::slice::from_ref(text), &Place { at, words: at }).is_none() {
+                        return Value::Null;
+                    }
+                    match value {
+                        AttributeValue::Money(amount, _) => Value::from(amount.to_f64()),
+                        value => value.to_json(),
+                    }
+                }
                 None => Value::from(self.text(text, &Place { at, words: at })),
             },
         }
     }
+}
+
+/// Whether a member of pass.json with that name holds an address.
+pub(super) fn is_address(name: &str) -> bool {
+    name.ends_with("URL")
 }
 
 fn typed<'t>(value: &AttributeValue) -> FieldValue<'t> {

@@ -1,5 +1,6 @@
 //! A card design: the document that marketers write, checked and with every text parsed once.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -12,6 +13,8 @@ use super::input::{Lines, Node, Object, Problems, pointer};
 use super::locale::Language;
 use super::picture::ROLES;
 use super::styles::{self, Style};
+use super::template_cost::{self, TemplateCost};
+use super::trial;
 use super::zone::Zone;
 
 /// Members of pass.json that are the service's: who the pass is, and how a phone proves that it holds it.
@@ -24,10 +27,6 @@ pub const PROTECTED: [&str; 7] = [
     "webServiceURL",
     "voided",
 ];
-
-/// The most expressions that are computed to draw a card: some milliseconds' work, a hundred times what a rich card in many
-/// languages needs. Every change and every fetch of a card does it.
-const MOST_EXPRESSIONS: usize = 5_000;
 
 /// Identity and security members of Google's class and object.
 const GOOGLE_CLASS: &[&str] = &["id"];
@@ -71,6 +70,8 @@ pub struct Template {
     pub style: &'static Style,
     /// Further members of pass.json, with expressions.
     pub apple_pass: Tree,
+    /// What a card costs at most.
+    pub cost: TemplateCost,
 }
 
 /// Which kind of programme a template serves.
@@ -320,45 +321,39 @@ impl Tree {
 }
 
 impl Template {
-    /// Reads a template document.
+    /// Reads a template document as it is put.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Everything that is wrong with it, at once: its form; when that is right, what its cards could cost; when that is
+    /// little enough, expressions that fail for some values.
     pub fn parse(document: &Value) -> Result<Self, Problems> {
         let mut problems = Problems::new();
-        let template = Reader::default().template(&Node::root(document), &mut problems);
-        let count = template.as_ref().map_or(0, Self::expressions);
-        if count > MOST_EXPRESSIONS {
-            let each = "counted in each language in which a text differs";
-            problems.add(
-                "",
-                format!("computes {count} expressions for each card, {each}; expected at most {MOST_EXPRESSIONS}"),
-            );
-        }
-        problems.or(template)
-    }
-
-    /// How many expressions are computed to draw a card.
-    fn expressions(&self) -> usize {
-        let of_phrase = |phrase: &Phrase| match (&phrase.fixed, phrase.varied) {
-            (Some(_), _) => 0,
-            (None, true) => phrase.texts.iter().map(Text::expressions).sum(),
-            (None, false) => phrase.texts.first().map_or(0, Text::expressions),
-        };
-        fn of_tree(tree: &Tree) -> usize {
-            match tree {
-                Tree::Leaf(_) => 0,
-                Tree::Text(_, text) => text.expressions(),
-                Tree::List(items) => items.iter().map(of_tree).sum(),
-                Tree::Members(members) => members.iter().map(|(_, tree)| of_tree(tree)).sum(),
+        let read = Self::read(document, &mut problems);
+        if let (Some((template, texts)), true) = (&read, problems.is_empty()) {
+            template_cost::judge(template, &mut problems);
+            if problems.is_empty() {
+                trial::judge(template, texts, &mut problems);
             }
         }
-        let links = self.all_fields().filter_map(|(_, field)| field.link.as_ref());
-        let barcode = self.barcode.iter().flat_map(|barcode| [Some(&barcode.value), barcode.text.as_ref()]).flatten();
-        let texts = links.chain(barcode).chain(self.images.iter().map(|(_, text)| text));
-        self.phrases().into_iter().map(of_phrase).sum::<usize>()
-            + texts.map(Text::expressions).sum::<usize>()
-            + of_tree(&self.apple_pass)
+        problems.or(read.map(|(template, _)| template))
+    }
+
+    /// Reads a document that was published, perhaps before there were today's limits. What its cards may cost is
+    /// looked at when they are drawn.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its form.
+    pub fn published(document: &Value) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let read = Self::read(document, &mut problems);
+        problems.or(read.map(|(template, _)| template))
+    }
+
+    /// The template and its texts with expressions, by their places in the document.
+    fn read(document: &Value, problems: &mut Problems) -> Option<(Self, Vec<(String, Text)>)> {
+        let mut read = Reader::default().template(&Node::root(document), problems)?;
+        read.0.cost = template_cost::cost_of(&read.0);
+        Some(read)
     }
 
     /// The zone in which moments are written as text.
@@ -417,10 +412,12 @@ struct Reader {
     languages: Vec<Language>,
     attributes: Vec<Attribute>,
     strings: BTreeMap<Language, BTreeMap<String, (String, String)>>,
+    /// The texts that were read so far, by their places.
+    texts: RefCell<Vec<(String, Text)>>,
 }
 
 impl Reader {
-    fn template(mut self, root: &Node<'_>, problems: &mut Problems) -> Option<Template> {
+    fn template(mut self, root: &Node<'_>, problems: &mut Problems) -> Option<(Template, Vec<(String, Text)>)> {
         let mut o = root.object(problems)?;
         let name = o.required("name", problems).and_then(|n| n.filled(problems, 128, Lines::One)).map(str::to_owned);
         let kind = o.get("kind").map_or(Some(Kind::Generic), |n| n.parsed(problems, Kind::parse));
@@ -469,7 +466,7 @@ impl Reader {
         }
         o.finish(problems);
         let (style, apple_pass) = apple?;
-        Some(Template {
+        let template = Template {
             name: name?,
             organization: organization?,
             description: description?,
@@ -494,7 +491,17 @@ impl Reader {
             locations,
             style,
             apple_pass,
-        })
+            cost: TemplateCost::default(),
+        };
+        Some((template, self.texts.into_inner()))
+    }
+
+    fn parse(&self, source: &str, at: &str) -> Result<Text, String> {
+        let text = Text::parse(source, &|name| self.knows(name))?;
+        if !text.is_fixed() {
+            self.texts.borrow_mut().push((at.to_owned(), text.clone()));
+        }
+        Ok(text)
     }
 
     fn read_languages(&mut self, o: &mut Object<'_>, problems: &mut Problems) {
@@ -544,7 +551,7 @@ impl Reader {
 
     fn expression(&self, node: &Node<'_>, max: usize, lines: Lines, problems: &mut Problems) -> Option<Text> {
         let source = node.text(problems, max, lines)?;
-        node.parsed(problems, |_| Text::parse(source, &|name| self.knows(name)))
+        node.parsed(problems, |_| self.parse(source, &node.pointer))
     }
 
     fn phrase(&self, key: &str, node: &Node<'_>, max: usize, lines: Lines, problems: &mut Problems) -> Option<Phrase> {
@@ -561,7 +568,7 @@ impl Reader {
             // Parsed once for all languages that have no translation.
             let parsed = match (&translation, &untranslated) {
                 (None, Some(parsed)) => Ok(parsed.clone()),
-                _ => Text::parse(text, &|name| self.knows(name)),
+                _ => self.parse(text, at),
             };
             match parsed {
                 Ok(parsed) => {
