@@ -14,6 +14,7 @@ use crate::actions::error::ActionError;
 use crate::actions::note_fetches::Notes;
 use crate::actions::published::Published;
 use crate::actions::push_lines::PushLines;
+use crate::actions::renders::Renders;
 use crate::actions::wake::Wake;
 use crate::config::Limits;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
@@ -92,6 +93,8 @@ pub struct App {
     pub parsing: Arc<Semaphore>,
     /// One file of keys is opened at a time: each may take a second of a core.
     pub opening_keys: Arc<Semaphore>,
+    /// How many cards are drawn at once, and what customers were given lately.
+    pub(crate) renders: Renders,
     /// How many opened pages may be waiting to be noted; more are not noted.
     pub page_notes: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
@@ -109,7 +112,6 @@ pub struct App {
     /// Held while issuers are loaded.
     pub(crate) loading_issuers: tokio::sync::Mutex<()>,
     master_key: MasterKeys,
-    signing: Arc<Semaphore>,
     secrets: RwLock<HashMap<WorkspaceId, WorkspaceSecret>>,
     /// The zone of workspaces that named none.
     pub time_zone: Zone,
@@ -198,7 +200,7 @@ impl App {
             unusable: Mutex::default(),
             loading_issuers: tokio::sync::Mutex::default(),
             master_key: parts.master_key,
-            signing: Arc::new(Semaphore::new(cores)),
+            renders: Renders::new(cores),
             secrets: RwLock::default(),
             time_zone: parts.time_zone,
             time_zones: RwLock::default(),
@@ -307,24 +309,6 @@ impl App {
     /// Where what phones do in a workspace waits to be written.
     pub async fn notes_of(&self, workspace: &WorkspaceId) -> Arc<Notes> {
         self.notes.get_with_by_ref(workspace, async { Arc::default() }).await
-    }
-
-    /// Runs a signature off the async threads, at most one per core at a time.
-    ///
-    /// # Errors
-    /// What `work` fails with, or that it panicked.
-    pub async fn sign<T: Send + 'static, E: Into<ActionError> + Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ActionError> {
-        let permit = self.signing.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-        self.metrics.signatures.inc();
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        });
-        done.await.map_err(|_| ActionError::Fault("signing panicked".to_owned()))?.map_err(Into::into)
     }
 
     /// Opens files of keys that somebody sent, off the async threads, one at a time. What has been taken before is opened

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+use crate::actions::renders::Reader;
 use crate::domain::ids::PassTypeId;
 use crate::domain::input::{Lines, forbidden_character};
 
@@ -40,6 +41,13 @@ pub struct PushLabels {
     pub outcome: &'static str,
 }
 
+/// The label of a drawing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct RenderLabels {
+    pub reader: &'static str,
+}
+
 /// The labels of a pause.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
@@ -64,6 +72,8 @@ pub struct Metrics {
     pub files_hashed: Counter,
     /// Passes that phones and pages fetched.
     pub passes_served: Counter,
+    /// Times that cards were drawn, by for whom.
+    pub renders: Family<RenderLabels, Counter>,
     /// Pushes by what came of them.
     pub pushes: Family<PushLabels, Counter>,
     /// 1 for each pass type whose pushes pause, and which those are.
@@ -89,6 +99,7 @@ impl Metrics {
             signatures: Counter::default(),
             files_hashed: Counter::default(),
             passes_served: Counter::default(),
+            renders: Family::default(),
             pushes: Family::default(),
             paused: Default::default(),
             push_delay_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 16)),
@@ -110,6 +121,7 @@ impl Metrics {
         registry.register("signatures", "Signatures made", metrics.signatures.clone());
         registry.register("files_hashed", "Files hashed to prepare published versions", metrics.files_hashed.clone());
         registry.register("passes_served", "Passes served to phones and pages", metrics.passes_served.clone());
+        registry.register("renders", "Times that cards were drawn, by for whom", metrics.renders.clone());
         registry.register("pushes", "Pushes by outcome", metrics.pushes.clone());
         registry.register(
             "pushes_paused",
@@ -123,6 +135,16 @@ impl Metrics {
             metrics.push_delay_seconds.clone(),
         );
         Self { registry, ..metrics }
+    }
+
+    /// Counts a drawing.
+    pub fn rendered(&self, reader: Reader) {
+        let reader = match reader {
+            Reader::Customer => "customer",
+            Reader::Backend => "backend",
+            Reader::Designer => "designer",
+        };
+        self.renders.get_or_create(&RenderLabels { reader }).inc();
     }
 
     /// Counts a push.

@@ -1,14 +1,20 @@
 //! How the API shows a card.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::error::ActionError;
+use super::published::Published;
+use super::renders::Reader;
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::store::cards::{self, Issued};
 use crate::store::devices;
+
+/// How many cards of a list are drawn before others have a turn.
+const AT_A_TIME: usize = 20;
 
 /// The card of that id.
 ///
@@ -40,21 +46,56 @@ pub async fn card_answers(app: &App, cards: &[Issued]) -> Result<Vec<Value>, Act
     let devices = devices::of_cards(&mut reader, workspace, &faces).await?;
     let devices: HashMap<CardId, (i64, i64)> = devices.into_iter().map(|(id, all, asked)| (id, (all, asked))).collect();
     drop(reader);
+    let shown = shown_by(app, cards).await?;
     let mut answers = Vec::with_capacity(cards.len());
-    for issued in cards {
+    for (issued, shown) in cards.iter().zip(shown) {
         let (devices, asked) = devices.get(&issued.card.id).copied().unwrap_or_default();
         // A fetch names no device: it counts for the devices that asked since the change.
         let current = if issued.is_fetched(issued.face()) { asked } else { 0 };
-        answers.push(written(app, issued, json!({"devices": devices, "current": current})).await?);
+        answers.push(written(app, issued, shown, json!({"devices": devices, "current": current})).await?);
     }
     Ok(answers)
 }
 
-async fn written(app: &App, issued: &Issued, apple: Value) -> Result<Value, ActionError> {
+/// The version by which each card is shown. Most are shown by the newest: that is looked at some cards at a time.
+async fn shown_by(app: &App, cards: &[Issued]) -> Result<Vec<(Arc<Published>, i64)>, ActionError> {
+    let now = app.now();
+    let mut all = Vec::with_capacity(cards.len());
+    for some in cards.chunks(AT_A_TIME) {
+        let mut drawn = Vec::with_capacity(some.len());
+        for issued in some {
+            let card = &issued.card;
+            let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
+            let version = issued.publication.version;
+            let newest = app.published(&card.workspace, &card.content.template, version).await?;
+            drawn.push((issued.clone(), page, newest));
+        }
+        let work = move || {
+            let shows = |(issued, page, newest): (Issued, String, Arc<Published>)| {
+                let shows = newest.shows(&issued, &page, now);
+                (shows, page, newest)
+            };
+            drawn.into_iter().map(shows).collect::<Vec<_>>()
+        };
+        for (issued, (shows, page, newest)) in some.iter().zip(app.render(Reader::Backend, work).await?) {
+            all.push(match shows {
+                true => (newest, issued.publication.version),
+                false => app.shown(Reader::Backend, issued, &page).await?,
+            });
+        }
+    }
+    Ok(all)
+}
+
+async fn written(
+    app: &App,
+    issued: &Issued,
+    (published, version): (Arc<Published>, i64),
+    apple: Value,
+) -> Result<Value, ActionError> {
     let card = &issued.card;
     let content = &card.content;
     let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
-    let (published, version) = app.shown(issued, &page).await?;
     let locale = content.locale.as_ref().or(published.template.languages.first());
     Ok(json!({
         "id": card.id,

@@ -8,10 +8,12 @@ use super::check_design::{PutDesign, issues_of_design};
 use super::draft::Draft;
 use super::error::ActionError;
 use super::publish_template::changed_types;
+use super::renders::Reader;
 use crate::app::App;
 use crate::domain::attribute::{AttributeType, AttributeValue, value_pointer};
 use crate::domain::card::{Card, Content, State};
 use crate::domain::checks::{Issue, Severity};
+use crate::domain::cost::{MOST_PASS_JSON, MOST_STEPS};
 use crate::domain::expression::{EvaluationError, Text};
 use crate::domain::ids::{
     AttributeName, AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId,
@@ -29,6 +31,9 @@ use crate::wallets::apple::rules::report::without_quotes;
 use crate::wallets::apple::rules::{Context, Files, OwnAddresses, check_pass};
 use crate::wallets::apple::strings;
 
+/// The most steps to draw a template's samples: a card for each change message.
+const MOST_FOR_CHECK: u64 = 20 * MOST_STEPS;
+
 /// Every rule that a template's draft breaks, errors first.
 ///
 /// # Errors
@@ -40,10 +45,10 @@ pub async fn check_template(app: &App, workspace: &WorkspaceId, id: &TemplateId)
     let files = draft.files(app, workspace, &template).await?;
     let design = draft.design(app).await;
     let (issuer, public_url, now) = (app.find_apple_issuer(workspace).await?, app.public_url.clone(), app.now());
-    let work = tokio::task::spawn_blocking(move || {
+    let work = app.render(Reader::Designer, move || {
         check_draft(&design, &template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now)
     });
-    issues.extend(work.await.map_err(|_| ActionError::Fault("checking a template panicked".to_owned()))?);
+    issues.extend(work.await?);
     issues.sort_by_key(|issue| issue.severity);
     Ok(issues)
 }
@@ -117,6 +122,7 @@ impl Sample<'_> {
         }
         let none = Files::new();
         let mut issues: Vec<Issue> = Vec::new();
+        let mut steps = 0u64;
         // A pass carries one change message at a time: each is checked on a pass of its own.
         let messages = template.messaged_fields().into_iter().map(|field| Some(field.key.clone()));
         for live_message in std::iter::once(None).chain(messages) {
@@ -124,12 +130,21 @@ impl Sample<'_> {
             let card = sample_card(values.clone(), live_message, now);
             let found: Vec<Issue> = match render_or_faults(template, &card, &self.page_url()) {
                 Ok(rendered) => {
+                    steps = steps.saturating_add(rendered.taken.0);
                     let pass = self.with_identity(&card, |identity| pass_json(&rendered, identity)).json;
                     let found = check_pass(&pass, if first { &packed } else { &none }, &context);
                     found.into_iter().map(|issue| in_document(template, &pass, issue)).collect()
                 }
                 Err(faults) => faults.into_iter().map(unrendered).collect(),
             };
+            if steps > MOST_FOR_CHECK {
+                let detail = format!(
+                    "its cards cost so much to draw that not every change message could be checked: {steps} steps so far; \
+                     expected at most {MOST_FOR_CHECK} for all of them"
+                );
+                issues.push(Issue::error("check-too-costly", "/fields", detail));
+                break;
+            }
             for issue in found {
                 let about_files = issue.pointer.starts_with("/images/") || issue.pointer.starts_with("/strings/");
                 let about_files =
@@ -176,6 +191,14 @@ pub fn problems_of_values(
     let template = rendered.template;
     let context = Context { now, own_addresses: OwnAddresses::Loopback };
     let mut problems = Problems::new();
+    // A template that was put knows that no card of it can be too large; one from before there were limits doesn't.
+    if !template.cost.fits() {
+        let bytes = pass.to_string().len() as u64;
+        if bytes > MOST_PASS_JSON {
+            let detail = format!("make a pass.json of {bytes} bytes; expected at most {MOST_PASS_JSON}");
+            problems.add("/attributes", detail);
+        }
+    }
     for (name, picture) in &rendered.named_pictures {
         if !has_picture(picture) {
             problems.add(value_pointer(name), format!("names the picture {picture}, which the template doesn't have"));

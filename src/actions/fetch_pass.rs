@@ -6,11 +6,12 @@ use super::error::ActionError;
 use super::holder::held_card;
 use super::note_fetches::note_fetch;
 use super::published::Published;
+use super::renders::{Kind, Made, Reader};
 use crate::app::App;
-use crate::domain::ids::{PassTypeId, SerialNumber};
-use crate::domain::input::Problems;
+use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use crate::domain::render::{render, render_erased};
 use crate::domain::time::Timestamp;
+use crate::issuers::AppleIssuer;
 use crate::store::cards::Issued;
 use crate::wallets::apple::pass::{self, BuildError, SignedPass};
 use crate::wallets::apple::pass_json::PassIdentity;
@@ -57,7 +58,7 @@ pub async fn fetch_pass(
     let modified = Timestamp::from_seconds(issued.modified());
     let answer = match since {
         Some(since) if since >= modified => Fetched::NotModified(modified),
-        _ => Fetched::Pass(signed_pass(app, &issued).await?, modified),
+        _ => Fetched::Pass(shared_pass(app, &issued).await?, modified),
     };
     // A fetch that can't be noted is not answered: the phone asks again, and what we say of it stays true.
     if purpose == Purpose::Hold {
@@ -66,42 +67,93 @@ pub async fn fetch_pass(
     Ok(answer)
 }
 
-/// Renders and signs a card's newest face.
+/// The pass of a card's newest face, for customers and phones: made once a minute for each face, however many ask.
+///
+/// # Errors
+/// As [`signed_pass`].
+pub async fn shared_pass(app: &App, issued: &Issued) -> Result<SignedPass, ActionError> {
+    let card = &issued.card;
+    let issuer = app.find_apple_issuer_of(&card.workspace, &card.pass_type).await?.ok_or(ActionError::IssuerMissing)?;
+    let kind = Kind::Pass(issuer.identity.fingerprint.clone(), app.now().seconds().div_euclid(60));
+    let make = async { Ok(Made::Pass(signed_pass(app, issued, Reader::Customer).await?)) };
+    match app.made(issued, kind, make).await? {
+        Made::Pass(pass) => {
+            app.metrics.passes_served.inc();
+            Ok(pass)
+        }
+        _ => Err(ActionError::Fault("a pass is something else".to_owned())),
+    }
+}
+
+/// Draws and signs a card's newest face.
 ///
 /// # Errors
 /// When the issuer that the card was issued under is gone, or signing fails.
-pub async fn signed_pass(app: &App, issued: &Issued) -> Result<SignedPass, ActionError> {
+pub async fn signed_pass(app: &App, issued: &Issued, reader: Reader) -> Result<SignedPass, ActionError> {
     let card = &issued.card;
     let issuer = app.find_apple_issuer_of(&card.workspace, &card.pass_type).await?.ok_or(ActionError::IssuerMissing)?;
-    let secret = app.secret(&card.workspace).await?;
-    let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
-    let auth_token = secret.auth_token(&card.serial);
-    let web_service_url = format!("{}/apple", app.public_url);
-    let write = |published: &Published| {
+    let maker = Arc::new(Maker {
+        issued: issued.clone(),
+        auth_token: app.secret(&card.workspace).await?.auth_token(&card.serial),
+        page: app.page_url(&card.workspace, &card.serial, card.page_generation).await?,
+        web_service_url: format!("{}/apple", app.public_url),
+        issuer,
+        now: app.now(),
+    });
+    // An erased card breaks nothing; one that wasn't changed since the publishing may.
+    if card.id.is_erased() || issued.changed_since_publishing() {
+        let newest = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
+        if let Some(pass) = maker.make(app, reader, newest).await? {
+            return Ok(pass);
+        }
+    }
+    let (shown, _) = app.shown(reader, issued, &maker.page).await?;
+    let lost = || ActionError::Fault("a card can't be drawn by the version that shows it".to_owned());
+    maker.make(app, reader, shown).await?.ok_or_else(lost)
+}
+
+/// What it takes to make a card's pass, off the threads that serve.
+struct Maker {
+    issued: Issued,
+    issuer: Arc<AppleIssuer>,
+    auth_token: AuthToken,
+    page: String,
+    web_service_url: String,
+    now: Timestamp,
+}
+
+impl Maker {
+    /// The pass; `None` when that version can't show the card.
+    async fn make(
+        self: &Arc<Self>,
+        app: &App,
+        reader: Reader,
+        published: Arc<Published>,
+    ) -> Result<Option<SignedPass>, ActionError> {
+        let maker = Arc::clone(self);
+        let made = app.render(reader, move || maker.draw_and_sign(&published)).await?.map_err(ActionError::from)?;
+        if made.is_some() {
+            app.metrics.signatures.inc();
+        }
+        Ok(made)
+    }
+
+    fn draw_and_sign(&self, published: &Published) -> Result<Option<SignedPass>, BuildError> {
+        let card = &self.issued.card;
         let rendered = match card.id.is_erased() {
             true => render_erased(&published.template, card),
-            false => render(&published.template, card, &page)?,
+            false => match render(&published.template, card, &self.page) {
+                Ok(rendered) => rendered,
+                Err(_) => return Ok(None),
+            },
         };
         let identity = PassIdentity {
             serial: &card.serial,
             pass_type: &card.pass_type,
-            team: &issuer.identity.team,
-            auth_token: &auth_token,
-            web_service_url: &web_service_url,
+            team: &self.issuer.identity.team,
+            auth_token: &self.auth_token,
+            web_service_url: &self.web_service_url,
         };
-        Ok::<_, Problems>(pass::write(&rendered, &identity, &published.passes).map_err(BuildError::from))
-    };
-    let newest = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
-    // An erased card breaks nothing; one that wasn't changed since the publishing may.
-    let newest_fits = card.id.is_erased() || issued.changed_since_publishing();
-    let written = if newest_fits { write(&newest).ok() } else { None };
-    let unsigned = match written {
-        Some(written) => written?,
-        None => write(&app.shown(issued, &page).await?.0)??,
-    };
-    let now = app.now();
-    let issuer = Arc::clone(&issuer);
-    let pass = app.sign(move || pass::sign(&unsigned, &issuer.identity.signer, now)).await?;
-    app.metrics.passes_served.inc();
-    Ok(pass)
+        pass::build(&rendered, &identity, &published.passes, &self.issuer.identity.signer, self.now).map(Some)
+    }
 }

@@ -38,6 +38,7 @@ pub mod put_cards;
 pub mod put_template;
 pub mod refresh_cards;
 pub mod register_device;
+pub mod renders;
 pub mod rotate_secrets;
 pub mod starters;
 pub mod template_versions;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::check_template::{Sample, problems_of_values, sample_card, sample_values};
 use super::draft::Draft;
 use super::error::ActionError;
+use super::renders::Reader;
 use crate::app::App;
 use crate::domain::attribute::check_values;
 use crate::domain::ids::{TemplateId, WorkspaceId};
@@ -46,7 +47,7 @@ pub async fn preview_template(
     let given = body.get("attributes").is_some_and(|given| !given.is_null());
     let names: BTreeSet<String> = draft.pictures.iter().map(|row| row.role.clone()).collect();
     let (issuer, public_url) = (app.find_apple_issuer(workspace).await?, app.public_url.clone());
-    let work = tokio::task::spawn_blocking(move || {
+    let work = app.render(Reader::Designer, move || {
         let identity = issuer.as_deref().map(|i| &i.identity);
         let sample = Sample { template: &template, identity, public_url: &public_url, now };
         let card = sample_card(values.clone(), None, now);
@@ -62,5 +63,5 @@ pub async fn preview_template(
         issues.sort_by_key(|issue| issue.severity);
         Ok::<_, Problems>(json!({"apple": pass, "google": null, "issues": issues}))
     });
-    Ok(work.await.map_err(|_| ActionError::Fault("making a preview panicked".to_owned()))??)
+    Ok(work.await??)
 }

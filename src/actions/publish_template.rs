@@ -8,6 +8,7 @@ use serde_json::json;
 use super::check_template::check_draft;
 use super::draft::Draft;
 use super::error::ActionError;
+use super::renders::Reader;
 use crate::app::App;
 use crate::domain::attribute::AttributeType;
 use crate::domain::card::Publication;
@@ -106,7 +107,7 @@ async fn cards_keeping(
         publishing.cards_checked += page.len();
         let (published, secret, now) = (Arc::clone(&published), secret.clone(), app.now());
         let base = format!("{}/c", app.public_url);
-        let work = tokio::task::spawn_blocking(move || {
+        let work = app.render(Reader::Designer, move || {
             let judge = |issued: Issued| {
                 let token = secret.page_token(&issued.card.serial, issued.card.page_generation);
                 let url = format!("{base}/{}", token.as_str());
@@ -115,10 +116,10 @@ async fn cards_keeping(
             };
             page.into_iter().filter_map(judge).collect::<Vec<_>>()
         });
-        let unfit = work.await.map_err(|_| ActionError::Fault("checking cards panicked".to_owned()))?;
+        let unfit = work.await?;
         for (issued, url, problems) in unfit {
             if publishing.keeping.len() < CARDS_NAMED {
-                let (_, version) = app.shown(&issued, &url).await?;
+                let (_, version) = app.shown(Reader::Designer, &issued, &url).await?;
                 publishing.keeping.push(Keeping { id: issued.card.id, version, problems });
             }
         }
@@ -139,7 +140,7 @@ async fn prepare(
     let files = draft.files(app, workspace, &template).await?;
     let design = draft.design(app).await;
     let (now, public_url) = (app.now(), app.public_url.clone());
-    let work = tokio::task::spawn_blocking(move || {
+    let work = app.render(Reader::Designer, move || {
         let mut issues =
             check_draft(&design, &template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
         issues.extend(changed_types);
@@ -153,7 +154,7 @@ async fn prepare(
         }
         Ok(files)
     });
-    work.await.map_err(|_| ActionError::Fault("preparing a version panicked".to_owned()))?
+    work.await?
 }
 
 /// Attributes whose type differs from the published one: cards hold values of the old type, so it must stay.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::check_template::{Sample, problems_of_values};
 use super::error::ActionError;
+use super::renders::{Reader, own_error};
 use crate::app::App;
 use crate::domain::card::Card;
 use crate::domain::ids::{TemplateId, WorkspaceId};
@@ -12,7 +13,7 @@ use crate::domain::render::render;
 use crate::domain::template::Template;
 use crate::domain::time::Timestamp;
 use crate::store::cards::Issued;
-use crate::store::{StoreError, templates};
+use crate::store::templates;
 use crate::wallets::apple::pass_json::pass_json;
 use crate::wallets::apple::prepare::{PassFile, PreparedPasses};
 
@@ -42,6 +43,17 @@ impl Published {
     }
 }
 
+impl Published {
+    /// Whether it shows a card, as its newest version. A change of the card was checked against the version that was the
+    /// newest then.
+    pub fn shows(&self, issued: &Issued, page_url: &str, now: Timestamp) -> bool {
+        match issued.changed_since_publishing() {
+            true => render(&self.template, &issued.card, page_url).is_ok(),
+            false => self.fits(&issued.card, page_url, now).is_ok(),
+        }
+    }
+}
+
 impl App {
     /// The version, from memory or made ready now. Versions never change, so they are never made ready twice.
     ///
@@ -55,14 +67,7 @@ impl App {
     ) -> Result<Arc<Published>, ActionError> {
         let key = (workspace.clone(), template.clone(), version);
         let loaded = self.published.try_get_with(key, self.load_published(workspace, template, version)).await;
-        // The cache hands one error to everyone who waited; actions want their own.
-        loaded.map_err(|shared: Arc<ActionError>| match Arc::try_unwrap(shared) {
-            Ok(error) => error,
-            Err(shared) => match &*shared {
-                ActionError::Store(StoreError::Unavailable(_) | StoreError::Conflict(_)) => ActionError::Busy,
-                other => ActionError::Fault(other.to_string()),
-            },
-        })
+        loaded.map_err(own_error)
     }
 
     /// The newest version that can show the card. That is the newest of all, but for a card whose values a later
@@ -70,27 +75,35 @@ impl App {
     ///
     /// # Errors
     /// When no version can show it, or the database fails.
-    pub async fn shown(&self, issued: &Issued, page_url: &str) -> Result<(Arc<Published>, i64), ActionError> {
+    pub async fn shown(
+        &self,
+        reader: Reader,
+        issued: &Issued,
+        page_url: &str,
+    ) -> Result<(Arc<Published>, i64), ActionError> {
         let card = &issued.card;
         let (workspace, template, newest) = (&card.workspace, &card.content.template, issued.publication.version);
         let now = self.now();
         let published = self.published(workspace, template, newest).await?;
-        // A change of the card was checked against the version that was the newest then.
-        let fits = match issued.changed_since_publishing() {
-            true => render(&published.template, card, page_url).is_ok(),
-            false => published.fits(card, page_url, now).is_ok(),
-        };
-        if fits {
+        let owned = || (issued.clone(), page_url.to_owned());
+        let (design, (drawn, url)) = (Arc::clone(&published), owned());
+        if self.render(reader, move || design.shows(&drawn, &url, now)).await? {
             return Ok((published, newest));
         }
         let mut second_best = None;
         for version in self.versions(workspace, template, newest).await? {
             let published = self.published(workspace, template, version).await?;
-            if published.fits(card, page_url, now).is_ok() {
+            let (design, (drawn, url)) = (Arc::clone(&published), owned());
+            let suits = move || {
+                let fits = design.fits(&drawn.card, &url, now).is_ok();
+                (fits, fits || render(&design.template, &drawn.card, &url).is_ok())
+            };
+            let (fits, can_be_drawn) = self.render(reader, suits).await?;
+            if fits {
                 return Ok((published, version));
             }
             // Rather a pass that breaks a rule than none.
-            if second_best.is_none() && render(&published.template, card, page_url).is_ok() {
+            if second_best.is_none() && can_be_drawn {
                 second_best = Some((published, version));
             }
         }

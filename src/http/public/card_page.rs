@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::header::{ACCEPT_LANGUAGE, ETAG, HeaderValue, RETRY_AFTER, USER_AGENT};
 use actix_web::http::{Method, StatusCode};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use askama::Template as _;
 
@@ -15,13 +16,15 @@ use super::texts::PageLanguage;
 use crate::actions::error::ActionError;
 use crate::actions::note_page::note_page_opened;
 use crate::actions::published::Published;
+use crate::actions::renders::{Kind, Made, Reader};
 use crate::app::App;
 use crate::domain::card::State;
 use crate::domain::colour::Colour;
 use crate::domain::ids::PageToken;
 use crate::domain::locale::negotiate;
+use crate::domain::picture::Look;
 use crate::domain::render::{RenderedCard, RenderedField, language_of, render};
-use crate::domain::template::{BarcodeFormat, Group, Template};
+use crate::domain::template::{BarcodeFormat, Colours, Group, Template};
 use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
 use crate::http::server::Shared;
@@ -46,16 +49,15 @@ fn header<'r>(request: &'r HttpRequest, name: &actix_web::http::header::HeaderNa
     request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
 }
 
-fn html(status: StatusCode, body: askama::Result<String>) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|_| Problem::new(&FAULT, "the page could not be drawn"))?;
-    Ok(HttpResponse::build(status)
+fn html(status: StatusCode, body: Bytes) -> HttpResponse {
+    HttpResponse::build(status)
         .content_type("text/html; charset=utf-8")
         .insert_header(("content-security-policy", CONTENT_SECURITY_POLICY))
         .insert_header(("cache-control", "no-store"))
         .insert_header(("referrer-policy", "no-referrer"))
         .insert_header(("x-content-type-options", "nosniff"))
         .insert_header(("x-robots-tag", "noindex"))
-        .body(body))
+        .body(body)
 }
 
 /// A page that says something to a customer instead of showing a card.
@@ -81,7 +83,8 @@ pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, 
         Message::TryLater => StatusCode::SERVICE_UNAVAILABLE,
         Message::FormUsed => StatusCode::CONFLICT,
     };
-    html(status, page.render())
+    let page = page.render().map_err(|_| Problem::new(&FAULT, "the page could not be drawn"))?;
+    Ok(html(status, page.into()))
 }
 
 /// The card's page. While the database is away the customer is asked to come back, in words.
@@ -113,72 +116,125 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
-    let (published, page_url) = published(&app, &issued).await?;
+    let (version, looks) = shown(&app, &issued).await?;
+    let published = app.published(&issued.card.workspace, &issued.card.content.template, version).await?;
     let template = &published.template;
-    let card = rendered(&published, &issued, &page_url)?;
     // The visitor's language among the template's, else the card's own.
     let place = negotiate(header(&request, &ACCEPT_LANGUAGE), &template.languages)
         .unwrap_or_else(|| language_of(&issued.card, &template.languages));
-    let tag = template.languages.get(place).map_or_else(|| "en".to_owned(), ToString::to_string);
-    let language = PageLanguage::of_tag(&tag);
     let device = Device::of_user_agent(header(&request, &USER_AGENT));
-    let here = format!("{}/c/{}", app.base_path, token.as_str());
-    let picture =
-        |role: &str| published.passes.picture(&card.look, &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"));
-    let fields = |groups: &[Group]| -> Vec<PageField> {
-        let chosen = card.fields.iter().filter(|(group, _)| groups.contains(group));
-        chosen.flat_map(|(_, fields)| fields.iter().map(|field| page_field(template, field, place))).collect()
-    };
-    let page = CardPage {
-        language,
-        card_language: tag.clone(),
-        assets: format!("{}{ASSETS}", app.base_path),
-        stylesheet: format!("{here}/card.css"),
-        organization: card.organization.in_language(place).to_owned(),
-        logo_url: picture("logo"),
-        logo_text: card.logo_text.as_ref().map(|text| text.in_language(place).to_owned()),
-        strip_url: picture("strip"),
-        header: fields(&[Group::Header]),
-        primary: fields(&[Group::Primary]),
-        secondary: fields(&[Group::Secondary, Group::Auxiliary]),
-        back: fields(&[Group::Back]),
-        barcode: card.barcode.as_ref().and_then(|barcode| {
-            Some(PageBarcode {
-                svg: code_svg(barcode.format, &barcode.value)?,
-                text: barcode.text.clone(),
-                wide: matches!(barcode.format, BarcodeFormat::Pdf417 | BarcodeFormat::Code128),
-            })
-        }),
-        state: match card.state {
-            _ if card.ends_at.is_some_and(|end| end <= app.now()) => PageState::Expired,
-            State::Active => PageState::Active,
-            State::Voided => PageState::Voided,
-            State::Expired => PageState::Expired,
-        },
+    let visit = Visit {
+        place,
         device,
-        apple_url: app
-            .apple_issuer_of(&issued.card.workspace, &issued.card.pass_type)
-            .map(|_| format!("{here}/card.pkpass")),
-        google_url: None,
-        page_qr_svg: (device == Device::Desktop).then(|| qr_svg(&page_url)).flatten(),
-        page_url,
+        here: format!("{}/c/{}", app.base_path, token.as_str()),
+        assets: format!("{}{ASSETS}", app.base_path),
+        page_url: app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?,
+        ended: issued.card.ends_at().is_some_and(|end| end <= app.now()),
+        apple: app.apple_issuer_of(&issued.card.workspace, &issued.card.pass_type).is_some(),
     };
-    let answer = html(StatusCode::OK, page.render())?;
+    let kind = Kind::Page(format!("{place} {device:?} {} {}", visit.ended, visit.apple));
+    let drawn = issued.clone();
+    let make = async {
+        let work = move || visit.page(&published, &drawn, &looks.0);
+        Ok(Made::Page(app.render(Reader::Customer, work).await??))
+    };
+    let Made::Page(page) = app.made(&issued, kind, make).await? else {
+        return Err(Problem::new(&FAULT, "the page could not be drawn"));
+    };
+    let answer = html(StatusCode::OK, page);
     if request.method() == Method::GET {
         note_page_opened(&app.into_inner(), &issued.card);
     }
     Ok(answer)
 }
 
-/// The version that a card shows, and the address of its page.
-async fn published(app: &App, issued: &Issued) -> Result<(Arc<Published>, String), Problem> {
-    let page_url = app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?;
-    Ok((app.shown(issued, &page_url).await?.0, page_url))
+/// The version by which a card is shown to its visitors, and its look and colours.
+async fn shown(app: &App, issued: &Issued) -> Result<(i64, Arc<(Look, Colours)>), Problem> {
+    let make = async {
+        let card = &issued.card;
+        let page_url = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
+        let (published, version) = app.shown(Reader::Customer, issued, &page_url).await?;
+        let drawn = issued.clone();
+        let work = move || rendered(&published, &drawn, &page_url).map(|card| (card.look, card.colours));
+        Ok(Made::Shown(version, Arc::new(app.render(Reader::Customer, work).await??)))
+    };
+    match app.made(issued, Kind::Shown, make).await? {
+        Made::Shown(version, looks) => Ok((version, looks)),
+        _ => Err(Problem::new(&FAULT, "the card could not be drawn")),
+    }
 }
 
-fn rendered<'p>(published: &'p Published, issued: &Issued, page_url: &str) -> Result<RenderedCard<'p>, Problem> {
+/// What a page depends on beside the card.
+struct Visit {
+    /// The language's place among the template's.
+    place: usize,
+    device: Device,
+    /// The page's path.
+    here: String,
+    /// Where style sheets and scripts are.
+    assets: String,
+    /// Its address.
+    page_url: String,
+    /// Whether the card's end has passed.
+    ended: bool,
+    /// Whether there is a pass for Apple Wallet.
+    apple: bool,
+}
+
+impl Visit {
+    fn page(self, published: &Published, issued: &Issued, look: &Look) -> Result<Bytes, ActionError> {
+        let Self { place, device, here, assets, page_url, ended, apple } = self;
+        let card = rendered(published, issued, &page_url)?;
+        let tag = published.template.languages.get(place).map_or_else(|| "en".to_owned(), ToString::to_string);
+        let language = PageLanguage::of_tag(&tag);
+        let picture =
+            |role: &str| published.passes.picture(look, &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"));
+        let fields = |groups: &[Group]| -> Vec<PageField> {
+            let chosen = card.fields.iter().filter(|(group, _)| groups.contains(group));
+            chosen
+                .flat_map(|(_, fields)| fields.iter().map(|field| page_field(&published.template, field, place)))
+                .collect()
+        };
+        let page = CardPage {
+            language,
+            card_language: tag.clone(),
+            assets,
+            stylesheet: format!("{here}/card.css"),
+            organization: card.organization.in_language(place).to_owned(),
+            logo_url: picture("logo"),
+            logo_text: card.logo_text.as_ref().map(|text| text.in_language(place).to_owned()),
+            strip_url: picture("strip"),
+            header: fields(&[Group::Header]),
+            primary: fields(&[Group::Primary]),
+            secondary: fields(&[Group::Secondary, Group::Auxiliary]),
+            back: fields(&[Group::Back]),
+            barcode: card.barcode.as_ref().and_then(|barcode| {
+                Some(PageBarcode {
+                    svg: code_svg(barcode.format, &barcode.value)?,
+                    text: barcode.text.clone(),
+                    wide: matches!(barcode.format, BarcodeFormat::Pdf417 | BarcodeFormat::Code128),
+                })
+            }),
+            state: match card.state {
+                _ if ended => PageState::Expired,
+                State::Active => PageState::Active,
+                State::Voided => PageState::Voided,
+                State::Expired => PageState::Expired,
+            },
+            device,
+            apple_url: apple.then(|| format!("{here}/card.pkpass")),
+            google_url: None,
+            page_qr_svg: (device == Device::Desktop).then(|| qr_svg(&page_url)).flatten(),
+            page_url,
+        };
+        let page = page.render().map_err(|_| ActionError::Fault("the page could not be drawn".to_owned()))?;
+        Ok(page.into())
+    }
+}
+
+fn rendered<'p>(published: &'p Published, issued: &Issued, page_url: &str) -> Result<RenderedCard<'p>, ActionError> {
     render(&published.template, &issued.card, page_url)
-        .map_err(|_| ActionError::Fault("a stored card can't be rendered".to_owned()).into())
+        .map_err(|_| ActionError::Fault("a stored card can't be rendered".to_owned()))
 }
 
 fn page_field(template: &Template, field: &RenderedField<'_>, place: usize) -> PageField {
@@ -203,14 +259,14 @@ pub async fn style_sheet(
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
-    let (published, page_url) = published(&app, &issued).await?;
-    let card = rendered(&published, &issued, &page_url)?;
-    let background = card.colours.background.unwrap_or(Colour { rgb: [0x5A, 0x5F, 0x66] });
+    let (_, looks) = shown(&app, &issued).await?;
+    let card_colours = looks.1;
+    let background = card_colours.background.unwrap_or(Colour { rgb: [0x5A, 0x5F, 0x66] });
     // What a phone chooses for a colour that isn't given: readable on the background.
     let [r, g, b] = background.rgb.map(u32::from);
     let readable = if r * 299 + g * 587 + b * 114 > 140_000 { [0x1A; 3] } else { [0xFF; 3] };
-    let foreground = card.colours.foreground.unwrap_or(Colour { rgb: readable });
-    let colours = CardColours { background, foreground, label: card.colours.label.unwrap_or(foreground) };
+    let foreground = card_colours.foreground.unwrap_or(Colour { rgb: readable });
+    let colours = CardColours { background, foreground, label: card_colours.label.unwrap_or(foreground) };
     Ok(HttpResponse::Ok()
         .content_type("text/css; charset=utf-8")
         .insert_header(("cache-control", "no-store"))
@@ -233,10 +289,10 @@ pub async fn picture(
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
-    let (published, page_url) = published(&app, &issued).await?;
-    let card = rendered(&published, &issued, &page_url)?;
+    let (version, looks) = shown(&app, &issued).await?;
+    let published = app.published(&issued.card.workspace, &issued.card.content.template, version).await?;
     let language = query.get("lang").map(String::as_str).unwrap_or_default();
-    let picture = published.passes.picture(&card.look, language, &path.1).ok_or_else(missing)?;
+    let picture = published.passes.picture(&looks.0, language, &path.1).ok_or_else(missing)?;
     Ok(HttpResponse::Ok()
         .content_type("image/png")
         .insert_header(("cache-control", "private, max-age=60"))

@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::card_page::{card_of, message};
 use super::pages::Message;
-use crate::actions::fetch_pass::signed_pass;
+use crate::actions::fetch_pass::shared_pass;
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::http::problem::Problem;
@@ -46,6 +46,6 @@ pub async fn card_pkpass(
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
-    let pass = signed_pass(&app, &issued).await?;
+    let pass = shared_pass(&app, &issued).await?;
     Ok(pkpass(&pass, Timestamp::from_seconds(issued.modified())))
 }

@@ -15,7 +15,7 @@ use crate::support::{TestDatabase, on_both_databases};
 on_both_databases![every_metric_keeps_to_the_conventions_and_tells_of_nobody];
 
 /// All of them. What is new here is brought about in the test below: one that has no value yet isn't shown.
-const METRICS: [(&str, &str); 9] = [
+const METRICS: [(&str, &str); 10] = [
     ("passloom_certificate_remaining_seconds", "gauge"),
     ("passloom_files_hashed", "counter"),
     ("passloom_http_request_duration_seconds", "histogram"),
@@ -24,6 +24,7 @@ const METRICS: [(&str, &str); 9] = [
     ("passloom_push_delay_seconds", "histogram"),
     ("passloom_pushes", "counter"),
     ("passloom_pushes_paused", "gauge"),
+    ("passloom_renders", "counter"),
     ("passloom_signatures", "counter"),
 ];
 
@@ -45,7 +46,7 @@ fn is_known(label: &str, value: &str) -> bool {
         "method" => ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"].contains(&value),
         "route" => value == "(none)" || plain.chain(phones).any(|route| route == value),
         "status" => value.parse::<u16>().is_ok_and(|status| (200..600).contains(&status)),
-        "outcome" | "cause" => is_name(value),
+        "outcome" | "cause" | "reader" => is_name(value),
         "pass_type" => value == PASS_TYPE,
         "le" => value == "+Inf" || value.parse::<f64>().is_ok_and(|bound| bound > 0.0),
         _ => false,

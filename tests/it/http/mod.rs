@@ -17,6 +17,7 @@ mod notices;
 mod openapi;
 mod pages;
 mod pass_types;
+mod rendering;
 pub mod template_archives;
 mod template_rules;
 mod templates;

@@ -374,7 +374,7 @@ async fn a_check_lists_every_rule_with_pointers_into_the_document(database: Test
     document["fields"]["secondary"][0]["change_message"] = json!("%@ and %@");
     document["fields"]["auxiliary"][0]["key"] = json!("points");
     document["fields"]["primary"] = json!([
-        {"key": "p1", "label": "One", "value": "{{ 10 / (points - points) }}"}, {"key": "p2", "value": "2"}]);
+        {"key": "p1", "label": "One", "value": "{{ 10 / (points - 60 - 60) }}"}, {"key": "p2", "value": "2"}]);
     document["apple"]["pass"] =
         json!({"maxDistance": 0, "nfc": {"message": "x"}, "storeCard": {"transitType": "PKTransitTypeAir"}});
     document["barcode"]["value"] = json!("{{ name }}");
@@ -919,7 +919,7 @@ async fn a_value_that_can_not_be_computed_with_is_told_at_its_attribute(database
     let service = Service::start(&database).await;
     let mut document = bakery();
     document["attributes"][0]["default"] = json!(1);
-    document["fields"]["primary"] = json!([{"key": "half", "value": "{{ 100 / points }}"}]);
+    document["fields"]["primary"] = json!([{"key": "half", "value": "{{ 100 / (points - 60 - 60) }}"}]);
     document["fields"]["back"] = json!([{"key": "link", "label": "Link", "value": "Open", "link": "{{ note }}"}]);
     service.publish("bakery", &document).await;
     let put = async |attributes: Value| {
@@ -928,7 +928,7 @@ async fn a_value_that_can_not_be_computed_with_is_told_at_its_attribute(database
             .await;
         (answer.status, if answer.status == 422 { answer.pointers() } else { Vec::new() })
     };
-    assert_eq!(put(json!({"points": 0})).await, (422, vec!["/attributes/points".to_owned()]));
+    assert_eq!(put(json!({"points": 120})).await, (422, vec!["/attributes/points".to_owned()]));
     assert_eq!(put(json!({"note": "javascript:alert(1)"})).await, (422, vec!["/attributes/note".to_owned()]));
     assert_eq!(put(json!({"points": 4})).await.0, 201);
     service.stop().await;

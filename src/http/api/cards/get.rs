@@ -6,6 +6,7 @@ use super::answer;
 use crate::actions::api_keys::Scope;
 use crate::actions::card_answer::find_card;
 use crate::actions::fetch_pass::signed_pass;
+use crate::actions::renders::Reader;
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::time::Timestamp;
@@ -69,6 +70,7 @@ pub async fn get(app: web::Data<App>, key: Key<CardsRead>, id: web::Path<String>
 /// When there is no such card or it can't be signed.
 pub async fn apple(app: web::Data<App>, key: Key<CardsRead>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let issued = find(&app, &key.workspace, &id).await?;
-    let pass = signed_pass(&app, &issued).await?;
+    let pass = signed_pass(&app, &issued, Reader::Backend).await?;
+    app.metrics.passes_served.inc();
     Ok(pkpass(&pass, Timestamp::from_seconds(issued.modified())))
 }
