@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::card_change::{Desk, Judged, judge, what_changed};
 use super::card_order::{Order, Wish};
@@ -150,6 +151,8 @@ pub struct Judge {
     pub designs: Designs,
     /// For new cards' serial numbers.
     pub random: Arc<dyn Random>,
+    /// One is held while cards are judged.
+    pub permits: Arc<Semaphore>,
 }
 
 impl Judge {

@@ -16,6 +16,7 @@ use super::card_change::{Desk, put_in_place};
 use super::card_order::{Order, Wish};
 use super::error::ActionError;
 use super::judge_orders::{Design, Designs, Done, Judge, Verdicts, Working};
+use super::renders::Reader;
 use crate::app::App;
 use crate::domain::card::Publication;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
@@ -139,7 +140,12 @@ async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[I
         };
         designs.insert(id.clone(), design);
     }
-    Ok(Judge { workspace: workspace.clone(), designs, random: Arc::clone(&app.random) })
+    Ok(Judge {
+        workspace: workspace.clone(),
+        designs,
+        random: Arc::clone(&app.random),
+        permits: app.renders.of(Reader::Backend),
+    })
 }
 
 /// Judges orders off the threads that serve.
@@ -150,7 +156,12 @@ async fn judge_all(
     now: Timestamp,
 ) -> Result<Option<Verdicts>, ActionError> {
     let (judge, orders) = (Arc::clone(judge), Arc::clone(orders));
-    let work = tokio::task::spawn_blocking(move || judge.all(&orders, cards, now));
+    let permit = Arc::clone(&judge.permits).acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
+    let work = tokio::task::spawn_blocking(move || {
+        let verdicts = judge.all(&orders, cards, now);
+        drop(permit);
+        verdicts
+    });
     work.await.map_err(|_| ActionError::Fault("judging panicked".to_owned()))
 }
 

@@ -57,12 +57,13 @@ impl Renders {
         }
     }
 
-    fn permits(&self, reader: Reader) -> &Arc<Semaphore> {
-        match reader {
+    /// The permits of a reader.
+    pub fn of(&self, reader: Reader) -> Arc<Semaphore> {
+        Arc::clone(match reader {
             Reader::Customer => &self.customers,
             Reader::Backend => &self.backends,
             Reader::Designer => &self.designers,
-        }
+        })
     }
 }
 
@@ -143,8 +144,7 @@ impl App {
         reader: Reader,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ActionError> {
-        let permit = Arc::clone(self.renders.permits(reader)).acquire_owned().await;
-        let permit = permit.map_err(|_| ActionError::ShuttingDown)?;
+        let permit = self.renders.of(reader).acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
         self.metrics.rendered(reader);
         let done = tokio::task::spawn_blocking(move || {
             let result = work();

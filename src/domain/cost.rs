@@ -254,8 +254,12 @@ impl Shape {
                 }
             }
             Expr::GetItem(i) => Self::Part(vec![Self::container(&i.expr)?, Self::of(&i.subscript_expr)?]),
+            // The library panics when it goes backwards over nothing.
+            Expr::Slice(s) if s.step.is_some() => {
+                return Err("takes a part in steps; expected a beginning and an end only, for example name[:3]");
+            }
             Expr::Slice(s) => {
-                let bounds = [&s.start, &s.stop, &s.step].into_iter().flatten().collect::<Vec<_>>();
+                let bounds = [&s.start, &s.stop].into_iter().flatten().collect::<Vec<_>>();
                 let mut parts = vec![Self::of(&s.expr)?];
                 parts.extend(all(&bounds)?);
                 Self::Part(parts)

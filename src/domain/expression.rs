@@ -757,6 +757,9 @@ mod tests {
             "{{ points + }}",
             "{{ card.secret }}",
             "{{ x.y }}",
+            "{{ name[::-1] }}",
+            "{{ pionts[:2] }}",
+            "{{ name.upper() }}",
         ] {
             assert!(parse(bad).is_err(), "{bad:?} was taken");
         }
