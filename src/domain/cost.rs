@@ -134,7 +134,7 @@ const SHORT: Extent = Extent::plain(345);
 pub const SHOWN_NUMBER: Extent = Extent { bytes: 30, characters: 30, escaped: 30, usual: 30 };
 /// A number, an amount or a date as a language writes it: at most 25 digits, in some languages of four bytes each, with
 /// signs between them and words around.
-const WRITTEN_BY_LANGUAGE: Extent = Extent::characters(80);
+const WRITTEN_BY_LANGUAGE: Extent = Extent::characters(160);
 /// How much longer a text can get when its case is changed: `ΐ` has two bytes, as capitals three characters and six bytes.
 const CASE: u64 = 3;
 /// How much longer a text can get within a list that is written out: a character of one byte becomes `\u{1f}`.
@@ -248,7 +248,8 @@ impl Shape {
                     "abs" | "round" => Self::Short(parts),
                     "number" => Self::Localised(NUMBER, parts),
                     "money" => Self::Localised(MONEY, parts),
-                    "date" => Self::Localised(DATE, parts),
+                    "date" | "time" => Self::Localised(DATE, parts),
+                    "datetime" => Self::Localised(2 * DATE, parts),
                     // One that isn't there is found when the expression is tried.
                     _ => Self::Case(parts),
                 }

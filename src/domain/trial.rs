@@ -13,6 +13,7 @@ use super::input::{Node, Problems};
 use super::locale::Language;
 use super::money::Currency;
 use super::template::Template;
+use super::zone::Zone;
 
 /// The most evaluations for one expression.
 const MOST_FOR_ONE: usize = 100;
@@ -151,6 +152,10 @@ impl Scope for Trial<'_> {
     fn budget(&self) -> &Budget {
         &self.budget
     }
+
+    fn zone(&self) -> &Zone {
+        self.template.zone()
+    }
 }
 
 /// What a built-in name may be.
@@ -273,6 +278,7 @@ mod tests {
             ("{{ 'x' if tier == 'basic' else ('y' if tier == 'gold') }}", "when tier is \"silver\""),
             ("{{ points | money }}", "money needs a currency"),
             ("{{ until | date('tiny') }}", "date takes"),
+            ("{{ until | time }}", "when until is"),
             ("{{ 1 / 0 }}", "which fails: "),
             ("{{ [name] }}", "expected a text or a number"),
         ] {
