@@ -335,6 +335,7 @@ mod tests {
             modified: 0,
             page_generation: 1,
             live_message: None,
+            message: None,
             created_at: Timestamp::from_seconds(0),
             updated_at: Timestamp::from_seconds(0),
         }
