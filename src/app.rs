@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use moka::future::Cache;
 use openssl::x509::X509;
@@ -23,6 +24,7 @@ use crate::domain::zone::Zone;
 use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
 use crate::outside::log_lines::StrangersLines;
+use crate::outside::memory::MemoryBudget;
 use crate::outside::per_minute::PerMinute;
 use crate::outside::proxies::TrustedProxies;
 use crate::outside::random::{Random, RequestIds};
@@ -74,6 +76,8 @@ pub struct App {
     pub backends: PerMinute,
     /// How much strangers may make us write to the log.
     pub strangers_lines: StrangersLines,
+    /// For how long a client may read nothing of its answer.
+    pub unread: Duration,
     /// Whose word on addresses is believed.
     pub trusted_proxies: TrustedProxies,
     /// How many pushes may be under way on one connection to APNs.
@@ -82,6 +86,8 @@ pub struct App {
     pub refresh_rate: u32,
     /// Tells streams without an end that the node stops.
     pub stopping: watch::Sender<bool>,
+    /// Room in memory for what requests make this node hold.
+    pub memory: MemoryBudget,
     /// Archives that are packed or unpacked at once: each may take hundreds of megabytes.
     pub archives: Semaphore,
     /// How many comparisons of passes are made at once.
@@ -95,6 +101,8 @@ pub struct App {
     pub opening_keys: Arc<Semaphore>,
     /// How many cards are drawn at once, and what customers were given lately.
     pub(crate) renders: Renders,
+    /// Versions that are made ready at once.
+    pub(crate) preparing: Semaphore,
     /// How many opened pages may be waiting to be noted; more are not noted.
     pub page_notes: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
@@ -174,6 +182,7 @@ impl App {
             holders: PerMinute::new(parts.limits.holders),
             backends: PerMinute::new(parts.limits.backends),
             strangers_lines: StrangersLines::default(),
+            unread: parts.limits.unread,
             trusted_proxies: parts.trusted_proxies,
             in_flight: parts.in_flight.max(1),
             refresh_rate: parts.refresh_rate,
@@ -186,11 +195,13 @@ impl App {
             admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
             metrics: Metrics::new(),
             stopping: watch::Sender::new(false),
-            archives: Semaphore::new(2),
+            memory: MemoryBudget::default(),
+            archives: Semaphore::new(1),
             comparing: Arc::new(Semaphore::new(crate::actions::unchanged::COMPARISONS)),
             decoding: Arc::new(Semaphore::new(1)),
             parsing: Arc::new(Semaphore::new(cores)),
             opening_keys: Arc::new(Semaphore::new(1)),
+            preparing: Semaphore::new(2),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
             sandbox: parts.sandbox,
             issuers: AppleIssuers::default(),
@@ -207,18 +218,18 @@ impl App {
             notes: Cache::new(10_000),
             picture_sizes: Cache::new(10_000),
             scaled: Cache::builder()
-                .max_capacity(64 * 1024 * 1024)
+                .max_capacity(32 * 1024 * 1024)
                 .weigher(|_, files: &Scaled| {
                     let bytes: usize = files.iter().map(|(_, png)| png.len()).sum();
                     u32::try_from(bytes + 1024).unwrap_or(u32::MAX)
                 })
                 .build(),
-            // A prepared version holds its pictures: some hundred kilobytes, twice.
+            // What a prepared version holds: its pictures, most of all.
             published: Cache::builder()
-                .max_capacity(256 * 1024 * 1024)
+                .max_capacity(96 * 1024 * 1024)
                 .weigher(|_, published: &Arc<Published>| {
-                    let bytes = 2 * published.passes.picture_bytes();
-                    u32::try_from(bytes + 64 * 1024).unwrap_or(u32::MAX)
+                    let bytes = published.passes.memory() + published.template.memory();
+                    u32::try_from(bytes + 4 * 1024).unwrap_or(u32::MAX)
                 })
                 .build(),
         }

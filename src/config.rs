@@ -115,11 +115,13 @@ pub struct Limits {
     pub holders: u32,
     /// Of the API.
     pub backends: u32,
+    /// For how long a client may read nothing of its answer before its connection is closed.
+    pub unread: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pages: 120, phones: 60_000, holders: 1_200, backends: 300_000 }
+        Self { pages: 120, phones: 60_000, holders: 1_200, backends: 300_000, unread: Duration::from_secs(60) }
     }
 }
 

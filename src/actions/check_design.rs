@@ -1,6 +1,7 @@
 //! Rules on what a marketer put, beyond what a pass shows of it: texts in every language, pictures for every card.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -22,7 +23,7 @@ use crate::wallets::apple::rules::{Files, check_contrast, fields};
 #[derive(Debug)]
 pub struct PutDesign {
     /// The document.
-    pub document: Value,
+    pub document: Arc<Value>,
     /// The pictures.
     pub pictures: Vec<PutPicture>,
 }

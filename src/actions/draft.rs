@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::check_design::{PutDesign, PutPicture};
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::checks::Issue;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::picture::PictureName;
 use crate::domain::template::Template;
@@ -21,10 +22,13 @@ use crate::wallets::apple::prepare::{PassFile, Picture, picture_files, scales};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The document as it was put.
-    pub document: Value,
+    pub document: Arc<Value>,
     /// Its pictures.
     pub pictures: Vec<ImageRow>,
 }
+
+/// The most bytes that a version's pictures may have at every scale: nodes hold them in memory.
+const MAX_FILES: usize = 64 * 1024 * 1024;
 
 /// A picture's upload (by its digest) and how it is brought to its sizes.
 pub type ScaledKey = (Vec<u8>, String, Fit);
@@ -42,7 +46,7 @@ impl Draft {
         id: &TemplateId,
         row: TemplateRow,
     ) -> Result<Self, ActionError> {
-        Ok(Self { document: row.draft.0, pictures: templates::images(session, workspace, id).await? })
+        Ok(Self { document: Arc::new(row.draft.0), pictures: templates::images(session, workspace, id).await? })
     }
 
     /// The draft of a template.
@@ -60,7 +64,7 @@ impl Draft {
     /// # Errors
     /// Every problem of the document.
     pub async fn template(&self, app: &App, workspace: &WorkspaceId) -> Result<Arc<Template>, ActionError> {
-        parse(app, self.document.clone(), app.zone_of(workspace).await?).await
+        parse(app, Arc::clone(&self.document), app.zone_of(workspace).await?).await
     }
 
     /// What was put. The pictures' sizes are known once [`Self::files`] was asked.
@@ -86,13 +90,19 @@ impl Draft {
         template: &Template,
     ) -> Result<Vec<PassFile>, ActionError> {
         let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
-        let mut pictures = Vec::new();
+        let (mut pictures, mut bytes) = (Vec::new(), 0);
         for row in &self.pictures {
             let Ok(name) = PictureName::parse(&row.role) else { continue };
             let Some(fit) = fit(name.role, template.style) else { continue };
             let key = (row.digest.clone(), name.role.to_owned(), fit);
             let scaled = app.scaled.try_get_with(key, scale(app, workspace, row, name.role, fit)).await;
             let scaled = scaled.map_err(|e: Arc<ActionError>| ActionError::Fault(e.to_string()))?;
+            bytes += scaled.iter().map(|(_, png)| png.len()).sum::<usize>();
+            if bytes > MAX_FILES {
+                let detail =
+                    "all pictures at every scale are more than 64 MiB; take away some, or such as are no photos";
+                return Err(ActionError::Unpublishable(vec![Issue::error("images-too-large", "/images", detail)]));
+            }
             pictures.push(Picture { name, locale: some(&row.locale), tier: some(&row.tier), scales: scaled });
         }
         Ok(picture_files(&pictures))
@@ -103,7 +113,7 @@ impl Draft {
 ///
 /// # Errors
 /// Every problem of the document at once.
-pub async fn parse(app: &App, document: Value, workspace_zone: Zone) -> Result<Arc<Template>, ActionError> {
+pub async fn parse(app: &App, document: Arc<Value>, workspace_zone: Zone) -> Result<Arc<Template>, ActionError> {
     let permit = app.parsing.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let parsed = tokio::task::spawn_blocking(move || {
         let result = Template::parse(&document).map(|template| template.in_zone_of_workspace(workspace_zone));

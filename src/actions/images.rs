@@ -1,5 +1,6 @@
 //! The pictures of a template's draft.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::draft::Draft;
@@ -66,7 +67,7 @@ pub async fn put_image(
     workspace: &WorkspaceId,
     id: &TemplateId,
     place: &ImagePlace,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 ) -> Result<(), ActionError> {
     if templates::find(&mut app.store.read().await?, workspace, id).await?.is_none() {
         return Err(ActionError::NotFound("template"));
@@ -96,7 +97,7 @@ pub async fn put_image(
 ///
 /// # Errors
 /// When the service ends.
-pub(super) async fn usable(app: &App, bytes: Vec<u8>) -> Result<Result<Vec<u8>, String>, ActionError> {
+pub(super) async fn usable(app: &App, bytes: Bytes) -> Result<Result<Bytes, String>, ActionError> {
     let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let decoded = tokio::task::spawn_blocking(move || {
         let result = decode(&bytes).map(|_| bytes);

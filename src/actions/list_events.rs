@@ -9,7 +9,7 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::outside::random::uuid;
-use crate::store::events::{self, Event, NewEvent, Place};
+use crate::store::events::{self, NewEvent, Page, Place};
 
 impl App {
     /// An event of now, to be recorded with [`events::record`] by the transaction that makes it happen.
@@ -26,23 +26,6 @@ impl App {
     }
 }
 
-/// Events in the order in which they happened, and whether there are more.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct Events {
-    pub events: Vec<Event>,
-    pub more: bool,
-}
-
-impl Events {
-    fn of(mut events: Vec<Event>, limit: i64) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = events.len() > limit;
-        events.truncate(limit);
-        Self { events, more }
-    }
-}
-
 /// A card's events after a place.
 ///
 /// # Errors
@@ -53,10 +36,9 @@ pub async fn events_of_card(
     card: &CardId,
     after: Place,
     limit: i64,
-) -> Result<Events, ActionError> {
+) -> Result<Page, ActionError> {
     find_card(app, workspace, card).await?;
-    let found = events::of_card(&mut app.store.read().await?, workspace, card, after, limit + 1).await?;
-    Ok(Events::of(found, limit))
+    Ok(events::of_card(&mut app.store.read().await?, workspace, card, after, limit).await?)
 }
 
 /// A workspace's events after the one of that id; from the first one without. `pointer` names the id's place in the
@@ -69,7 +51,7 @@ pub async fn events_after(
     workspace: &WorkspaceId,
     (pointer, id): (&str, Option<&str>),
     limit: i64,
-) -> Result<Events, ActionError> {
+) -> Result<Page, ActionError> {
     let mut reader = app.store.read().await?;
     let after = match id {
         None => Place::START,
@@ -77,6 +59,5 @@ pub async fn events_after(
             .await?
             .ok_or_else(|| ActionError::Invalid(Problems::one(pointer, "is not an event of this workspace")))?,
     };
-    let found = events::after(&mut reader, workspace, after, limit + 1).await?;
-    Ok(Events::of(found, limit))
+    Ok(events::after(&mut reader, workspace, after, limit).await?)
 }

@@ -99,12 +99,12 @@ async fn cards_keeping(
     let mut after = String::new();
     while publishing.cards_checked < CARDS_LOOKED_AT && publishing.keeping.len() < CARDS_NAMED {
         let page = cards::of_template(&mut app.store.read().await?, workspace, id, &after, PAGE).await?;
-        let Some(last) = page.last() else {
+        let Some(last) = page.cards.last() else {
             publishing.complete = true;
             break;
         };
         after = last.card.id.as_str().to_owned();
-        publishing.cards_checked += page.len();
+        publishing.cards_checked += page.cards.len();
         let (published, secret, now) = (Arc::clone(&published), secret.clone(), app.now());
         let base = format!("{}/c", app.public_url);
         let work = app.render(Reader::Designer, move || {
@@ -114,7 +114,7 @@ async fn cards_keeping(
                 let problems = published.fits(&issued.card, &url, now).err()?;
                 Some((issued, url, problems))
             };
-            page.into_iter().filter_map(judge).collect::<Vec<_>>()
+            page.cards.into_iter().filter_map(judge).collect::<Vec<_>>()
         });
         let unfit = work.await?;
         for (issued, url, problems) in unfit {

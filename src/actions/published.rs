@@ -135,6 +135,7 @@ impl App {
         id: &TemplateId,
         version: i64,
     ) -> Result<Arc<Published>, ActionError> {
+        let _turn = self.preparing.acquire().await.map_err(|_| ActionError::ShuttingDown)?;
         let mut reader = self.store.read().await?;
         let document = templates::document(&mut reader, workspace, id, version).await?;
         let document = document.ok_or(ActionError::NotFound("template version"))?;

@@ -1,5 +1,7 @@
 //! Makes a template, replaces its draft, shows it.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use crate::domain::input::Problems;
 use crate::domain::zone::Zone;
 use crate::outside::random;
 use crate::store::templates::{self, Listed};
+use crate::store::types::Json;
 
 /// The most bytes of a document, however it comes.
 pub const LARGEST_DOCUMENT: usize = 1024 * 1024;
@@ -36,12 +39,12 @@ pub async fn put_template(
     app: &App,
     workspace: &WorkspaceId,
     id: &TemplateId,
-    document: &Value,
+    mut draft: Value,
 ) -> Result<Put, ActionError> {
-    let mut draft = document.clone();
     let [given, _] = take_added(&mut draft);
     let other = given.filter(|given| given.as_str() != Some(id.as_str()));
     let other = other.map(|_| Problems::one("/id", format!("is not {id}, which the address names; leave it out")));
+    let draft = Arc::new(draft);
     checked(app, &draft, other.unwrap_or_default()).await?;
     let mut tx = app.store.begin().await?;
     let before = templates::lock(&mut tx, workspace, id).await?;
@@ -54,8 +57,7 @@ pub async fn put_template(
 ///
 /// # Errors
 /// Every problem of the document at once; [`ActionError::TemplateExists`] when there is one of that id.
-pub async fn create_template(app: &App, workspace: &WorkspaceId, document: &Value) -> Result<TemplateId, ActionError> {
-    let mut draft = document.clone();
+pub async fn create_template(app: &App, workspace: &WorkspaceId, mut draft: Value) -> Result<TemplateId, ActionError> {
     let mut problems = Problems::new();
     let id = match take_added(&mut draft) {
         [None | Some(Value::Null), _] => Some(Ok(new_id(app)?)),
@@ -73,6 +75,7 @@ pub async fn create_template(app: &App, workspace: &WorkspaceId, document: &Valu
             None
         }
     };
+    let draft = Arc::new(draft);
     checked(app, &draft, problems).await?;
     let id = id.ok_or_else(|| Problems::one("/id", "is not a template id"))?;
     let mut tx = app.store.begin().await?;
@@ -95,14 +98,12 @@ pub(super) fn take_added(document: &mut Value) -> [Option<Value>; 2] {
 }
 
 /// All problems of a document, those found before first.
-pub(super) async fn checked(app: &App, draft: &Value, mut before: Problems) -> Result<(), ActionError> {
-    match parse(app, draft.clone(), Zone::utc().clone()).await {
+pub(super) async fn checked(app: &App, draft: &Arc<Value>, mut before: Problems) -> Result<(), ActionError> {
+    match parse(app, Arc::clone(draft), Zone::utc().clone()).await {
         Ok(_) if before.is_empty() => Ok(()),
         Ok(_) => Err(before.into()),
         Err(ActionError::Invalid(found)) => {
-            for problem in found.into_vec() {
-                before.add(problem.pointer, problem.detail);
-            }
+            before.extend(found);
             Err(before.into())
         }
         Err(error) => Err(error),
@@ -134,20 +135,21 @@ pub async fn list_templates(
     limit: i64,
 ) -> Result<Vec<(TemplateId, Value)>, ActionError> {
     let show = |listed: Listed| {
-        let draft = listed.draft.0;
+        let given = |member: Option<Json<Value>>| member.map(|Json(value)| value);
         let shown = json!({
             "id": listed.id,
-            "name": draft.get("name"),
-            "organization": draft.get("organization"),
-            "kind": draft.get("kind").and_then(Value::as_str).unwrap_or("generic"),
-            "style": draft.pointer("/apple/style"),
+            "name": given(listed.name),
+            "organization": given(listed.organization),
+            "kind": given(listed.kind).filter(Value::is_string).unwrap_or_else(|| json!("generic")),
+            "style": given(listed.style),
             "published_version": listed.version,
             "created_at": listed.created_at,
             "updated_at": listed.updated_at,
         });
         (listed.id, shown)
     };
-    Ok(templates::list(&mut app.store.read().await?, workspace, after, limit, show).await?)
+    let listed = templates::list(&mut app.store.read().await?, workspace, after, limit).await?;
+    Ok(listed.into_iter().map(show).collect())
 }
 
 /// Takes a template away with everything of it.

@@ -40,10 +40,10 @@ pub async fn load_starters(app: &App, workspace: &WorkspaceId) -> Result<(), Act
         if !missing.contains(&id) {
             continue;
         }
-        put_template(app, workspace, &id, &starter.document).await?;
+        put_template(app, workspace, &id, starter.document.clone()).await?;
         for image in starter.images {
             let place = ImagePlace::parse(&image.role, None, image.tier.as_deref())?;
-            put_image(app, workspace, &id, &place, image.png).await?;
+            put_image(app, workspace, &id, &place, image.png.into()).await?;
         }
         let version = publish_template(app, workspace, &id).await?.version;
         tracing::info!(template = %id, version, "loaded a starter template");

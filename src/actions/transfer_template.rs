@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 use std::io::{Cursor, Write};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 use zip::write::SimpleFileOptions;
@@ -86,7 +88,9 @@ fn place_of(path: &str) -> Option<ImagePlace> {
 }
 
 fn pack(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError> {
-    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    // Grown by doubling, it would take up to three times its size.
+    let size = files.iter().map(|(path, content)| content.len() + 2 * path.len() + 128).sum::<usize>() + 1024;
+    let mut archive = ZipWriter::new(Cursor::new(Vec::with_capacity(size)));
     for (path, content) in files {
         // Equal drafts are equal bytes: no entry has a time. Pictures are packed already, and one that isn't would look like
         // a bomb.
@@ -123,7 +127,7 @@ pub async fn import_template(
     app: &App,
     workspace: &WorkspaceId,
     wanted: Option<TemplateId>,
-    archive: Vec<u8>,
+    archive: Bytes,
 ) -> Result<TemplateId, ActionError> {
     let _turn = app.archives.acquire().await.map_err(|_| ActionError::ShuttingDown)?;
     let found = tokio::task::spawn_blocking(move || read(&archive)).await;
@@ -131,6 +135,7 @@ pub async fn import_template(
     let Found { mut document, pictures, tell } = found?;
     let [own_id, _] = take_added(&mut document);
     let mut problems = Problems::new();
+    let document = Arc::new(document);
     match checked(app, &document, Problems::new()).await {
         Ok(()) => {}
         Err(ActionError::Invalid(all)) => {
@@ -150,7 +155,7 @@ pub async fn import_template(
     problems.or(Some(()))?;
     let (mut problems, mut kept) = (Problems::new(), Vec::new());
     for FoundPicture { place, path, bytes } in pictures {
-        match usable(app, bytes).await? {
+        match usable(app, bytes.into()).await? {
             Ok(bytes) => kept.push((place, digest(&bytes), bytes)),
             Err(why) => problems.add(pointer("", &path), why),
         }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::cost::Extent;
 use super::ids::AttributeName;
-use super::input::{Lines, Node, Object, Problems, pointer};
+use super::input::{Lines, Node, Object, Problems, pointer, some_of};
 use super::money::{Currency, Decimal};
 use super::phone::e164;
 use super::picture::PictureName;
@@ -148,7 +148,7 @@ impl AttributeType {
                 if choices.iter().any(|choice| choice == text) {
                     Ok(AttributeValue::Text(text.to_owned()))
                 } else {
-                    Err(format!("is none of the choices {}", choices.join(", ")))
+                    Err(format!("is none of the choices {}", some_of(choices)))
                 }
             }),
             Self::Url => {

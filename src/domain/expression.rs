@@ -5,8 +5,10 @@
 //! (see [`super::cost`]); fuel bounds what that model may have overlooked, and `*` works on numbers only (it would repeat
 //! texts).
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use minijinja::value::Value as Dynamic;
 use minijinja::{Environment, Expression, State, UndefinedBehavior};
@@ -183,14 +185,67 @@ enum Segment {
     Expression(Arc<Compiled>),
 }
 
+/// An expression that was compiled once, when it was read. What it compiles to takes 14 KiB however short it is, so only the
+/// expressions that were computed last are kept compiled; see [`Recent`].
 #[derive(Debug)]
 struct Compiled {
-    expression: Expression<'static, 'static>,
-    source: String,
+    source: Box<str>,
     shape: Shape,
     names: Vec<String>,
     numbers_only: bool,
     localised: bool,
+}
+
+/// The expressions that were computed last, of all templates, ready to be computed again: at most some 2,000, or 28 MiB.
+static RECENT: LazyLock<Recent> = LazyLock::new(Recent::default);
+
+/// How many of each shard's expressions are new; as many are kept that were new before.
+const NEW_IN_SHARD: usize = 64;
+
+/// Remembers compiled expressions by their text. When a shard has enough of those that were used lately, what was not used
+/// since it last had is forgotten.
+#[derive(Default)]
+struct Recent {
+    shards: [Mutex<Shard>; 16],
+    hashes: RandomState,
+}
+
+#[derive(Default)]
+struct Shard {
+    new: HashMap<Box<str>, Arc<Expression<'static, 'static>>>,
+    old: HashMap<Box<str>, Arc<Expression<'static, 'static>>>,
+}
+
+impl Shard {
+    fn find(&mut self, source: &str) -> Option<Arc<Expression<'static, 'static>>> {
+        if let Some(found) = self.new.get(source) {
+            return Some(Arc::clone(found));
+        }
+        let (source, found) = self.old.remove_entry(source)?;
+        self.keep(source, Arc::clone(&found));
+        Some(found)
+    }
+
+    fn keep(&mut self, source: Box<str>, expression: Arc<Expression<'static, 'static>>) {
+        if self.new.len() >= NEW_IN_SHARD {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert(source, expression);
+    }
+}
+
+impl Recent {
+    fn compiled(&self, source: &str) -> Result<Arc<Expression<'static, 'static>>, minijinja::Error> {
+        let hash = self.hashes.hash_one(source);
+        let shard = &self.shards[hash as usize % self.shards.len()];
+        let lock = || shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = lock().find(source) {
+            return Ok(found);
+        }
+        let expression = Arc::new(ENVIRONMENT.compile_expression_owned(source.to_owned())?);
+        lock().keep(source.into(), Arc::clone(&expression));
+        Ok(expression)
+    }
 }
 
 /// The most expressions in one text.
@@ -291,8 +346,16 @@ impl Text {
             let name: &str = filter.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
             LOCALISED.contains(&name)
         });
-        let source = inner.to_owned();
-        Ok(Segment::Expression(Arc::new(Compiled { expression, source, shape, names, numbers_only, localised })))
+        Ok(Segment::Expression(Arc::new(Compiled { source: inner.into(), shape, names, numbers_only, localised })))
+    }
+
+    /// How many bytes it takes in memory, about.
+    pub fn memory(&self) -> usize {
+        let of_segment = |segment: &Segment| match segment {
+            Segment::Literal(text) | Segment::Name(text) => 48 + text.len(),
+            Segment::Expression(compiled) => 160 + 3 * compiled.source.len(),
+        };
+        self.segments.iter().map(of_segment).sum()
     }
 
     /// Whether no expression stands in it, so that it is the same for every card.
@@ -344,7 +407,7 @@ impl Text {
     /// How its first expression is written.
     pub fn source(&self) -> Option<&str> {
         self.segments.iter().find_map(|segment| match segment {
-            Segment::Expression(compiled) => Some(compiled.source.as_str()),
+            Segment::Expression(compiled) => Some(&*compiled.source),
             Segment::Literal(_) | Segment::Name(_) => None,
         })
     }
@@ -382,7 +445,7 @@ impl Text {
         self.segments.iter().find_map(|segment| {
             let Segment::Expression(compiled) = segment else { return None };
             let within = compiled.shape.cost(size).within;
-            (within > MOST_WITHIN).then_some((compiled.source.as_str(), within))
+            (within > MOST_WITHIN).then_some((&*compiled.source, within))
         })
     }
 
@@ -546,7 +609,8 @@ impl Compiled {
                 .find(|name| !name.contains('.') && scope.attribute(name).is_none())
                 .map(|name| EvaluationError::Missing(name.clone()))
         };
-        match self.expression.eval(Dynamic::from(context)) {
+        let expression = RECENT.compiled(&self.source).map_err(|e| EvaluationError::Failed(e.kind().to_string()))?;
+        match expression.eval(Dynamic::from(context)) {
             Ok(value) if value.is_undefined() || value.is_none() => {
                 Err(missing().unwrap_or_else(|| EvaluationError::Failed("it has no value".to_owned())))
             }
@@ -726,6 +790,20 @@ mod tests {
         assert!(evaluate("{{ 1e308 * 10 }}").is_err());
         assert!(evaluate("{{ 'a\\u202eb' }}").is_err(), "no way round the characters that texts may not hold");
         assert_eq!(evaluate("{{ card.id }}/{{ card.id | lower }}").as_deref(), Ok("M-1/m-1"));
+    }
+
+    #[test]
+    fn only_the_expressions_that_were_computed_last_are_kept_compiled() {
+        let recent = Recent::default();
+        for n in 0..5_000 {
+            recent.compiled(&format!("1 + {n}")).expect("valid");
+            let again = recent.compiled("2 + 2").expect("valid");
+            assert_eq!(again.eval(()).expect("a sum").to_string(), "4");
+        }
+        let kept = recent.shards.iter().map(|shard| shard.lock().expect("whole"));
+        let kept: usize = kept.map(|shard| shard.new.len() + shard.old.len()).sum();
+        assert!((500..=2 * 16 * NEW_IN_SHARD).contains(&kept), "{kept}");
+        assert!(recent.compiled("1 +").is_err());
     }
 
     #[test]

@@ -16,13 +16,24 @@ pub struct Problem {
     pub detail: String,
 }
 
-/// Everything that is wrong with an input; at most [`Problems::MAX`] are kept.
+/// Everything that is wrong with an input, within bounds: a small request must not ask for a large answer. What goes beyond
+/// them is counted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    kept: Vec<Problem>,
+    bytes: usize,
+    left_out: usize,
+}
 
 impl Problems {
-    /// More than this many problems help nobody and would let a small request ask for a large answer.
+    /// The most problems that are kept; more help nobody.
     pub const MAX: usize = 100;
+    /// The most bytes of all of them, after which no other is kept.
+    const MAX_BYTES: usize = 32 * 1024;
+    /// The most characters of a detail; the rest is cut off.
+    pub const MAX_DETAIL: usize = 500;
+    /// The most bytes of a pointer; a longer one points at what is around the place.
+    const MAX_POINTER: usize = 2048;
 
     /// None yet.
     pub fn new() -> Self {
@@ -38,19 +49,43 @@ impl Problems {
 
     /// Notes a problem.
     pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        if self.0.len() < Self::MAX {
-            self.0.push(Problem { pointer: pointer.into(), detail: detail.into() });
+        if self.kept.len() >= Self::MAX || self.bytes >= Self::MAX_BYTES {
+            self.left_out += 1;
+            return;
         }
+        let (mut pointer, mut detail) = (pointer.into(), detail.into());
+        while pointer.len() > Self::MAX_POINTER {
+            pointer.truncate(pointer.rfind('/').unwrap_or(0));
+        }
+        cut(&mut detail, Self::MAX_DETAIL);
+        self.bytes += pointer.len() + detail.len();
+        self.kept.push(Problem { pointer, detail });
+    }
+
+    /// Notes the problems of a part behind those that were found before.
+    pub fn extend(&mut self, others: Self) {
+        for problem in others.kept {
+            self.add(problem.pointer, problem.detail);
+        }
+        self.left_out += others.left_out;
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
-    /// The problems in the order in which they were found.
-    pub fn into_vec(self) -> Vec<Problem> {
-        self.0
+    /// How many there are, also those that were not kept.
+    pub fn count(&self) -> usize {
+        self.kept.len() + self.left_out
+    }
+
+    /// The problems in the order in which they were found. When some were not kept, the last entry says how many.
+    pub fn into_vec(mut self) -> Vec<Problem> {
+        if self.left_out > 0 {
+            self.kept.push(Problem { pointer: String::new(), detail: more(self.left_out) });
+        }
+        self.kept
     }
 
     /// `value` when nothing was wrong.
@@ -63,6 +98,33 @@ impl Problems {
             _ if self.is_empty() => Err(Self::one("", "is incomplete")),
             _ => Err(self),
         }
+    }
+}
+
+/// What stands in the place of problems that are not listed.
+pub fn more(left_out: usize) -> String {
+    let noun = if left_out == 1 { "problem is" } else { "problems are" };
+    format!("{left_out} more {noun} not listed")
+}
+
+/// Cuts a text to so many characters, the last of which then says that something is missing.
+pub fn cut(text: &mut String, most: usize) {
+    if text.len() > most
+        && let Some((end, _)) = text.char_indices().nth(most)
+    {
+        let last = text[..end].char_indices().next_back().map_or(0, |(at, _)| at);
+        text.truncate(last);
+        text.push('…');
+    }
+}
+
+/// Some of many words for a message, the others counted: lists that tenants write may be long.
+pub fn some_of(words: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<&str> = words.iter().take(SHOWN).map(String::as_str).collect();
+    match words.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
@@ -360,6 +422,42 @@ mod tests {
         let mut value = json!({"a\r\nb": ["one\r\ntwo", "one\rtwo\r\r\nthree"], "c": {"d": "plain"}, "n": 1});
         normalise_line_ends(&mut value);
         assert_eq!(value, json!({"a\nb": ["one\ntwo", "one\ntwo\n\nthree"], "c": {"d": "plain"}, "n": 1}));
+    }
+
+    #[test]
+    fn many_and_long_problems_are_cut_and_the_rest_is_counted() {
+        let mut problems = Problems::new();
+        for n in 0..250 {
+            problems.add(format!("/{n}"), "is wrong");
+        }
+        assert_eq!(problems.count(), 250);
+        let listed = problems.into_vec();
+        assert_eq!(listed.len(), 101);
+        assert_eq!(
+            listed[100],
+            Problem { pointer: String::new(), detail: "150 more problems are not listed".to_owned() }
+        );
+
+        let mut long = Problems::one("/a".repeat(2000), "ā".repeat(1000));
+        for _ in 0..99 {
+            long.add("/b".repeat(1000), "ā".repeat(1000));
+        }
+        let listed = long.into_vec();
+        assert_eq!(listed[0].detail.chars().count(), 500);
+        assert!(listed[0].detail.ends_with("ā…") && listed[0].pointer == "/a".repeat(1024));
+        let bytes: usize = listed.iter().map(|problem| problem.pointer.len() + problem.detail.len()).sum();
+        assert!(bytes < 40 * 1024, "{bytes}");
+
+        let mut all = Problems::one("/x", "is wrong");
+        let mut part = Problems::new();
+        (0..120).for_each(|n| part.add(format!("/{n}"), "is wrong"));
+        all.extend(part);
+        assert_eq!(all.count(), 121);
+        let words: Vec<String> = (0..25).map(|n| n.to_string()).collect();
+        assert!(some_of(&words).ends_with("18, 19 and 5 more"));
+        let mut exact = "ābc".to_owned();
+        cut(&mut exact, 3);
+        assert_eq!(exact, "ābc");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::attribute::{Attribute, AttributeType, read_attribute};
 use super::colour::Colour;
 use super::expression::Text;
 use super::ids::{AttributeName, FieldKey};
-use super::input::{Lines, Node, Object, Problems, pointer};
+use super::input::{Lines, Node, Object, Problems, pointer, some_of};
 use super::locale::Language;
 use super::picture::ROLES;
 use super::styles::{self, Style};
@@ -366,6 +366,36 @@ impl Template {
         Self { workspace_zone: Some(zone), ..self }
     }
 
+    /// How many bytes it takes in memory, about: what its texts have in each language.
+    pub fn memory(&self) -> usize {
+        let of_phrase = |phrase: &Phrase| {
+            let fixed = phrase.fixed.iter().flatten().map(|text| text.len() + 32).sum::<usize>();
+            let shared = if phrase.varied { phrase.texts.len() } else { 1 };
+            128 + phrase.key.len()
+                + 16 * phrase.texts.len()
+                + fixed
+                + shared * 2 * phrase.texts.iter().map(Text::memory).max().unwrap_or(0)
+        };
+        fn of_tree(tree: &Tree) -> usize {
+            match tree {
+                Tree::Leaf(value) => 80 + value.to_string().len(),
+                Tree::Text(at, text) => 80 + at.len() + text.memory(),
+                Tree::List(items) => 80 + items.iter().map(of_tree).sum::<usize>(),
+                Tree::Members(members) => {
+                    80 + members.iter().map(|(name, tree)| 24 + name.len() + of_tree(tree)).sum::<usize>()
+                }
+            }
+        }
+        let choices = self.attributes.iter().map(|attribute| match &attribute.kind {
+            AttributeType::Choice { choices } => choices.iter().map(|choice| choice.len() + 32).sum(),
+            _ => 0,
+        });
+        self.phrases().into_iter().map(of_phrase).sum::<usize>()
+            + self.attributes.len() * 400
+            + choices.sum::<usize>()
+            + of_tree(&self.apple_pass)
+    }
+
     /// The attribute of that name.
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {
         self.attributes.iter().find(|a| a.name.as_str() == name)
@@ -679,7 +709,7 @@ impl Reader {
             if let Some(Attribute { kind: AttributeType::Choice { choices }, .. }) = attribute
                 && !choices.iter().any(|choice| choice == tier)
             {
-                problems.add(&node.pointer, format!("is none of the choices {}", choices.join(", ")));
+                problems.add(&node.pointer, format!("is none of the choices {}", some_of(choices)));
             }
             let Some(mut look) = node.object(problems) else { continue };
             let colours = look.get("colors").map_or(Some(Colours::default()), |n| read_colours(&n, problems));

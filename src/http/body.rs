@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use actix_web::web::Bytes;
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::admission::{self, BodyRoom, ParsedRoom};
 use super::problem::{NOT_JSON, Problem, TOO_LARGE, TOO_SLOW};
+use super::server::Shared;
 use crate::actions::images::LARGEST_PICTURE;
 use crate::actions::put_template::LARGEST_DOCUMENT;
-use crate::domain::input::normalise_line_ends;
+use crate::domain::input::{Problems, normalise_line_ends};
+use crate::outside::memory::parsed_size;
 
 /// How long the next piece of a body may take, and how long a body may take beyond what its length explains.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +31,10 @@ pub const JSON: usize = LARGEST_DOCUMENT;
 pub const IMAGE: usize = LARGEST_PICTURE;
 /// An archive of at most 64 MiB.
 pub const ARCHIVE: usize = 64 * 1024 * 1024;
+/// The most values in a JSON document: each takes much more memory than its text, and no document of ours needs as many.
+pub const MOST_VALUES: usize = 100_000;
+/// The most values in what a phone sends.
+const MOST_OF_PHONES: usize = 500;
 /// What a phone sends to register.
 pub const REGISTRATION: usize = 64 * 1024;
 /// What a phone sends to be logged.
@@ -43,14 +50,20 @@ impl<const MAX: usize> FromRequest for Limited<MAX> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
-        Box::pin(async move { Ok(Self(read(&request, payload, MAX).await?)) })
+        Box::pin(async move {
+            let body = read(&request, payload, MAX).await?;
+            admission::work(&request).await?;
+            Ok(Self(body))
+        })
     }
 }
 
 /// Reads a request's body of at most `max` bytes; a longer one is refused without reading on.
 ///
+/// Its room in memory is taken before it is read, as long as it says that it is; without a key, as it arrives.
+///
 /// # Errors
-/// When it is longer, breaks off, or doesn't go on.
+/// When it is longer, breaks off, or doesn't go on; when there is no room for it.
 pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
     let announced: Option<usize> =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
@@ -58,7 +71,12 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
     if announced.is_some_and(|length| length > max) {
         return Err(too_large());
     }
-    let mut body = actix_web::web::BytesMut::new();
+    let mut room = match request.app_data::<Shared>() {
+        Some(app) => admission::body_room(app, request, announced, max).await?.map(|room| (app, room)),
+        // Only tests read a body without a service around it.
+        None => None,
+    };
+    let mut body = actix_web::web::BytesMut::with_capacity(announced.unwrap_or(0));
     let late = || Problem::new(&TOO_SLOW, "the rest of the body didn't come in time");
     let began = Instant::now();
     loop {
@@ -69,7 +87,13 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
         if body.len() + chunk.len() > max {
             return Err(too_large());
         }
+        if let Some((app, room)) = &mut room {
+            room.fit(app, body.len() + chunk.len())?;
+        }
         body.extend_from_slice(&chunk);
+    }
+    if let Some((_, room)) = room {
+        request.extensions_mut().insert(room);
     }
     Ok(body.freeze())
 }
@@ -89,25 +113,46 @@ impl FromRequest for Json {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = Limited::<JSON>::from_request(request, payload);
+        let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let Limited(bytes) = body.await?;
-            match serde_json::from_slice(&bytes) {
+            let bytes = read(&request, payload, JSON).await?;
+            let size = parsed_size(&bytes);
+            if size.values > MOST_VALUES {
+                // What is no JSON is refused as such; told without keeping anything of it.
+                serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| not_json(&e))?;
+                let detail = format!("has about {} values; expected at most {MOST_VALUES}", size.values);
+                return Err(Problems::one("", detail).into());
+            }
+            let room = admission::parsed_room(&request, size.bytes).await?;
+            let parsed = serde_json::from_slice(&bytes);
+            drop(bytes);
+            request.extensions_mut().remove::<BodyRoom>();
+            request.extensions_mut().insert::<ParsedRoom>(room);
+            admission::work(&request).await?;
+            match parsed {
                 Ok(mut value) => {
                     normalise_line_ends(&mut value);
                     Ok(Self(value))
                 }
-                // The parser's own words may quote the body, which may hold personal values.
-                Err(e) => {
-                    let what = match e.classify() {
-                        serde_json::error::Category::Eof => "ends too early",
-                        _ => "is not valid",
-                    };
-                    Err(Problem::new(&NOT_JSON, format!("the JSON {what} at line {}, column {}", e.line(), e.column())))
-                }
+                Err(e) => Err(not_json(&e)),
             }
         })
     }
+}
+
+/// The parser's own words may quote the body, which may hold personal values.
+fn not_json(error: &serde_json::Error) -> Problem {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "ends too early",
+        _ => "is not valid",
+    };
+    Problem::new(&NOT_JSON, format!("the JSON {what} at line {}, column {}", error.line(), error.column()))
+}
+
+/// What a phone sent, as JSON; null when it is none, or has more values than phones send.
+pub fn of_phone(body: &[u8]) -> Value {
+    let few = parsed_size(body).values <= MOST_OF_PHONES;
+    if few { serde_json::from_slice(body).unwrap_or_default() } else { Value::Null }
 }
 
 #[cfg(test)]

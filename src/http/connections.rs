@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -46,14 +46,16 @@ pub fn room(files: u64) -> usize {
 pub struct Connections {
     most: usize,
     trusted: TrustedProxies,
+    /// How long a client may take nothing of what is sent to it.
+    unread: Duration,
     open: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Connections {
     /// None yet, with room for so many. Trusted proxies and this machine may have all of them.
-    pub fn new(most: usize, trusted: TrustedProxies) -> Self {
-        Self { most, trusted, open: AtomicUsize::new(0), by_address: Mutex::default() }
+    pub fn new(most: usize, trusted: TrustedProxies, unread: Duration) -> Self {
+        Self { most, trusted, unread, open: AtomicUsize::new(0), by_address: Mutex::default() }
     }
 
     /// How many there may be.
@@ -94,7 +96,17 @@ impl Connections {
         };
         // A pass is sent in two pieces; Nagle would hold back the second until the first is acknowledged (40 ms).
         let _ = stream.set_nodelay(true);
+        close_when_unread(&stream, self.unread);
         Ok((Watched::new(stream, Some(admitted)), peer))
+    }
+}
+
+/// Has the system close a connection whose client takes nothing of what is sent to it for so long: one that went away, or one
+/// that leaves its window shut so that its answers stay in memory.
+fn close_when_unread(stream: &TcpStream, unread: Duration) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(unread)) {
+        tracing::debug!(%error, "a connection has no deadline for what isn't read");
     }
 }
 
@@ -154,21 +166,21 @@ impl Drop for Answering {
 }
 
 /// A body that keeps its connection from counting as idle until it was sent.
-#[allow(missing_debug_implementations)] // a body has none
-pub struct Answered {
-    body: BoxBody,
+#[derive(Debug)]
+pub struct Answered<B> {
+    body: B,
     _answering: Option<Answering>,
 }
 
-impl Answered {
+impl<B> Answered<B> {
     /// Of that body.
-    pub fn new(body: BoxBody, answering: Option<Answering>) -> Self {
+    pub fn new(body: B, answering: Option<Answering>) -> Self {
         Self { body, _answering: answering }
     }
 }
 
-impl MessageBody for Answered {
-    type Error = <BoxBody as MessageBody>::Error;
+impl<B: MessageBody + Unpin> MessageBody for Answered<B> {
+    type Error = B::Error;
 
     fn size(&self) -> BodySize {
         self.body.size()
@@ -263,7 +275,7 @@ mod tests {
     #[test]
     fn an_address_has_a_part_of_the_connections_and_a_proxy_all_of_them() {
         let trusted = TrustedProxies::parse("10.0.0.1").expect("an address");
-        let connections = Arc::new(Connections::new(8, trusted));
+        let connections = Arc::new(Connections::new(8, trusted, Duration::from_secs(30)));
         let admit = |address: &str| connections.admit(format!("{address}:1").parse().ok());
         let mut held: Vec<_> = (0..2).map(|_| admit("198.51.100.1").expect("room")).collect();
         assert!(admit("198.51.100.1").is_none() && admit("198.51.100.2").is_some());

@@ -6,6 +6,7 @@ use actix_web::http::header::{CACHE_CONTROL, ETAG, HeaderMap, IF_NONE_MATCH};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::admission::of_shared_content;
 use super::problem::Problem;
 use crate::outside::secrets::digest;
 
@@ -37,7 +38,7 @@ impl Fixed {
         }
         match is_known(request.headers(), &self.etag) {
             true => response.finish(),
-            false => response.content_type(self.content_type).body(self.bytes.clone()),
+            false => of_shared_content(response.content_type(self.content_type).body(self.bytes.clone())),
         }
     }
 }

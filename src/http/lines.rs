@@ -9,14 +9,14 @@ use futures_util::StreamExt;
 /// How long a line may be, without its ending.
 pub const LONGEST: usize = 1024 * 1024;
 /// So many bytes of lines are enough for one batch, however few lines they are.
-const ENOUGH: usize = 4 * 1024 * 1024;
+const ENOUGH: usize = 1024 * 1024;
 /// How long to wait for more when there is something to do already.
 const LINGER: Duration = Duration::from_millis(10);
 /// How long a sender may pause before it counts as gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A line of the body.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// Without its ending.
     Text(Bytes),
@@ -93,6 +93,15 @@ impl Lines {
         }
     }
 
+    fn put_back(&mut self, lines: impl DoubleEndedIterator<Item = Line>) {
+        for line in lines.rev() {
+            if let Line::Text(text) = &line {
+                self.bytes += text.len();
+            }
+            self.ready.push_front(line);
+        }
+    }
+
     fn batch(&mut self, most: usize) -> Vec<Line> {
         let count = self.ready.len().min(most);
         let batch: Vec<Line> = self.ready.drain(..count).collect();
@@ -117,6 +126,11 @@ impl Body {
     /// Nothing is read yet.
     pub fn new(payload: Payload) -> Self {
         Self { payload, lines: Lines::default(), ended: false }
+    }
+
+    /// Takes back lines that were handed out last; they come first again.
+    pub fn put_back(&mut self, lines: impl DoubleEndedIterator<Item = Line>) {
+        self.lines.put_back(lines);
     }
 
     /// The next lines, at most `most` of them: as many as there are when the sender pauses. None at the end.
@@ -204,6 +218,15 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(1), "what is there isn't kept waiting");
         assert_eq!(body.next(9).await, Err(BrokenOff::Slow), "half a line is none");
         assert_eq!(started.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_are_put_back_come_first_again() {
+        let mut body = silent_after(&["a\nb\nc\nd\n"]).await;
+        let mut lines = body.next(3).await.expect("lines");
+        body.put_back(lines.drain(1..));
+        assert_eq!(body.next(9).await, Ok(vec![text("b"), text("c"), text("d")]));
+        assert_eq!(body.lines.bytes, 0);
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use super::address::client_address;
+use super::admission::{Sent, answered};
 use super::apple_v1::Failure;
 use super::auth::authorization;
 use super::connections::{Activity, Answered, Connections};
@@ -34,11 +35,11 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub async fn observe(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+) -> Result<ServiceResponse<Answered<Sent>>, actix_web::Error> {
     let answering = Activity::begin(request.request());
     let Some(app) = request.app_data::<Shared>().cloned() else {
         let response = next.call(request).await?.map_into_boxed_body();
-        return Ok(response.map_body(|_, body| Answered::new(body, answering)));
+        return Ok(response.map_body(|_, body| Answered::new(Sent::Whole(body, None), answering)));
     };
     take_off(&mut request, &app.base_path);
     let started = std::time::Instant::now();
@@ -52,6 +53,7 @@ pub async fn observe(
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     let route = response.request().match_pattern().unwrap_or_else(|| "(none)".to_owned());
+    let mut response = answered(&app, response).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

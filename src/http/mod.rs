@@ -4,6 +4,7 @@
 //! goes wrong becomes an answer in `problem` (for Apple's web service, in `apple_v1`, which has statuses of its own).
 
 pub mod address;
+pub mod admission;
 pub mod api;
 pub mod apple_v1;
 pub mod auth;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::actions::error::ActionError;
 use crate::domain::checks::Issue;
-use crate::domain::input::{Problem as InputProblem, Problems};
+use crate::domain::input::{Problem as InputProblem, Problems, cut, more};
+use crate::outside::memory::NoRoom;
 use crate::store::StoreError;
 
 /// A kind of problem.
@@ -64,6 +65,11 @@ pub fn kind(code: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.code == code)
 }
 
+/// The most entries of a problem's `errors`.
+const MOST_ERRORS: usize = Problems::MAX;
+/// How long a document may be that stands in one of many lines.
+const LONGEST_IN_LINE: usize = 4 * 1024;
+
 /// A problem on its way to an answer.
 #[derive(Debug)]
 pub struct Problem {
@@ -82,8 +88,8 @@ impl Problem {
 
     /// What the input breaks.
     pub fn invalid(problems: Problems) -> Self {
+        let count = problems.count();
         let errors: Vec<InputProblem> = problems.into_vec();
-        let count = errors.len();
         let detail = match errors.as_slice() {
             [one] => format!("{} {}", place(&one.pointer), one.detail),
             _ => format!("{count} members break rules"),
@@ -93,7 +99,15 @@ impl Problem {
     }
 
     fn unpublishable(issues: Vec<Issue>) -> Self {
-        let errors: Vec<Value> = issues.iter().map(|issue| json!(issue)).collect();
+        let left_out = issues.len().saturating_sub(MOST_ERRORS);
+        let listed = issues.into_iter().take(MOST_ERRORS).map(|mut issue| {
+            cut(&mut issue.detail, Problems::MAX_DETAIL);
+            json!(issue)
+        });
+        let mut errors: Vec<Value> = listed.collect();
+        if left_out > 0 {
+            errors.push(json!({"pointer": "", "detail": more(left_out)}));
+        }
         Self { errors, ..Self::new(&UNPUBLISHABLE, "a phone would refuse passes of this template") }
     }
 
@@ -103,6 +117,12 @@ impl Problem {
 
     fn unavailable(cause: String) -> Self {
         Self { cause: Some(cause), ..Self::new(&UNAVAILABLE, "the database can't be reached or is too busy") }
+    }
+
+    /// Too much is held in memory for others.
+    pub fn no_room(no_room: NoRoom) -> Self {
+        let detail = "too much of other requests is held in memory just now";
+        Self { cause: Some(no_room.to_string()), ..Self::new(&UNAVAILABLE, detail) }
     }
 
     /// The document (RFC 9457), of a service whose public address has that path.
@@ -115,6 +135,26 @@ impl Problem {
         });
         if let (false, Some(map)) = (self.errors.is_empty(), document.as_object_mut()) {
             map.insert("errors".to_owned(), Value::Array(self.errors.clone()));
+        }
+        document
+    }
+
+    /// The document for one of many lines: of its errors as many as fit into 4 KiB, the others counted.
+    pub fn short_document(&self, base_path: &str) -> Value {
+        let mut document = self.document(base_path);
+        if let Some(Value::Array(errors)) = document.get_mut("errors") {
+            let mut room = LONGEST_IN_LINE;
+            let fitting = errors.iter().take_while(|error| {
+                let size = error.to_string().len();
+                let fits = size <= room;
+                room = room.saturating_sub(size);
+                fits
+            });
+            let (fitting, all) = (fitting.count(), errors.len());
+            if fitting < all {
+                errors.truncate(fitting);
+                errors.push(json!({"pointer": "", "detail": more(all - fitting)}));
+            }
         }
         document
     }
@@ -233,6 +273,24 @@ mod tests {
         for kind in KINDS {
             assert!((400..600).contains(&kind.status) && !kind.remedy.is_empty(), "{}", kind.code);
         }
+    }
+
+    #[test]
+    fn what_is_listed_is_bounded_and_the_rest_is_counted() {
+        let issues = (0..120).map(|n| Issue::error("some-rule", format!("/{n}"), "wrong ".repeat(200))).collect();
+        let document = Problem::unpublishable(issues).document("");
+        let errors = document["errors"].as_array().expect("errors");
+        assert_eq!((errors.len(), errors[100]["detail"].as_str()), (101, Some("20 more problems are not listed")));
+        assert_eq!(errors[0]["detail"].as_str().map(|detail| detail.chars().count()), Some(500));
+
+        let mut problems = Problems::new();
+        (0..60).for_each(|n| problems.add(format!("/attributes/a{n}"), "is wrong ".repeat(20)));
+        let problem = Problem::invalid(problems);
+        assert_eq!(problem.document("")["errors"].as_array().map(Vec::len), Some(60));
+        let short = problem.short_document("");
+        let listed = short["errors"].as_array().expect("errors");
+        assert!(short.to_string().len() < 5 * 1024 && listed.len() > 10, "{}", listed.len());
+        assert_eq!(listed.last().map(|last| last["detail"].clone()), Some(json!(more(61 - listed.len()))));
     }
 
     #[actix_web::test]

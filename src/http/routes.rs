@@ -17,7 +17,7 @@ use super::api::events;
 use super::api::{cards, device_logs, issuers, keys, templates, workspaces};
 use super::openapi::{self, Operation};
 use super::public::{card_page, download};
-use super::{apple_v1, auth, health, idempotency, sandbox};
+use super::{admission, apple_v1, auth, health, idempotency, sandbox};
 
 /// One route.
 #[derive(Debug, Clone, Copy)]
@@ -151,8 +151,14 @@ pub fn all(config: &mut ServiceConfig) {
     config.default_service(web::to(health::not_found));
 }
 
-/// What stands around every route of backends: who asks, and whether it is a repeat.
+/// What stands around every route of backends: who asks, whether it is a repeat, and whether there is room for it.
 fn for_backends(route: Route, endpoint: &Endpoint) -> Route {
+    let route = match endpoint.operation {
+        Some(operation) => {
+            route.wrap(from_fn(move |request, next: Next<BoxBody>| admission::admitted(operation, request, next)))
+        }
+        None => route,
+    };
     let route = match endpoint.operation {
         Some(operation) if idempotency::applies(operation) => {
             route.wrap(from_fn(move |request, next: Next<BoxBody>| idempotency::once(operation, request, next)))

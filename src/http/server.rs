@@ -36,7 +36,8 @@ pub fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<Server> {
-    let connections = Arc::new(Connections::new(connections::room(files::limit()), app.trusted_proxies.clone()));
+    let room = connections::room(files::limit());
+    let connections = Arc::new(Connections::new(room, app.trusted_proxies.clone(), app.unread));
     let (app, contents, all) = (app.clone(), Contents::default(), web::Data::from(Arc::clone(&connections)));
     let build = move || {
         let application = Application::new().app_data(app.clone()).app_data(contents.clone()).app_data(all.clone());

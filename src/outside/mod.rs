@@ -6,6 +6,7 @@ pub mod crash;
 pub mod files;
 pub mod http_cause;
 pub mod log_lines;
+pub mod memory;
 pub mod per_minute;
 pub mod proxies;
 pub mod random;

@@ -12,23 +12,32 @@ use crate::domain::locale::Language;
 use crate::domain::message::MessageText;
 use crate::domain::time::Timestamp;
 
+macro_rules! card_columns {
+    () => {
+        "c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
+            c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
+            c.live_message, c.message, c.created_at, c.updated_at,
+            t.version AS t_version, t.position AS t_position, t.modified AS t_modified,
+            (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS f_face,
+            (SELECT f.fetched_at FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id)
+                AS f_fetched_at,
+            (SELECT u.face FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id) AS u_face,
+            (SELECT u.modified FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
+                AS u_modified,
+            (SELECT u.through FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
+                AS u_through"
+    };
+}
+
 macro_rules! find_card {
     (from $from:literal, $where:literal) => {
         concat!(
-            "SELECT c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
-                c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
-                c.live_message, c.message, c.created_at, c.updated_at,
-                t.version AS t_version, t.position AS t_position, t.modified AS t_modified,
-                (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS f_face,
-                (SELECT f.fetched_at FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id)
-                    AS f_fetched_at,
-                (SELECT u.face FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id) AS u_face,
-                (SELECT u.modified FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
-                    AS u_modified,
-                (SELECT u.through FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
-                    AS u_through
-            FROM ", $from, " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id
-            WHERE ", $where
+            "SELECT ",
+            card_columns!(),
+            " FROM ",
+            $from,
+            " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id WHERE ",
+            $where
         )
     };
     ($where:literal) => {
@@ -49,13 +58,40 @@ macro_rules! hold_cards {
     };
 }
 
-macro_rules! list_cards {
-    ($also:literal) => {
+/// A page of a workspace's cards in an order: at most $4, and no more once the attributes of those before reach $5 bytes, but
+/// for one more, which tells that the list goes on. Cards may be large: the page is found by their keys and sizes first.
+macro_rules! page_of_cards {
+    ($where:literal, $also:literal, $order:literal, $qualified:literal, $join:literal) => {
         concat!(
-            find_card!("c.workspace_id = $1 AND (c.updated_at, c.id) > ($2, $3) AND c.erased_at IS NULL"),
+            "SELECT ",
+            card_columns!(),
+            ", p.size FROM (SELECT sized.id, sized.size, COALESCE(SUM(sized.size) OVER (ORDER BY ",
+            $order,
+            " ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING), 0) AS earlier
+                FROM (SELECT c.id, c.updated_at, CAST(octet_length(c.attributes) AS BIGINT) AS size FROM cards c
+                    WHERE c.workspace_id = $1 AND c.erased_at IS NULL AND ",
+            $where,
             $also,
-            " ORDER BY c.updated_at, c.id LIMIT $4"
+            " ORDER BY ",
+            $order,
+            " LIMIT $4) sized) p ",
+            $join,
+            " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id WHERE p.earlier < $5 ORDER BY ",
+            $qualified
         )
+    };
+    (sqlite $where:literal, $also:literal, $order:literal, $qualified:literal) => {
+        page_of_cards!($where, $also, $order, $qualified, "CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = p.id")
+    };
+    (postgres $where:literal, $also:literal, $order:literal, $qualified:literal) => {
+        page_of_cards!($where, $also, $order, $qualified,
+            "CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = $1 AND cards.id = p.id OFFSET 0) c")
+    };
+}
+
+macro_rules! list_cards {
+    ($database:ident $also:literal) => {
+        page_of_cards!($database "(c.updated_at, c.id) > ($2, $3)", $also, "updated_at, id", "c.updated_at, c.id")
     };
 }
 
@@ -130,6 +166,13 @@ statements! {
         postgres: find_card!(from "json_array_elements_text(CAST($2 AS json)) e(id)
             CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = $1 AND cards.id = e.id OFFSET 0) c", "TRUE"),
     };
+    SIZES = {
+        sqlite: "SELECT c.id, CAST(octet_length(c.attributes) AS BIGINT) FROM json_each($2) e
+            CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value",
+        postgres: "SELECT c.id, c.size FROM json_array_elements_text(CAST($2 AS json)) e(id) CROSS JOIN LATERAL
+            (SELECT id, CAST(octet_length(attributes) AS BIGINT) AS size FROM cards
+                WHERE workspace_id = $1 AND cards.id = e.id OFFSET 0) c",
+    };
     // A serial number is unique within its pass type, so the index is asked once for each pass type.
     PASS_TYPES_OF = {
         sqlite: "SELECT value, (SELECT p.id FROM pass_types p
@@ -146,8 +189,8 @@ statements! {
         postgres: find_card!("c.page_token_hash = $1"),
     };
     OF_TEMPLATE = {
-        sqlite: find_card!("c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL ORDER BY c.id LIMIT $4"),
-        postgres: find_card!("c.workspace_id = $1 AND c.template_id = $2 AND c.id > $3 AND c.erased_at IS NULL ORDER BY c.id LIMIT $4"),
+        sqlite: page_of_cards!(sqlite "c.template_id = $2 AND c.id > $3", "", "id", "c.id"),
+        postgres: page_of_cards!(postgres "c.template_id = $2 AND c.id > $3", "", "id", "c.id"),
     };
     INSERT_MANY = {
         sqlite: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
@@ -191,24 +234,24 @@ statements! {
         postgres: "SELECT workspace_id FROM cards WHERE state = 'active' AND expires_at <= $1
             AND workspace_id <> ALL (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))) ORDER BY expires_at LIMIT 1",
     };
-    HOLD_ENDED = "SELECT id FROM cards WHERE workspace_id = $1 AND state = 'active' AND expires_at <= $2
+    HOLD_ENDED = "SELECT id, CAST(octet_length(attributes) AS BIGINT) FROM cards WHERE workspace_id = $1 AND state = 'active' AND expires_at <= $2
         ORDER BY expires_at LIMIT $3" + " FOR NO KEY UPDATE SKIP LOCKED";
-    LIST = { sqlite: list_cards!(""), postgres: list_cards!("") };
+    LIST = { sqlite: list_cards!(sqlite ""), postgres: list_cards!(postgres "") };
     LIST_ACTIVE = {
-        sqlite: list_cards!(" AND c.state = 'active'"),
-        postgres: list_cards!(" AND c.state = 'active'"),
+        sqlite: list_cards!(sqlite " AND c.state = 'active'"),
+        postgres: list_cards!(postgres " AND c.state = 'active'"),
     };
     LIST_SET_ASIDE = {
-        sqlite: list_cards!(" AND c.state = $5 AND c.state <> 'active'"),
-        postgres: list_cards!(" AND c.state = $5 AND c.state <> 'active'"),
+        sqlite: list_cards!(sqlite " AND c.state = $6 AND c.state <> 'active'"),
+        postgres: list_cards!(postgres " AND c.state = $6 AND c.state <> 'active'"),
     };
     LIST_OF_TEMPLATE = {
-        sqlite: list_cards!(" AND c.template_id = $5"),
-        postgres: list_cards!(" AND c.template_id = $5"),
+        sqlite: list_cards!(sqlite " AND c.template_id = $6"),
+        postgres: list_cards!(postgres " AND c.template_id = $6"),
     };
     LIST_OF_TEMPLATE_AND_STATE = {
-        sqlite: list_cards!(" AND c.template_id = $5 AND c.state = $6"),
-        postgres: list_cards!(" AND c.template_id = $5 AND c.state = $6"),
+        sqlite: list_cards!(sqlite " AND c.template_id = $6 AND c.state = $7"),
+        postgres: list_cards!(postgres " AND c.template_id = $6 AND c.state = $7"),
     };
     STAND_ASIDE = "UPDATE cards SET serial_number = $3, page_token_hash = $4 WHERE workspace_id = $1 AND id = $2";
     MARK_ERASED = "UPDATE cards SET erased_at = $3 WHERE workspace_id = $1 AND id = $2";
@@ -328,6 +371,38 @@ struct Row {
     u_face: Option<i64>,
     u_modified: Option<i64>,
     u_through: Option<i64>,
+    /// What the attributes take as text; of pages only.
+    #[sqlx(default)]
+    size: Option<i64>,
+}
+
+/// The most bytes of attributes in a page, but for the card that reaches them.
+pub const PAGE_BYTES: i64 = 2 * 1024 * 1024;
+
+/// Cards in an order.
+#[derive(Debug)]
+pub struct Page {
+    /// As many as were asked for, or fewer that are large.
+    pub cards: Vec<Issued>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+impl Page {
+    /// Of rows that were asked for with one beyond the page.
+    fn of(mut rows: Vec<Row>, limit: i64) -> Result<Self, StoreError> {
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let reached = rows.iter().position(|row| {
+            bytes += row.size.unwrap_or(0);
+            bytes >= PAGE_BYTES
+        });
+        let fitting = reached.map_or(most, |last| most.min(last + 1));
+        let more = rows.len() > fitting;
+        rows.truncate(fitting);
+        let cards = rows.into_iter().map(Row::issued).collect::<Result<_, _>>()?;
+        Ok(Self { cards, more })
+    }
 }
 
 impl Row {
@@ -420,11 +495,12 @@ pub async fn of_template(
     template: &TemplateId,
     after: &str,
     limit: i64,
-) -> Result<Vec<Issued>, StoreError> {
+) -> Result<Page, StoreError> {
     let rows: Vec<Row> = on_db!(session, OF_TEMPLATE, |sql, c| {
-        sqlx::query_as(sql).bind(workspace).bind(template).bind(after).bind(limit).fetch_all(c).await?
+        let query = sqlx::query_as(sql).bind(workspace).bind(template).bind(after).bind(limit + 1);
+        query.bind(PAGE_BYTES).fetch_all(c).await?
     });
-    rows.into_iter().map(Row::issued).collect()
+    Page::of(rows, limit)
 }
 
 /// The card of that id, held until the transaction ends. It is held alone and read afterwards: a statement that joins
@@ -486,6 +562,20 @@ pub async fn find_many(
         sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?
     });
     rows.into_iter().map(Row::issued).collect()
+}
+
+/// How many bytes the attributes of these cards have; those that aren't there are left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sizes(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    ids: &[&CardId],
+) -> Result<HashMap<CardId, i64>, StoreError> {
+    let rows: Vec<(CardId, i64)> =
+        on_db!(session, SIZES, |sql, c| sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?);
+    Ok(rows.into_iter().collect())
 }
 
 /// The pass types of the cards with these serial numbers, whosever they are; erased cards included, which phones still hold.
@@ -615,7 +705,18 @@ pub async fn ended(
     })
 }
 
-/// Up to `limit` active cards whose end has passed, held until the transaction ends; those that another node holds are
+/// The first of these cards until their sizes reach so many bytes; always one.
+fn within(sized: Vec<(CardId, i64)>, most: i64) -> Vec<CardId> {
+    let mut bytes = 0;
+    let fitting = sized.into_iter().take_while(|(_, size)| {
+        let fits = bytes < most;
+        bytes += size;
+        fits
+    });
+    fitting.map(|(id, _)| id).collect()
+}
+
+/// Up to `limit` active cards whose end has passed, fewer when they are large, held until the transaction ends; those that another node holds are
 /// left to it.
 ///
 /// # Errors
@@ -626,9 +727,10 @@ pub async fn lock_ended(
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<Issued>, StoreError> {
-    let held: Vec<CardId> = on_db!(tx, HOLD_ENDED, |sql, c| {
-        sqlx::query_scalar(sql).bind(workspace).bind(now).bind(limit).fetch_all(c).await?
+    let held: Vec<(CardId, i64)> = on_db!(tx, HOLD_ENDED, |sql, c| {
+        sqlx::query_as(sql).bind(workspace).bind(now).bind(limit).fetch_all(c).await?
     });
+    let held = within(held, PAGE_BYTES);
     find_many(tx, workspace, &held.iter().collect::<Vec<_>>()).await
 }
 
@@ -676,7 +778,7 @@ pub struct Filter {
     pub state: Option<State>,
 }
 
-/// Up to `limit` cards after a place, in the order in which they last changed. What changes or commits meanwhile comes
+/// Up to `limit` cards after a place, fewer when they are large, in the order in which they last changed. What changes or commits meanwhile comes
 /// later in this order, so whoever pages through it sees it there.
 ///
 /// # Errors
@@ -687,7 +789,7 @@ pub async fn list(
     filter: &Filter,
     (updated_at, id): (Timestamp, &str),
     limit: i64,
-) -> Result<Vec<Issued>, StoreError> {
+) -> Result<Page, StoreError> {
     let sql = match (&filter.template, filter.state) {
         (None, None) => LIST,
         (None, Some(State::Active)) => LIST_ACTIVE,
@@ -696,7 +798,7 @@ pub async fn list(
         (Some(_), Some(_)) => LIST_OF_TEMPLATE_AND_STATE,
     };
     let rows: Vec<Row> = on_db!(session, sql, |sql, c| {
-        let mut query = sqlx::query_as(sql).bind(workspace).bind(updated_at).bind(id).bind(limit);
+        let mut query = sqlx::query_as(sql).bind(workspace).bind(updated_at).bind(id).bind(limit + 1).bind(PAGE_BYTES);
         if let Some(template) = &filter.template {
             query = query.bind(template);
         }
@@ -707,7 +809,7 @@ pub async fn list(
         }
         query.fetch_all(c).await?
     });
-    rows.into_iter().map(Row::issued).collect()
+    Page::of(rows, limit)
 }
 
 /// Erases a card that was locked. `remains` takes its place for the phones that hold the pass: the same serial number and

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use serde_json::{Map, Value, json};
 
 use super::types::Json;
@@ -246,7 +247,31 @@ impl Event {
     }
 }
 
-/// Up to `limit` of a card's events after a place, oldest first.
+/// Events in their order, and whether there are more.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct Page {
+    pub events: Vec<Event>,
+    pub more: bool,
+    bytes: usize,
+}
+
+/// The most bytes of events in a page, but for the one that reaches them.
+const PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+impl Page {
+    /// Adds the next event; false when the page is full without it.
+    fn add(&mut self, event: Event, limit: usize) -> bool {
+        self.more = self.events.len() >= limit || self.bytes >= PAGE_BYTES;
+        if !self.more {
+            self.bytes += 200 + serde_json::to_string(&event.data.0).map_or(0, |text| text.len());
+            self.events.push(event);
+        }
+        !self.more
+    }
+}
+
+/// Up to `limit` of a card's events after a place, fewer when they are large, oldest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -256,14 +281,23 @@ pub async fn of_card(
     card: &CardId,
     after: Place,
     limit: i64,
-) -> Result<Vec<Event>, StoreError> {
+) -> Result<Page, StoreError> {
+    let mut page = Page::default();
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
     on_db!(session, OF_CARD, |sql, c| {
         let query = sqlx::query_as(sql).bind(workspace).bind(card).bind(after.position).bind(after.n);
-        Ok(query.bind(limit).fetch_all(c).await?)
-    })
+        let mut events = query.bind(limit + 1).fetch(c);
+        while let Some(event) = events.try_next().await? {
+            if !page.add(event, most) {
+                break;
+            }
+        }
+    });
+    Ok(page)
 }
 
-/// Up to `limit` of a workspace's events after a place, oldest first. What commits later comes later in this order.
+/// Up to `limit` of a workspace's events after a place, fewer when they are large, oldest first. What commits later comes
+/// later in this order.
 ///
 /// # Errors
 /// When the database fails.
@@ -272,11 +306,19 @@ pub async fn after(
     workspace: &WorkspaceId,
     after: Place,
     limit: i64,
-) -> Result<Vec<Event>, StoreError> {
+) -> Result<Page, StoreError> {
+    let mut page = Page::default();
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
     on_db!(session, AFTER, |sql, c| {
         let query = sqlx::query_as(sql).bind(workspace).bind(after.position).bind(after.n);
-        Ok(query.bind(limit).fetch_all(c).await?)
-    })
+        let mut events = query.bind(limit + 1).fetch(c);
+        while let Some(event) = events.try_next().await? {
+            if !page.add(event, most) {
+                break;
+            }
+        }
+    });
+    Ok(page)
 }
 
 /// Where the event of that id stands, also when its card was erased since.

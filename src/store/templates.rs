@@ -1,6 +1,5 @@
 //! Templates: drafts, published versions, pictures and the ready files of passes.
 
-use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use super::types::{Json, one_row};
@@ -15,7 +14,17 @@ statements! {
         ON CONFLICT (workspace_id, id) DO UPDATE SET draft = excluded.draft, updated_at = excluded.updated_at";
     INSERT_DRAFT = "INSERT INTO templates (workspace_id, id, draft, position, modified, created_at, updated_at)
         VALUES ($1, $2, $3, 0, 0, $4, $4) ON CONFLICT (workspace_id, id) DO NOTHING";
-    LIST = "SELECT id, draft, version, created_at, updated_at FROM templates WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+    // What a list shows of a draft, which may be large.
+    LIST = {
+        sqlite: "SELECT id, draft -> '$.name' AS name, draft -> '$.organization' AS organization, draft -> '$.kind' AS kind,
+                draft -> '$.apple.style' AS style, version, created_at, updated_at
+            FROM templates WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        postgres: "SELECT id, CAST(CAST(draft AS json) -> 'name' AS TEXT) AS name,
+                CAST(CAST(draft AS json) -> 'organization' AS TEXT) AS organization,
+                CAST(CAST(draft AS json) -> 'kind' AS TEXT) AS kind,
+                CAST(CAST(draft AS json) #> '{apple,style}' AS TEXT) AS style, version, created_at, updated_at
+            FROM templates WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+    };
     FIND = "SELECT draft, version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2";
     LOCK = "SELECT draft, version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2" + " FOR NO KEY UPDATE";
     HOLD = { sqlite: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2",
@@ -159,31 +168,26 @@ pub async fn insert_draft(
 #[allow(missing_docs)]
 pub struct Listed {
     pub id: TemplateId,
-    pub draft: Json<Value>,
+    pub name: Option<Json<Value>>,
+    pub organization: Option<Json<Value>>,
+    pub kind: Option<Json<Value>>,
+    pub style: Option<Json<Value>>,
     pub version: Option<i64>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// What `show` makes of each of the templates after `after`, by id. Drafts may be large: only one is held at a time.
+/// The templates after `after`, by id.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list<T: Send>(
+pub async fn list(
     session: &mut impl Session,
     workspace: &WorkspaceId,
     after: &str,
     limit: i64,
-    show: impl Fn(Listed) -> T + Send,
-) -> Result<Vec<T>, StoreError> {
-    let mut shown = Vec::new();
-    on_db!(session, LIST, |sql, c| {
-        let mut rows = sqlx::query_as(sql).bind(workspace).bind(after).bind(limit).fetch(c);
-        while let Some(row) = rows.try_next().await? {
-            shown.push(show(row));
-        }
-    });
-    Ok(shown)
+) -> Result<Vec<Listed>, StoreError> {
+    on_db!(session, LIST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(after).bind(limit).fetch_all(c).await?))
 }
 
 /// Takes everything of a template away, but for the number of its last version, and every content that nothing shows

@@ -14,6 +14,7 @@ mod dependencies;
 mod doctor;
 mod http;
 mod jobs;
+mod memory;
 mod passes;
 mod process;
 mod rotation;

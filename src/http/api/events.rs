@@ -5,12 +5,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use crate::actions::api_keys::Scope;
-use crate::actions::list_events::{Events, events_after};
+use crate::actions::list_events::events_after;
 use crate::app::App;
 use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, Problem};
 use crate::http::query::Query;
+use crate::store::events::Page;
 
 /// What it says of itself.
 pub const DOC: Operation = Operation {
@@ -47,7 +48,7 @@ pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest
 }
 
 /// The answer with events.
-pub(super) fn answer(found: &Events, next_cursor: Option<String>) -> HttpResponse {
+pub(super) fn answer(found: &Page, next_cursor: Option<String>) -> HttpResponse {
     let data: Vec<Value> = found
         .events
         .iter()

@@ -7,7 +7,7 @@ use super::Failure;
 use crate::actions::device_logs::take_complaints;
 use crate::app::App;
 use crate::http::address::client_address;
-use crate::http::body::{self, LOG};
+use crate::http::body::{self, LOG, of_phone};
 use crate::telemetry::from_outside;
 
 /// The most messages of one request that are taken; phones send at most 50.
@@ -21,7 +21,7 @@ const MOST: usize = 50;
 pub async fn log(app: web::Data<App>, request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Failure> {
     if app.complaints.allows(client_address(&app.trusted_proxies, &request)).await {
         let body = body::read(&request, payload.into_inner(), LOG).await?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let body: Value = of_phone(&body);
         let messages = body.get("logs").and_then(Value::as_array);
         let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).take(MOST).collect();
         for message in &messages {

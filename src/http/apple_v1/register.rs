@@ -10,7 +10,7 @@ use crate::actions::register_device::{Registered, register_device};
 use crate::app::App;
 use crate::domain::ids::PushToken;
 use crate::http::auth::authorization;
-use crate::http::body::{self, REGISTRATION};
+use crate::http::body::{self, REGISTRATION, of_phone};
 use crate::store::devices::DeviceKind;
 
 /// Registers a device: 201 new, 200 known, 401 for a wrong token and an unknown serial alike, 400 without a push token. The
@@ -32,9 +32,8 @@ pub async fn register(
         return Ok(unauthorized());
     }
     let body = body::read(&request, payload.into_inner(), REGISTRATION).await?;
-    let push_token = serde_json::from_slice::<Value>(&body).ok();
-    let push_token = push_token.as_ref().and_then(|v| v.get("pushToken")?.as_str());
-    let push_token = push_token.and_then(|text| PushToken::parse(text).ok());
+    let sent = of_phone(&body);
+    let push_token = sent.get("pushToken").and_then(Value::as_str).and_then(|text| PushToken::parse(text).ok());
     // Readers of other makers call themselves otherwise, or register under Apple's word with a header of their own.
     let apples = scheme.eq_ignore_ascii_case("ApplePass") && !request.headers().contains_key("x-pass-client");
     let kind = if apples && push_token.as_ref().is_some_and(PushToken::is_hexadecimal) {

@@ -349,7 +349,7 @@ pub mod parameters {
     pub const LIMIT: Parameter = Parameter {
         name: "limit",
         place: Place::Query,
-        meaning: "How many entries to answer at most.",
+        meaning: "How many entries to answer at most; fewer when they are large. The list goes on while there is a next_cursor.",
         schema: || json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
     };
     /// Cards of one template.

@@ -25,6 +25,7 @@ use crate::domain::locale::negotiate;
 use crate::domain::picture::Look;
 use crate::domain::render::{RenderedCard, RenderedField, language_of, render};
 use crate::domain::template::{BarcodeFormat, Colours, Group, Template};
+use crate::http::admission::of_shared_content;
 use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
 use crate::http::server::Shared;
@@ -293,12 +294,13 @@ pub async fn picture(
     let published = app.published(&issued.card.workspace, &issued.card.content.template, version).await?;
     let language = query.get("lang").map(String::as_str).unwrap_or_default();
     let picture = published.passes.picture(&looks.0, language, &path.1).ok_or_else(missing)?;
-    Ok(HttpResponse::Ok()
+    let answer = HttpResponse::Ok()
         .content_type("image/png")
         .insert_header(("cache-control", "private, max-age=60"))
         .insert_header(("x-content-type-options", "nosniff"))
         .insert_header(("x-robots-tag", "noindex"))
-        .body(picture))
+        .body(picture);
+    Ok(of_shared_content(answer))
 }
 
 /// `GET /c/{token}/google`: where a card's address for Google Wallet leads. There is no Google issuer yet, so it says so.

@@ -11,6 +11,7 @@ use super::pages::Message;
 use crate::actions::fetch_pass::shared_pass;
 use crate::app::App;
 use crate::domain::time::Timestamp;
+use crate::http::admission::OwnBytes;
 use crate::http::problem::Problem;
 use crate::wallets::apple::pass::SignedPass;
 
@@ -20,7 +21,7 @@ pub fn pkpass(pass: &SignedPass, modified: Timestamp) -> HttpResponse {
     let archive = pass.archive();
     let parts = [archive.shared.clone(), archive.own.clone()];
     let body = stream::iter(parts.map(Ok::<Bytes, std::convert::Infallible>));
-    HttpResponse::Ok()
+    let mut response = HttpResponse::Ok()
         .content_type("application/vnd.apple.pkpass")
         .insert_header((LAST_MODIFIED, modified.to_http_date()))
         .insert_header(("content-disposition", "inline; filename=\"card.pkpass\""))
@@ -28,7 +29,9 @@ pub fn pkpass(pass: &SignedPass, modified: Timestamp) -> HttpResponse {
         .insert_header(("x-content-type-options", "nosniff"))
         .insert_header(("x-robots-tag", "noindex"))
         .no_chunking(archive.len() as u64)
-        .streaming(body)
+        .streaming(body);
+    response.extensions_mut().insert(OwnBytes(archive.own.len()));
+    response
 }
 
 /// `GET /c/{token}/card.pkpass`: works more than once, with nothing but the address.

@@ -40,6 +40,11 @@ impl SharedFiles {
         Ok(Self { laid_out: parts.laid_out.freeze(), directory: parts.directory, count: parts.count, manifest })
     }
 
+    /// How many bytes they take in memory.
+    pub fn memory(&self) -> usize {
+        self.laid_out.len() + self.directory.len() + self.manifest.len()
+    }
+
     /// The manifest of these files and one card's own.
     pub fn manifest(&self, own: &[(&str, &[u8])]) -> Vec<u8> {
         let mut text = String::with_capacity(self.manifest.len() + 80 * own.len() + 2);

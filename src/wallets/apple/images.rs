@@ -5,7 +5,7 @@
 use std::io::Cursor;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::imageops::FilterType as Resample;
+use image::imageops::{FilterType as Resample, crop_imm, resize};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
@@ -18,6 +18,10 @@ pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_PIXELS: u64 = 40_000_000;
 /// The most memory that decoding an upload may take.
 const MAX_MEMORY: u64 = 192 * 1024 * 1024;
+/// The most pixels of a picture that is turned as it is.
+const MAX_TURNED: u64 = 10_000_000;
+/// The sides within which a larger one is turned: twice what the largest role needs.
+const TURNED_SIDE: u32 = 3072;
 /// What knowing a picture's size may take.
 const PROBE_MEMORY: u64 = 16 * 1024 * 1024;
 
@@ -98,7 +102,8 @@ pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
 }
 
 /// Decodes an upload after checking its size, and turns it upright as its Exif orientation says: cameras store how they
-/// were held beside the pixels. Takes up to 192 MiB, twice as much while it is turned: one at a time, off the async threads.
+/// were held beside the pixels. Takes up to 192 MiB: one at a time, off the async threads. A large photo is
+/// made smaller before it is turned, since it is copied then.
 ///
 /// # Errors
 /// When it is no picture we take, too large, or damaged.
@@ -115,6 +120,10 @@ pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     // What can't be read of it is no reason to refuse a picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    let large = u64::from(picture.width()) * u64::from(picture.height()) > MAX_TURNED;
+    if large && orientation != Orientation::NoTransforms {
+        picture = picture.resize(TURNED_SIDE, TURNED_SIDE, Resample::Lanczos3);
+    }
     picture.apply_orientation(orientation);
     Ok(picture)
 }
@@ -158,8 +167,7 @@ pub fn at_scale(picture: &DynamicImage, fit: Fit, scale: u32) -> Result<Vec<u8>,
             let crop_width = (own_height * u64::from(width) / u64::from(height)).clamp(1, own_width) as u32;
             let crop_height = (own_width * u64::from(height) / u64::from(width)).clamp(1, own_height) as u32;
             let (x, y) = ((picture.width() - crop_width) / 2, (picture.height() - crop_height) / 2);
-            let cropped = picture.crop_imm(x, y, crop_width, crop_height);
-            cropped.resize_exact(width * scale, height * scale, Resample::Lanczos3)
+            cropped_to(picture, [x, y, crop_width, crop_height], (width * scale, height * scale))
         }
         Fit::Within(width, height) => picture.resize(width * scale, height * scale, Resample::Lanczos3),
     };
@@ -172,6 +180,22 @@ pub fn at_scale(picture: &DynamicImage, fit: Fit, scale: u32) -> Result<Vec<u8>,
     let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Default, FilterType::Adaptive);
     scaled.write_with_encoder(encoder).map_err(|_| ImageError::Damaged)?;
     Ok(out)
+}
+
+/// A part of a picture (its left and upper edge, width and height) scaled to a size, without a copy of the part between.
+fn cropped_to(picture: &DynamicImage, [x, y, width, height]: [u32; 4], size: (u32, u32)) -> DynamicImage {
+    macro_rules! by_kind {
+        ($($kind:ident),*) => {
+            match picture {
+                $(DynamicImage::$kind(pixels) => {
+                    let part = crop_imm(pixels, x, y, width, height);
+                    DynamicImage::$kind(resize(&*part, size.0, size.1, Resample::Lanczos3))
+                })*
+                other => other.crop_imm(x, y, width, height).resize_exact(size.0, size.1, Resample::Lanczos3),
+            }
+        };
+    }
+    by_kind!(ImageLuma8, ImageLumaA8, ImageRgb8, ImageRgba8, ImageLuma16, ImageLumaA16, ImageRgb16, ImageRgba16)
 }
 
 /// The file's name within a pass.

@@ -15,6 +15,8 @@ use crate::domain::template::Template;
 
 /// More looks than this are not kept laid out at once.
 const MAX_LOOKS: usize = 200;
+/// The most bytes of looks of a version that are kept laid out; others are laid out for each pass.
+pub const MAX_LOOK_BYTES: usize = 16 * 1024 * 1024;
 
 /// A picture of a design, brought to its sizes.
 #[derive(Debug, Clone)]
@@ -178,6 +180,9 @@ impl PreparedPasses {
         // Made ready at once: the looks of the tiers. Those of chosen pictures are made when the first card shows them.
         let looks = std::iter::once(None).chain(prepared.tiers.iter().cloned().map(Some));
         for tier in looks.collect::<Vec<_>>() {
+            if prepared.look_bytes() >= MAX_LOOK_BYTES {
+                break;
+            }
             let look = Look { tier, chosen: Vec::new() };
             prepared.files_hashed += prepared.lay_out(look, !own_tables)?.1;
         }
@@ -194,11 +199,29 @@ impl PreparedPasses {
         let count = chosen.len() as u64;
         let shared = Arc::new(SharedFiles::new(chosen)?);
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        if looks.len() >= MAX_LOOKS {
+        let held = |looks: &BTreeMap<(Look, bool), Arc<SharedFiles>>| {
+            looks.values().map(|files| files.memory()).sum::<usize>() + shared.memory()
+        };
+        if looks.len() >= MAX_LOOKS || held(&looks) > MAX_LOOK_BYTES {
             looks.retain(|(look, _), _| look.chosen.is_empty());
         }
-        looks.insert((look, with_tables), Arc::clone(&shared));
+        if held(&looks) <= MAX_LOOK_BYTES {
+            looks.insert((look, with_tables), Arc::clone(&shared));
+        }
         Ok((shared, count))
+    }
+
+    fn look_bytes(&self) -> usize {
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.values().map(|files| files.memory()).sum()
+    }
+
+    /// How many bytes this takes in memory, about: pictures, tables, and the looks that are laid out or may come to be.
+    pub fn memory(&self) -> usize {
+        let tables = self.tables.iter().map(|(path, _, table)| path.len() + table.len());
+        let looks =
+            if self.variants.is_empty() { self.look_bytes() } else { MAX_LOOK_BYTES.min(8 * self.picture_bytes()) };
+        self.picture_bytes() + tables.sum::<usize>() + looks + 256 * self.pictures.len()
     }
 
     /// The shared files for a card of that look; `with_tables` when it has no string tables of its own.

@@ -117,7 +117,7 @@ async fn failures_to_tell_a_card_are_counted_beyond_some_a_day_and_so_is_a_batch
     assert_eq!((&failed[19]["data"]["repeats"], &failed[19]["data"]["reason"]), (&json!(20), &json!("batch 3")));
     assert_eq!(failed[18]["data"]["reason"], "batch 1");
     let mut reader = service.app.store.read().await.unwrap();
-    assert!(events::after(&mut reader, &workspace, Place::START, 100).await.unwrap().len() < 30);
+    assert!(events::after(&mut reader, &workspace, Place::START, 100).await.unwrap().events.len() < 30);
     drop(reader);
     service.stop().await;
 }

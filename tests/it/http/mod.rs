@@ -8,6 +8,7 @@ mod door;
 mod erased_cards;
 mod events;
 mod faces;
+mod held;
 mod idempotency;
 pub mod issuers;
 mod keys;

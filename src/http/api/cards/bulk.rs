@@ -1,5 +1,6 @@
 //! `POST /api/v1/cards/bulk`
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 
 use actix_web::http::header::CACHE_CONTROL;
@@ -19,9 +20,12 @@ use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::input::{Problems, normalise_line_ends};
 use crate::http::auth::{CardsWrite, Key, was_revoked};
+use crate::http::body::MOST_VALUES;
 use crate::http::lines::{Body, BrokenOff, LONGEST, Line};
 use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
 use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
+use crate::outside::memory::{Held, parsed_size};
+use crate::store::cards;
 
 /// What it says of itself.
 pub const DOC: Operation = Operation {
@@ -40,6 +44,15 @@ pub const DOC: Operation = Operation {
 
 /// How many lines one transaction takes at most.
 const BATCH: usize = 500;
+/// Room in memory for a bulk: the lines that were read and not yet handed on, and the answers of a batch.
+const BULK: usize = 2 * MIB;
+/// What the lines of a batch may be parsed to at most, but for one line that is larger.
+const PARSED: usize = 8 * MIB;
+/// What the cards of a batch may have as they are stored at most, but for one that is larger.
+const STORED: usize = 4 * MIB;
+/// How much of a stored card is held: as it was, as it will be, and on its way into the database.
+const COPIES: usize = 4;
+const MIB: usize = 1024 * 1024;
 
 /// Lines on their way.
 type Reading = LocalBoxFuture<'static, (Body, Result<Vec<Line>, BrokenOff>)>;
@@ -59,18 +72,21 @@ enum Next {
 /// batches, however long the body is.
 ///
 /// # Errors
-/// None of its own: a bad line is answered as such.
+/// When too many bulks are under way. A bad line is answered as such.
 pub async fn bulk(
     app: web::Data<App>,
     key: Key<CardsWrite>,
     request: HttpRequest,
     payload: web::Payload,
-) -> HttpResponse {
+) -> Result<HttpResponse, Problem> {
     let workspace = key.workspace;
+    let room = app.memory.bulks.take(BULK).await?;
     let answers = stream::try_unfold(Next::Reading(read(Body::new(payload))), move |next| {
         let (app, workspace, request) = (app.clone(), workspace.clone(), request.clone());
+        // As long as there is a stream of answers.
+        let _ = &room;
         async move {
-            let (body, lines) = match next {
+            let (mut body, lines) = match next {
                 Next::Judged(judged) => {
                     still_allowed(&app, &request).await?;
                     let (body, batch) = *judged;
@@ -83,22 +99,24 @@ pub async fn bulk(
                 },
             };
             // The answer breaks off, too: a sender that is still there sees that not every line was taken.
-            let lines = lines.map_err(|broken| {
+            let mut lines = lines.map_err(|broken| {
                 tracing::info!(?broken, "a bulk broke off");
                 error::ErrorBadRequest("the body broke off")
             })?;
             if lines.is_empty() {
                 return Ok(None);
             }
-            let batch = JudgedLines::judge(&app, &workspace, lines).await;
+            let room = app.memory.batches.take(JudgedLines::fitting(&mut body, &mut lines)).await;
+            let room = room.map_err(Problem::from)?;
+            let batch = JudgedLines::judge(&app, &workspace, lines, room, &mut body).await;
             still_allowed(&app, &request).await?;
             Ok(Some(store(&app, &workspace, body, batch).await))
         }
     });
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header((CACHE_CONTROL, "no-store"))
-        .streaming(answers)
+        .streaming(answers))
 }
 
 /// A bulk may last for hours, and a key that is revoked ends at once: what isn't stored by then breaks off.
@@ -124,8 +142,17 @@ async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: JudgedLine
     let storing = pin!(batch.store(app, workspace));
     match future::select(storing, read(body)).await {
         Either::Left((answers, reading)) => (answers, Next::ReadingAhead(reading)),
-        Either::Right(((body, Ok(lines)), storing)) if !lines.is_empty() => {
-            let (answers, batch) = future::join(storing, JudgedLines::judge(app, workspace, lines)).await;
+        Either::Right(((mut body, Ok(mut lines)), storing)) if !lines.is_empty() => {
+            let need = JudgedLines::fitting(&mut body, &mut lines);
+            // Held until the client reads on: no more than half of the room is for what may wait so.
+            let batches = &app.memory.batches;
+            let room = Some(batches).filter(|batches| batches.free() >= batches.size() / 2 + need);
+            let Some(Ok(room)) = room.map(|batches| batches.try_take(need)) else {
+                let read = future::ready((body, Ok(lines)));
+                return (storing.await, Next::ReadingAhead(read.boxed_local()));
+            };
+            let judging = JudgedLines::judge(app, workspace, lines, room, &mut body);
+            let (answers, batch) = future::join(storing, judging).await;
             (answers, Next::Judged(Box::new((body, batch))))
         }
         Either::Right((read, storing)) => (storing.await, Next::ReadingAhead(future::ready(read).boxed_local())),
@@ -148,6 +175,20 @@ impl Read {
                 return Self { id: None, body: Err(problem), patch: false };
             }
         };
+        // The parser's own words may quote the line, which may hold personal values.
+        let not_json = |e: &serde_json::Error| {
+            let problem = Problem::new(&NOT_JSON, format!("the line is not valid JSON at column {}", e.column()));
+            Self { id: None, body: Err(problem), patch: false }
+        };
+        let values = parsed_size(&text).values;
+        if values > MOST_VALUES {
+            // Told without keeping anything of it.
+            if let Err(e) = serde_json::from_slice::<serde::de::IgnoredAny>(&text) {
+                return not_json(&e);
+            }
+            let problems = Problems::one("", format!("has about {values} values; expected at most {MOST_VALUES}"));
+            return Self { id: None, body: Err(Problem::invalid(problems)), patch: false };
+        }
         let document = serde_json::from_slice(&text).map(|mut document| {
             normalise_line_ends(&mut document);
             document
@@ -158,11 +199,7 @@ impl Read {
                 let problems = Problems::one("", "is no object; expected id and the members of a card");
                 return Self { id: None, body: Err(Problem::invalid(problems)), patch: false };
             }
-            // The parser's own words may quote the line, which may hold personal values.
-            Err(e) => {
-                let problem = Problem::new(&NOT_JSON, format!("the line is not valid JSON at column {}", e.column()));
-                return Self { id: None, body: Err(problem), patch: false };
-            }
+            Err(e) => return not_json(&e),
         };
         let mut problems = Problems::new();
         let id = match members.shift_remove("id") {
@@ -194,14 +231,71 @@ struct JudgedLines {
     /// For each line its id as far as it can be read, and why it is no order; those that are come in the same order.
     lines: Vec<(Option<CardId>, Option<Problem>)>,
     orders: Option<Batch>,
+    /// Given back when it is stored.
+    _room: Held,
 }
 
 impl JudgedLines {
-    async fn judge(app: &App, workspace: &WorkspaceId, lines: Vec<Line>) -> Self {
-        let mut orders = Vec::with_capacity(lines.len());
-        let mut read = Vec::with_capacity(lines.len());
-        for line in lines {
-            let Read { id, body, patch } = Read::line(line);
+    /// Leaves as many lines as may be parsed at once, at least one, and gives the others back. How much room they need.
+    fn fitting(body: &mut Body, lines: &mut Vec<Line>) -> usize {
+        let mut need = MIB;
+        let size = |line: &Line| match line {
+            Line::Text(text) => parsed_size(text).bytes,
+            Line::TooLong => 0,
+        };
+        let fitting = lines.iter().take_while(|line| {
+            let fits = need < MIB + PARSED;
+            need += if fits { size(line) } else { 0 };
+            fits
+        });
+        let fitting = fitting.count();
+        body.put_back(lines.drain(fitting..));
+        need
+    }
+
+    /// How many of these lines have cards that may be held at once, with their room; at least one.
+    async fn held_at_once(
+        app: &App,
+        workspace: &WorkspaceId,
+        read: &[Read],
+        room: &mut Held,
+    ) -> Result<usize, ActionError> {
+        let ids: BTreeSet<&CardId> = read.iter().filter_map(|line| line.id.as_ref()).collect();
+        let ids: Vec<&CardId> = ids.into_iter().collect();
+        let sizes = cards::sizes(&mut app.store.read().await?, workspace, &ids).await?;
+        let up_to = |most: usize| {
+            let mut left = sizes.clone();
+            let mut stored = 0;
+            let fitting = read.iter().take_while(|line| {
+                let size = line.id.as_ref().and_then(|id| left.remove(id));
+                stored += size.and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+                stored <= most
+            });
+            (fitting.count().max(1), COPIES * stored.min(most))
+        };
+        let (count, need) = up_to(STORED);
+        // Of what was reserved for a batch, a part is for its cards.
+        if need <= MIB / 2 {
+            return Ok(count);
+        }
+        match app.memory.batches.try_take(need) {
+            Ok(more) => {
+                room.add(more);
+                Ok(count)
+            }
+            Err(_) => Ok(up_to(MIB / 2 / COPIES).0),
+        }
+    }
+
+    async fn judge(app: &App, workspace: &WorkspaceId, lines: Vec<Line>, mut room: Held, rest: &mut Body) -> Self {
+        let mut all: Vec<Read> = lines.iter().cloned().map(Read::line).collect();
+        // Should that fail, so will the batch.
+        let count = Self::held_at_once(app, workspace, &all, &mut room).await.unwrap_or(all.len());
+        all.truncate(count);
+        rest.put_back(lines.into_iter().skip(count).collect::<Vec<_>>().into_iter());
+        let mut orders = Vec::with_capacity(all.len());
+        let mut read = Vec::with_capacity(all.len());
+        for Read { id, body, patch } in all {
             let refused = match (body, &id) {
                 (Err(problem), _) => Some(problem),
                 // A line without an id has a problem.
@@ -217,7 +311,7 @@ impl JudgedLines {
             true => None,
             false => Some(foresee(app, workspace, orders).await),
         };
-        Self { lines: read, orders }
+        Self { lines: read, orders, _room: room }
     }
 
     /// Stores it; a line of answer for each of its lines.
@@ -228,12 +322,12 @@ impl JudgedLines {
         };
         let mut stored = stored.map(Vec::into_iter).map_err(|error| {
             tracing::error!(%error, "a batch of a bulk could not be stored");
-            Problem::from(error).document(&app.base_path)
+            Problem::from(error).short_document(&app.base_path)
         });
         let mut answers = Vec::with_capacity(self.lines.len() * 96);
         for (id, refused) in self.lines {
             let outcome = match (refused, &mut stored) {
-                (Some(problem), _) => Err(problem.document(&app.base_path)),
+                (Some(problem), _) => Err(problem.short_document(&app.base_path)),
                 (None, Err(problem)) => Err(problem.clone()),
                 (None, Ok(stored)) => match stored.next() {
                     Some(outcome) => outcome.map_err(|error| told(error, &app.base_path)),
@@ -268,5 +362,5 @@ fn told(error: ActionError, base_path: &str) -> Value {
     if let Some(cause) = problem.cause() {
         tracing::error!(cause, "a line of a bulk failed");
     }
-    problem.document(base_path)
+    problem.short_document(base_path)
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/templates/{id}/images/{role}?locale=&tier=`
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::existing;
@@ -8,6 +8,7 @@ use crate::actions::api_keys::Scope;
 use crate::actions::images::{ImagePlace, delete_image, get_image, list_images, put_image};
 use crate::app::App;
 use crate::domain::input::Problems;
+use crate::http::admission::AnswerRoom;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::{IMAGE, Limited};
 use crate::http::openapi::{Answer, Content, Needs, Operation, Parameter, parameters, schemas};
@@ -95,7 +96,7 @@ pub async fn put(
     body: Limited<IMAGE>,
 ) -> Result<HttpResponse, Problem> {
     let place = place(&path.1, &request)?;
-    put_image(&app, &key.workspace, &existing(&path.0)?, &place, body.0.to_vec()).await?;
+    put_image(&app, &key.workspace, &existing(&path.0)?, &place, body.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -110,6 +111,9 @@ pub async fn get(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let place = place(&path.1, &request)?;
+    // As large as a picture may be; given back to what it has.
+    let room = app.memory.uploads.take(IMAGE).await?;
+    request.extensions_mut().insert(AnswerRoom(room));
     let bytes = get_image(&app, &key.workspace, &existing(&path.0)?, &place).await?;
     let kind = media_type(&bytes).unwrap_or("application/octet-stream");
     Ok(HttpResponse::Ok().content_type(kind).insert_header(("x-content-type-options", "nosniff")).body(bytes))

@@ -1,7 +1,7 @@
 //! `GET /api/v1/templates/{id}/export` and `POST /api/v1/templates/import`
 
 use actix_web::http::header::{CONTENT_DISPOSITION, LOCATION};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::existing;
@@ -9,6 +9,7 @@ use crate::actions::api_keys::Scope;
 use crate::actions::transfer_template::{export_template, import_template};
 use crate::app::App;
 use crate::domain::ids::TemplateId;
+use crate::http::admission::AnswerRoom;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::{ARCHIVE, Limited};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
@@ -55,8 +56,12 @@ pub async fn export(
     app: web::Data<App>,
     key: Key<TemplatesRead>,
     id: web::Path<String>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let id = existing(&id)?;
+    // The pictures, and the archive that they are packed into.
+    let room = app.memory.uploads.take(2 * ARCHIVE).await?;
+    request.extensions_mut().insert(AnswerRoom(room));
     let archive = export_template(&app, &key.workspace, &id).await?;
     Ok(HttpResponse::Ok()
         .content_type(ZIP)
@@ -78,7 +83,7 @@ pub async fn import(
     let mut query = Query::of(&request);
     let wanted = query.parsed("id", TemplateId::parse);
     query.finish()?;
-    let id = import_template(&app, &key.workspace, wanted, body.0.to_vec()).await?;
+    let id = import_template(&app, &key.workspace, wanted, body.0).await?;
     let location = format!("{}/api/v1/templates/{id}", app.base_path);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(json!({"id": id})))
 }

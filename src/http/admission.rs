@@ -1,0 +1,245 @@
+//! Room in memory for a request, taken before it is needed: for its body, what that is parsed to, the work and the answer.
+//! What is taken lies in the request's extensions, and is given back with it; that of the answer goes with the answer's body.
+//! In which order, and why nobody waits in a circle, is said by [`crate::outside::memory`].
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::web::Bytes;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
+
+use super::body::{ARCHIVE, JSON};
+use super::openapi::{Content, Operation, parameters};
+use super::problem::{FAULT, Problem};
+use super::server::Shared;
+use crate::actions::api_keys::Bearer;
+use crate::app::App;
+use crate::outside::memory::{Held, NoRoom};
+
+const MIB: usize = 1024 * 1024;
+/// What is taken for a body without a key before it is read: phones send less.
+const FIRST_OF_STRANGERS: usize = 4 * 1024;
+/// What working on a card takes: the card as stored, as it was, as it will be and as it is answered.
+const CARD: usize = 2 * MIB;
+/// What working on a template takes.
+const TEMPLATE: usize = 4 * MIB;
+/// What a page of a list takes while it is made.
+const PAGE: usize = 12 * MIB;
+/// Answers that are smaller are not counted.
+const SMALL: usize = 64 * 1024;
+/// The pieces in which an answer is handed to its connection, which copies them.
+const PIECE: usize = 64 * 1024;
+
+/// Room for a request's body.
+#[derive(Debug)]
+pub struct BodyRoom {
+    held: Held,
+    bytes: usize,
+    of_stranger: bool,
+}
+
+/// Room for what a body was parsed to.
+#[derive(Debug)]
+pub struct ParsedRoom(#[allow(dead_code)] Held);
+
+/// A request's turn to be worked on.
+struct Turn(#[allow(dead_code)] Held);
+
+/// Room for an answer that is being made or sent. A handler may take it before it makes a large answer.
+#[derive(Debug)]
+pub struct AnswerRoom(pub Held);
+
+/// How many bytes of an answer are its own, where some are shared with others; left in the response's extensions.
+#[derive(Debug)]
+pub struct OwnBytes(pub usize);
+
+/// An answer whose content many share, so that sending it takes nothing more.
+pub fn of_shared_content(mut answer: HttpResponse) -> HttpResponse {
+    answer.extensions_mut().insert(OwnBytes(0));
+    answer
+}
+
+impl From<NoRoom> for Problem {
+    fn from(no_room: NoRoom) -> Self {
+        Self::no_room(no_room)
+    }
+}
+
+/// Room for a body; `None` when it was read before, by what stands around the handler.
+///
+/// # Errors
+/// When there is none in time.
+pub async fn body_room(
+    app: &App,
+    request: &HttpRequest,
+    announced: Option<usize>,
+    max: usize,
+) -> Result<Option<BodyRoom>, Problem> {
+    if request.extensions().contains::<BodyRoom>() {
+        return Ok(None);
+    }
+    let of_stranger = !request.extensions().contains::<Bearer>();
+    let expected = announced.unwrap_or(max);
+    let (share, bytes) = match max {
+        _ if of_stranger => (&app.memory.strangers, expected.min(FIRST_OF_STRANGERS)),
+        // What is unpacked comes beside it.
+        ARCHIVE => (&app.memory.uploads, 2 * expected),
+        max if max > JSON => (&app.memory.uploads, expected),
+        _ => (&app.memory.documents, expected),
+    };
+    let held = share.take(bytes).await?;
+    Ok(Some(BodyRoom { held, bytes: bytes.max(1024), of_stranger }))
+}
+
+impl BodyRoom {
+    /// Takes more for a stranger's body that became so long. Doesn't wait, since strangers could wait for each other.
+    ///
+    /// # Errors
+    /// When there is no more.
+    pub fn fit(&mut self, app: &App, length: usize) -> Result<(), Problem> {
+        if self.of_stranger && length > self.bytes {
+            let more = (length - self.bytes).max(FIRST_OF_STRANGERS);
+            self.held.add(app.memory.strangers.try_take(more)?);
+            self.bytes += more;
+        }
+        Ok(())
+    }
+}
+
+/// Room for what a JSON body is parsed to.
+///
+/// # Errors
+/// When there is none in time.
+pub async fn parsed_room(request: &HttpRequest, bytes: usize) -> Result<ParsedRoom, Problem> {
+    Ok(ParsedRoom(app_of(request)?.memory.parsed.take(bytes).await?))
+}
+
+fn app_of(request: &HttpRequest) -> Result<&Shared, Problem> {
+    request.app_data::<Shared>().ok_or_else(|| Problem::new(&FAULT, "the service is not set up"))
+}
+
+/// Waits until a backend's request may be worked on. A phone's holds nothing large.
+///
+/// # Errors
+/// When that takes too long.
+pub async fn work(request: &HttpRequest) -> Result<(), Problem> {
+    let waits = request.extensions().contains::<Bearer>() && !request.extensions().contains::<Turn>();
+    if waits {
+        let memory = &app_of(request)?.memory;
+        let of_templates = request.match_pattern().is_some_and(|pattern| pattern.starts_with("/api/v1/templates"));
+        let held = match of_templates {
+            true => memory.templates.take(TEMPLATE).await?,
+            false => memory.cards.take(CARD).await?,
+        };
+        request.extensions_mut().insert(Turn(held));
+    }
+    Ok(())
+}
+
+/// Stands around the handler of an operation without a body: a page of a list has room for its answer before it is read, all
+/// others wait for their turn. Those with a body do once it is read.
+///
+/// # Errors
+/// The handler's.
+pub async fn admitted(
+    operation: &'static Operation,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    match begin(operation, request.request()).await {
+        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Err(problem) => Ok(ServiceResponse::from_err(problem, request.into_parts().0)),
+    }
+}
+
+async fn begin(operation: &Operation, request: &HttpRequest) -> Result<(), Problem> {
+    if !matches!(operation.body, Content::Nothing) {
+        return Ok(());
+    }
+    if operation.parameters.iter().any(|parameter| parameter.name == parameters::LIMIT.name) {
+        let held = app_of(request)?.memory.answers.take(PAGE).await?;
+        request.extensions_mut().insert(AnswerRoom(held));
+        return Ok(());
+    }
+    work(request).await
+}
+
+/// An answer on its way to its connection, with its room.
+pub enum Sent {
+    /// As it was made.
+    Whole(BoxBody, #[allow(dead_code)] Option<Held>),
+    /// Handed on in pieces, so that the connection copies one at a time.
+    Pieces(Bytes, #[allow(dead_code)] Option<Held>),
+}
+
+impl std::fmt::Debug for Sent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sent({:?})", self.size())
+    }
+}
+
+impl MessageBody for Sent {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        match self {
+            Self::Whole(body, _) => body.size(),
+            Self::Pieces(bytes, _) => BodySize::Sized(bytes.len() as u64),
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        match self.get_mut() {
+            Self::Whole(body, _) => Pin::new(body).poll_next(context),
+            Self::Pieces(bytes, _) if bytes.is_empty() => Poll::Ready(None),
+            Self::Pieces(bytes, _) => {
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                Poll::Ready(Some(Ok(piece)))
+            }
+        }
+    }
+}
+
+/// Gives back what a request held while it was worked on, and takes room for its answer if that is large; a large one without
+/// room is not sent.
+pub async fn answered(app: &App, response: ServiceResponse<BoxBody>) -> ServiceResponse<Sent> {
+    let room = {
+        let mut extensions = response.request().extensions_mut();
+        extensions.remove::<Turn>();
+        extensions.remove::<ParsedRoom>();
+        extensions.remove::<BodyRoom>();
+        extensions.remove::<AnswerRoom>()
+    };
+    let own = response.response().extensions().get::<OwnBytes>().map(|own| own.0);
+    let size = match (own, response.response().body().size()) {
+        (Some(own), _) => own,
+        (None, BodySize::Sized(size)) => usize::try_from(size).unwrap_or(usize::MAX),
+        (None, BodySize::Stream | BodySize::None) => 0,
+    };
+    let room = match room.map(|room| room.0) {
+        _ if size <= SMALL => None,
+        Some(mut held) => {
+            held.shrink_to(size);
+            Some(held)
+        }
+        None => match app.memory.answers.take(size).await {
+            Ok(held) => Some(held),
+            Err(no_room) => {
+                tracing::warn!(%no_room, size, "an answer is not sent");
+                let request = response.into_parts().0;
+                let refusal = Problem::no_room(no_room).error_response();
+                return ServiceResponse::new(request, refusal).map_body(|_, body| Sent::Whole(body, None));
+            }
+        },
+    };
+    response.map_body(|_, body| match body.size() {
+        BodySize::Sized(size) if size > PIECE as u64 => match body.try_into_bytes() {
+            Ok(bytes) => Sent::Pieces(bytes, room),
+            Err(body) => Sent::Whole(body, room),
+        },
+        _ => Sent::Whole(body, room),
+    })
+}
