@@ -134,7 +134,14 @@ const SHORT: Extent = Extent::plain(345);
 pub const SHOWN_NUMBER: Extent = Extent { bytes: 30, characters: 30, escaped: 30, usual: 30 };
 /// A number, an amount or a date as a language writes it: at most 25 digits, in some languages of four bytes each, with
 /// signs between them and words around.
-const WRITTEN_BY_LANGUAGE: Extent = Extent::characters(160);
+const fn written_by_language(steps: u64) -> Extent {
+    match steps {
+        NUMBER => Extent::characters(40),
+        MONEY => Extent::characters(64),
+        // A date and a time of day.
+        _ => Extent::characters(120),
+    }
+}
 /// How much longer a text can get when its case is changed: `ΐ` has two bytes, as capitals three characters and six bytes.
 const CASE: u64 = 3;
 /// How much longer a text can get within a list that is written out: a character of one byte becomes `\u{1f}`.
@@ -362,7 +369,7 @@ impl Shape {
             Self::Localised(steps, parts) => {
                 let read = Self::sum(parts, size, cost);
                 cost.steps = cost.steps.saturating_add(steps.saturating_add(read.bytes.saturating_mul(BYTE)));
-                WRITTEN_BY_LANGUAGE
+                written_by_language(*steps)
             }
         };
         cost.within = cost.within.max(out.bytes);
