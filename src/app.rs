@@ -10,6 +10,7 @@ use openssl::x509::X509;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
+use crate::actions::card_locks::CardLocks;
 use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
 use crate::actions::note_fetches::Notes;
@@ -17,6 +18,7 @@ use crate::actions::published::Published;
 use crate::actions::push_lines::PushLines;
 use crate::actions::renders::Renders;
 use crate::actions::wake::Wake;
+use crate::actions::write_probe::WriteProbe;
 use crate::config::Limits;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
@@ -60,6 +62,10 @@ pub struct App {
     pub wake: Wake,
     /// What this node knows of its lines to APNs.
     pub lines: PushLines,
+    /// Whether the database could be written when it was last tried.
+    pub write_probe: WriteProbe,
+    /// Lets orders for one card wait for each other.
+    pub card_locks: CardLocks,
     /// Whether a card was erased whose values may still stand in the database's log.
     pub erased: AtomicBool,
     /// How many requests with complaints of phones each address may send.
@@ -173,6 +179,8 @@ impl App {
         Self {
             wake: Wake::new(parts.store.clone()),
             lines: PushLines::default(),
+            write_probe: WriteProbe::default(),
+            card_locks: CardLocks::default(),
             // A crash may have come between an erasure and this.
             erased: AtomicBool::new(true),
             complaints: PerMinute::new(30),

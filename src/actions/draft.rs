@@ -13,8 +13,8 @@ use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::picture::PictureName;
 use crate::domain::template::Template;
 use crate::domain::zone::Zone;
-use crate::store::Session;
 use crate::store::templates::{self, ImageRow, TemplateRow};
+use crate::store::{Session, StoreError};
 use crate::wallets::apple::images::{Fit, check_size, fit};
 use crate::wallets::apple::prepare::{PassFile, Picture, picture_files, scales};
 
@@ -96,7 +96,12 @@ impl Draft {
             let Some(fit) = fit(name.role, template.style) else { continue };
             let key = (row.digest.clone(), name.role.to_owned(), fit);
             let scaled = app.scaled.try_get_with(key, scale(app, workspace, row, name.role, fit)).await;
-            let scaled = scaled.map_err(|e: Arc<ActionError>| ActionError::Fault(e.to_string()))?;
+            let scaled = scaled.map_err(|e: Arc<ActionError>| match &*e {
+                ActionError::DraftChanging => ActionError::DraftChanging,
+                ActionError::Store(StoreError::Unavailable(_) | StoreError::Conflict(_)) => ActionError::Busy,
+                ActionError::ShuttingDown => ActionError::ShuttingDown,
+                other => ActionError::Fault(other.to_string()),
+            })?;
             bytes += scaled.iter().map(|(_, png)| png.len()).sum::<usize>();
             if bytes > MAX_FILES {
                 let detail =
@@ -133,7 +138,7 @@ async fn scale(
     fit: Fit,
 ) -> Result<Scaled, ActionError> {
     let upload = templates::blob(&mut app.store.read().await?, workspace, &row.digest).await?;
-    let upload = upload.ok_or(ActionError::Busy)?;
+    let upload = upload.ok_or(ActionError::DraftChanging)?;
     if let Ok(size) = check_size(&upload) {
         app.picture_sizes.insert(row.digest.clone(), size).await;
     }

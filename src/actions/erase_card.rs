@@ -7,6 +7,7 @@ use serde_json::{Map, json};
 use super::card_change::put_in_place;
 use super::card_order::IfMatch;
 use super::error::ActionError;
+use super::retry::retry;
 use crate::app::App;
 use crate::domain::card::{Card, Content, State};
 use crate::domain::event::EventKind;
@@ -26,6 +27,13 @@ pub async fn erase_card(
     id: &CardId,
     if_match: &IfMatch,
 ) -> Result<(), ActionError> {
+    retry(app, async || erase(app, workspace, id, if_match).await).await?;
+    app.erased.store(true, Ordering::Release);
+    app.wake.notify_one();
+    Ok(())
+}
+
+async fn erase(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: &IfMatch) -> Result<(), ActionError> {
     let secret = app.secret(workspace).await?;
     let now = app.now();
     let mut tx = app.store.begin().await?;
@@ -62,10 +70,7 @@ pub async fn erase_card(
     let named = json!({"card": secret.stand_in(&remains.serial), "serial_number": remains.serial});
     let event = app.event(EventKind::CardErased, None, named)?;
     events::record(&mut tx, workspace, position, remains.updated_at, &[event]).await?;
-    tx.commit().await?;
-    app.erased.store(true, Ordering::Release);
-    app.wake.notify_one();
-    Ok(())
+    Ok(tx.commit().await?)
 }
 
 /// Clears what was erased out of the embedded database's write-ahead log. One time serves all erasures of a moment.

@@ -36,6 +36,9 @@ pub enum ActionError {
     /// The template's draft breaks rules that a phone enforces.
     #[error("the template breaks rules: {}", .0.iter().map(|i| format!("{} at {:?} ({})", i.rule, i.pointer, i.detail)).collect::<Vec<_>>().join("; "))]
     Unpublishable(Vec<Issue>),
+    /// The draft changed each time while it was made ready to be published.
+    #[error("the draft kept changing while it was being published")]
+    DraftChanging,
     /// The card is at another revision than the caller expects.
     #[error("the card is at revision {found}")]
     WrongRevision {

@@ -60,7 +60,7 @@ pub async fn fetch_pass(
         Some(since) if since >= modified => Fetched::NotModified(modified),
         _ => Fetched::Pass(shared_pass(app, &issued).await?, modified),
     };
-    // A fetch that can't be noted is not answered: the phone asks again, and what we say of it stays true.
+    // A fetch that can't be noted is not answered, unless nothing can be written: see there.
     if purpose == Purpose::Hold {
         note_fetch(app, &issued).await?;
     }

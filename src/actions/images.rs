@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::error::ActionError;
+use super::retry::retry;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
@@ -74,6 +75,17 @@ pub async fn put_image(
     }
     let bytes = usable(app, bytes).await?.map_err(|why| Problems::one("", why))?;
     let digest = digest(&bytes);
+    retry(app, async || store_image(app, workspace, id, place, &digest, &bytes).await).await
+}
+
+async fn store_image(
+    app: &App,
+    workspace: &WorkspaceId,
+    id: &TemplateId,
+    place: &ImagePlace,
+    digest: &[u8],
+    bytes: &[u8],
+) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
     if templates::lock(&mut tx, workspace, id).await?.is_none() {
         return Err(ActionError::NotFound("template"));
@@ -88,8 +100,8 @@ pub async fn put_image(
         let detail = format!("is too much: a template has at most {MAX_PICTURES} pictures of 64 MiB together");
         return Err(Problems::one("", detail).into());
     }
-    templates::put_blob(&mut tx, workspace, &digest, &bytes).await?;
-    templates::put_image(&mut tx, workspace, id, &place.key(), &digest).await?;
+    templates::put_blob(&mut tx, workspace, digest, bytes).await?;
+    templates::put_image(&mut tx, workspace, id, &place.key(), digest).await?;
     Ok(tx.commit().await?)
 }
 
@@ -153,11 +165,14 @@ pub async fn delete_image(
     id: &TemplateId,
     place: &ImagePlace,
 ) -> Result<(), ActionError> {
-    let mut tx = app.store.begin().await?;
-    // Held, so that a publishing under way keeps either all of its pictures or starts anew.
-    templates::lock(&mut tx, workspace, id).await?;
-    if !templates::delete_image(&mut tx, workspace, id, &place.key()).await? {
-        return Err(ActionError::NotFound("image"));
-    }
-    Ok(tx.commit().await?)
+    retry(app, async || {
+        let mut tx = app.store.begin().await?;
+        // Held, so that a publishing under way keeps either all of its pictures or starts anew.
+        templates::lock(&mut tx, workspace, id).await?;
+        if !templates::delete_image(&mut tx, workspace, id, &place.key()).await? {
+            return Err(ActionError::NotFound("image"));
+        }
+        Ok(tx.commit().await?)
+    })
+    .await
 }

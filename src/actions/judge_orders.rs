@@ -1,7 +1,7 @@
 //! What becomes of cards when orders are carried out one after the other. Everything that is needed lies in memory, so that
 //! many cards can be judged side by side, off the threads that serve, and before anybody holds them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -119,13 +119,37 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// Whether they were found with the cards as these are now. `held` are all that are there of those that were named.
-    pub fn are_of(&self, held: &[Held]) -> bool {
-        let same = |now: &Held| {
-            let then = self.cards.get(&now.id);
-            then.is_some_and(|then| then.stored.as_deref().is_some_and(|stored| now.is(stored, then.fetched)))
-        };
-        self.cards.values().filter(|card| card.stored.is_some()).count() == held.len() && held.iter().all(same)
+    /// The cards that are no longer as they were when this was found. `held` are all that are there now of those that were
+    /// named.
+    pub fn changed_since(&self, held: &[Held]) -> BTreeSet<CardId> {
+        let stored = |id: &CardId| self.cards.get(id).and_then(|then| then.stored.as_deref().map(|card| (card, then)));
+        let same = |now: &Held| stored(&now.id).is_some_and(|(card, then)| now.is(card, then.fetched));
+        let there: HashSet<&CardId> = held.iter().map(|now| &now.id).collect();
+        let differ = held.iter().filter(|now| !same(now)).map(|now| &now.id);
+        let gone = self.cards.keys().filter(|id| stored(id).is_some() && !there.contains(id));
+        differ.chain(gone).cloned().collect()
+    }
+
+    /// Puts what was found anew for some cards in the place of what was found before. `places` are those of all orders for
+    /// these cards, in ascending order.
+    pub fn replace(&mut self, cards: &BTreeSet<CardId>, places: &[usize], newer: Self) {
+        self.cards.retain(|id, _| !cards.contains(id));
+        self.cards.extend(newer.cards);
+        self.told.retain(|told| places.binary_search(&told.order).is_err());
+        let place = |told: Told| Some(Told { order: *places.get(told.order)?, ..told });
+        self.told.extend(newer.told.into_iter().filter_map(place));
+        self.told.sort_by_key(|told| told.order);
+        for (place, outcome) in places.iter().zip(newer.each) {
+            if let Some(each) = self.each.get_mut(*place) {
+                *each = outcome;
+            }
+        }
+    }
+
+    /// Leaves some cards as they are, whose orders stand at `places`: each of these fails, and may be sent again.
+    pub fn give_up(&mut self, cards: &BTreeSet<CardId>, places: &[usize]) {
+        let each = places.iter().map(|_| Err(ActionError::Busy)).collect();
+        self.replace(cards, places, Self { cards: BTreeMap::new(), each, told: Vec::new() });
     }
 
     fn take(&mut self, order: &Order, outcome: Result<(Working, Done), ActionError>) {
@@ -157,7 +181,7 @@ pub struct Judge {
 
 impl Judge {
     /// Lays the orders over the cards as they are. `None` when a patch is for a card whose design isn't at hand.
-    pub fn all(&self, orders: &[Order], cards: Vec<Issued>, now: Timestamp) -> Option<Verdicts> {
+    pub fn all(&self, orders: &[&Order], cards: Vec<Issued>, now: Timestamp) -> Option<Verdicts> {
         let cards = cards.into_iter().map(|issued| (issued.card.id.clone(), Working::before(issued))).collect();
         let mut verdicts = Verdicts { cards, each: Vec::with_capacity(orders.len()), told: Vec::new() };
         let mut rest = orders;
@@ -167,7 +191,7 @@ impl Judge {
             if round.iter().any(|order| self.lacks_design(order, verdicts.cards.get(&order.id))) {
                 return None;
             }
-            let one = |order: &Order| self.one(order, verdicts.cards.get(&order.id), now);
+            let one = |order: &&Order| self.one(order, verdicts.cards.get(&order.id), now);
             let outcomes: Vec<_> = match round {
                 [order] => vec![one(order)],
                 _ => round.par_iter().map(one).collect(),
@@ -294,7 +318,7 @@ impl Judge {
 }
 
 /// How many of the orders may be judged side by side: none is for a card that another of them changes.
-fn length_of_round(orders: &[Order]) -> usize {
+fn length_of_round(orders: &[&Order]) -> usize {
     let mut ids = HashSet::with_capacity(orders.len());
     orders.iter().take_while(|order| ids.insert(&order.id)).count()
 }

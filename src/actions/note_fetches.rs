@@ -1,10 +1,15 @@
 //! Notes what phones do with their passes: that they asked what changed, and which face they fetched.
+//!
+//! While the database can't be written (its disk is full), phones are answered and nothing is noted: they get their passes,
+//! and are reminded later of what they seem not to have. Any other failure fails the request, so that what is said of a
+//! phone stays true.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::error::ActionError;
+use super::retry::retry;
 use super::together::Together;
 use crate::app::App;
 use crate::domain::event::EventKind;
@@ -39,15 +44,29 @@ pub async fn note_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
         return Ok(());
     }
     let fetched = Fetched { card: card.id.clone(), serial: card.serial.clone(), face };
-    let write = async |fetched| write_fetches(app, &card.workspace, fetched).await;
+    let write = async |fetched: Vec<Fetched>| {
+        let written = retry(app, async || write_fetches(app, &card.workspace, &fetched).await).await;
+        unless_unwritable(written)
+    };
     app.notes_of(&card.workspace).await.fetches.write(fetched, write).await
 }
 
-async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: Vec<Fetched>) -> Result<(), ActionError> {
+/// A note that can't be written because nothing can be is left undone.
+fn unless_unwritable(written: Result<(), ActionError>) -> Result<(), ActionError> {
+    match written {
+        Err(ActionError::Store(error)) if error.is_of_writing() => {
+            tracing::warn!(%error, "what a phone did can't be noted; it is answered all the same");
+            Ok(())
+        }
+        written => written,
+    }
+}
+
+async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) -> Result<(), ActionError> {
     let mut faces: BTreeMap<(CardId, SerialNumber), i64> = BTreeMap::new();
     for Fetched { card, serial, face } in fetched {
-        let newest = faces.entry((card, serial)).or_default();
-        *newest = face.max(*newest);
+        let newest = faces.entry((card.clone(), serial.clone())).or_default();
+        *newest = (*newest).max(*face);
     }
     let mut tx = app.store.begin_batch().await?;
     // The counter first: an erasure holds it when it takes the card away, and this must not hold the card with the counter
@@ -73,9 +92,12 @@ pub async fn note_question(app: &App, key: DeviceKey, question: Question) -> Res
                 *known = question;
             }
         }
-        let mut tx = app.store.begin_batch().await?;
-        devices::note_asked(&mut tx, &newest, app.now()).await?;
-        Ok(tx.commit().await?)
+        let written = retry(app, async || {
+            let mut tx = app.store.begin_batch().await?;
+            devices::note_asked(&mut tx, &newest, app.now()).await?;
+            Ok(tx.commit().await?)
+        });
+        unless_unwritable(written.await)
     };
     let notes = app.notes_of(&key.workspace).await;
     notes.questions.write((key, question), write).await

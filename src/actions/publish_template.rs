@@ -9,6 +9,7 @@ use super::check_template::check_draft;
 use super::draft::Draft;
 use super::error::ActionError;
 use super::renders::Reader;
+use super::retry::retry;
 use crate::app::App;
 use crate::domain::attribute::AttributeType;
 use crate::domain::card::Publication;
@@ -23,6 +24,9 @@ use crate::store::templates::FileKey;
 use crate::store::{Tx, cards, events, refreshes, templates, workspaces};
 use crate::wallets::apple::prepare::PassFile;
 
+/// How often a draft is made ready anew because it changed meanwhile. Its pictures are remembered, so only the first time is
+/// slow.
+const ATTEMPTS: usize = 10;
 /// How many cards of the template are looked at when it is published, to tell which keep their version.
 const CARDS_LOOKED_AT: usize = 10_000;
 /// How many cards that keep their version are named.
@@ -68,13 +72,17 @@ enum Stored {
 /// position, and a job tells the devices at a paced rate.
 ///
 /// # Errors
-/// When the template is unknown, breaks rules, or the workspace has no issuer.
+/// When the template is unknown, breaks rules, or the workspace has no issuer; [`ActionError::DraftChanging`] when somebody
+/// keeps changing the draft.
 pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Publishing, ActionError> {
     // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
-    for _ in 0..5 {
+    for _ in 0..ATTEMPTS {
         let draft = Draft::read(app, workspace, id).await?;
-        let files = prepare(app, workspace, id, &draft).await?;
-        match store(app, workspace, id, &draft, &files).await? {
+        let files = match prepare(app, workspace, id, &draft).await {
+            Err(ActionError::DraftChanging) => continue,
+            prepared => prepared?,
+        };
+        match retry(app, async || store(app, workspace, id, &draft, &files).await).await? {
             Stored::DraftChanged => {}
             Stored::Unchanged(version) => return cards_keeping(app, workspace, id, version).await,
             Stored::New(version) => {
@@ -83,7 +91,7 @@ pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateI
             }
         }
     }
-    Err(ActionError::Fault("the draft kept changing while it was being published".to_owned()))
+    Err(ActionError::DraftChanging)
 }
 
 /// Looks which cards can't be shown by a new version. Bounded: at most so many are looked at, a page at a time.

@@ -6,17 +6,23 @@
 //! a card may be named more than once.
 //!
 //! Orders are judged before their cards are held ([`foresee`]) and off the threads that serve: a template may have much to
-//! compute, and meanwhile others have the database. They are judged anew only if one of their cards has changed until then.
+//! compute, and meanwhile others have the database. Nothing is ever rendered while a transaction is open: when the cards
+//! are held and one of them has changed since it was read, the transaction is given up and that card's orders are judged
+//! anew. The second attempt holds the cards' locks of this node ([`CardLocks`]), as a single order does from the start, so
+//! that requests of one node don't keep overtaking each other; what other nodes and phones change is met by some further
+//! attempts. A card that changes all the time fails alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::card_change::{Desk, put_in_place};
-use super::card_order::{Order, Wish};
+use super::card_locks::CardLock;
+use super::card_order::Order;
 use super::error::ActionError;
 use super::judge_orders::{Design, Designs, Done, Judge, Verdicts, Working};
 use super::renders::Reader;
+use super::retry::pause;
 use crate::app::App;
 use crate::domain::card::Publication;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
@@ -25,10 +31,12 @@ use crate::domain::time::Timestamp;
 use crate::outside::crash;
 use crate::outside::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
-use crate::store::{StoreError, Tx, devices, events, templates, workspaces};
+use crate::store::{Tx, devices, events, templates, workspaces};
 
-/// How often a batch is judged anew because a template was published meanwhile, or because the database asked for it.
-const ATTEMPTS: usize = 10;
+/// How often a batch is attempted when others change its cards and templates, or the database asks for it.
+const ATTEMPTS: u32 = 24;
+/// After how many attempts cards that keep changing are given up, so that the others of their batch can be stored.
+const ATTEMPTS_FOR_ALL: u32 = 8;
 /// For how long what was foreseen is believed: of cards it is known when they are held, of who signs and of what was
 /// refused it isn't.
 const BELIEVED: Duration = Duration::from_secs(5);
@@ -54,6 +62,18 @@ struct Foreseen {
     judge: Arc<Judge>,
     verdicts: Verdicts,
     at: Timestamp,
+    /// Cards that changed too often; they are left as they are.
+    given_up: BTreeSet<CardId>,
+}
+
+/// What came of an attempt to store a batch.
+enum Attempt {
+    /// It is stored.
+    Fulfilled(Fulfilled),
+    /// Nothing is stored: these cards changed after they were looked at.
+    Overtaken(Foreseen, BTreeSet<CardId>),
+    /// Nothing is stored: templates or cards are others than those that everything was judged with.
+    Outdated,
 }
 
 /// Carries out a single order.
@@ -62,8 +82,10 @@ struct Foreseen {
 /// Why it can't be carried out.
 pub async fn put_card(app: &App, workspace: &WorkspaceId, order: Order) -> Result<(Issued, Done), ActionError> {
     let id = order.id.clone();
+    // Orders for one card come one after the other anyway: one that waits here needn't be judged twice.
+    let locks = app.card_locks.lock(workspace, [&id]).await;
     let batch = foresee(app, workspace, vec![order]).await;
-    let mut fulfilled = put_cards(app, workspace, batch).await?;
+    let mut fulfilled = carry_out(app, workspace, batch, Some(locks)).await?;
     let missing = || ActionError::Fault("an order has no outcome".to_owned());
     let (done, _) = fulfilled.each.pop().ok_or_else(missing)??;
     Ok((fulfilled.cards.remove(&id).ok_or_else(missing)?, done))
@@ -79,6 +101,7 @@ pub async fn foresee(app: &App, workspace: &WorkspaceId, orders: Vec<Order>) -> 
     Batch { orders, foreseen }
 }
 
+/// Judges all orders; `None` when a card has another template by now than when designs were made ready.
 async fn look_ahead(
     app: &App,
     workspace: &WorkspaceId,
@@ -87,25 +110,83 @@ async fn look_ahead(
     let at = app.now();
     let seen = cards::find_many(&mut app.store.read().await?, workspace, &named(orders)).await?;
     let judge = Arc::new(prepare(app, workspace, orders, &seen).await?);
-    let verdicts = judge_all(&judge, orders, seen, at).await?;
-    Ok(verdicts.map(|verdicts| Foreseen { judge, verdicts, at }))
+    let verdicts = judge_all(&judge, orders, None, seen, at).await?;
+    Ok(verdicts.map(|verdicts| Foreseen { judge, verdicts, at, given_up: BTreeSet::new() }))
 }
 
 /// Carries out a batch in one transaction; orders that can't be carried out fail alone.
 ///
 /// # Errors
 /// When nothing could be stored: the database fails or is too busy.
-pub async fn put_cards(app: &App, workspace: &WorkspaceId, mut batch: Batch) -> Result<Fulfilled, ActionError> {
-    for attempt in 1.. {
-        match fulfil(app, workspace, &batch.orders, batch.foreseen.take()).await {
-            Ok(Some(fulfilled)) => return Ok(fulfilled),
-            Ok(None) if attempt < ATTEMPTS => {}
-            Ok(None) => return Err(ActionError::Busy),
-            Err(ActionError::Store(StoreError::Conflict(_))) if attempt < ATTEMPTS => {}
+pub async fn put_cards(app: &App, workspace: &WorkspaceId, batch: Batch) -> Result<Fulfilled, ActionError> {
+    carry_out(app, workspace, batch, None).await
+}
+
+async fn carry_out<'a>(
+    app: &'a App,
+    workspace: &WorkspaceId,
+    batch: Batch,
+    mut locks: Option<Vec<CardLock<'a>>>,
+) -> Result<Fulfilled, ActionError> {
+    let Batch { orders, mut foreseen } = batch;
+    for attempt in 1..=ATTEMPTS {
+        let now = app.now();
+        let believed = foreseen.take().filter(|foreseen| foreseen.at <= now && now <= foreseen.at.plus(BELIEVED));
+        let foreseen_now = match believed {
+            Some(foreseen) => Some(foreseen),
+            None => look_ahead(app, workspace, &orders).await?,
+        };
+        let attempted = match foreseen_now {
+            Some(foreseen) => fulfil(app, workspace, &orders, foreseen).await,
+            None => Ok(Attempt::Outdated),
+        };
+        let overtaken = match attempted {
+            Ok(Attempt::Fulfilled(fulfilled)) => return Ok(fulfilled),
+            Ok(Attempt::Overtaken(foreseen, changed)) => Some((foreseen, changed)),
+            Ok(Attempt::Outdated) => None,
+            Err(ActionError::Store(error)) if error.is_of_another_transaction() => None,
             Err(error) => return Err(error),
+        };
+        match &locks {
+            None => locks = Some(app.card_locks.lock(workspace, named(&orders)).await),
+            // Whoever got in the way isn't of this node.
+            Some(_) => pause(app, attempt).await?,
         }
+        foreseen = match overtaken {
+            None => None,
+            Some((mut foreseen, changed)) if attempt >= ATTEMPTS_FOR_ALL && orders.len() > 1 => {
+                foreseen.verdicts.give_up(&changed, &places_of(&orders, &changed));
+                foreseen.given_up.extend(changed);
+                Some(foreseen)
+            }
+            Some((foreseen, changed)) => judge_anew(app, workspace, &orders, foreseen, changed).await?,
+        };
     }
     Err(ActionError::Busy)
+}
+
+/// Judges the orders for cards that have changed anew; `None` when all must be.
+async fn judge_anew(
+    app: &App,
+    workspace: &WorkspaceId,
+    orders: &Arc<[Order]>,
+    mut foreseen: Foreseen,
+    changed: BTreeSet<CardId>,
+) -> Result<Option<Foreseen>, ActionError> {
+    let ids: Vec<&CardId> = changed.iter().collect();
+    let seen = cards::find_many(&mut app.store.read().await?, workspace, &ids).await?;
+    let places = places_of(orders, &changed);
+    let newer = judge_all(&foreseen.judge, orders, Some(places.clone()), seen, app.now()).await?;
+    Ok(newer.map(|newer| {
+        foreseen.verdicts.replace(&changed, &places, newer);
+        foreseen
+    }))
+}
+
+/// The places of the orders for these cards, in ascending order.
+fn places_of(orders: &[Order], cards: &BTreeSet<CardId>) -> Vec<usize> {
+    let named = |(place, order): (usize, &Order)| cards.contains(&order.id).then_some(place);
+    orders.iter().enumerate().filter_map(named).collect()
 }
 
 /// The cards' ids, each once and in order.
@@ -128,10 +209,12 @@ async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[I
             Some(None) if issuer.is_none() => Design::NoIssuer(None),
             Some(None) => Design::Unpublished,
             Some(Some(publication)) => {
-                let published = app.published(workspace, id, publication.version).await?;
-                match &issuer {
-                    None => Design::NoIssuer(Some(published)),
-                    Some(issuer) => {
+                match (app.published(workspace, id, publication.version).await, &issuer) {
+                    // It was deleted a moment ago.
+                    (Err(ActionError::NotFound(_)), _) => Design::Unknown,
+                    (Err(error), _) => return Err(error),
+                    (Ok(published), None) => Design::NoIssuer(Some(published)),
+                    (Ok(published), Some(issuer)) => {
                         let (issuer, secret) = (Arc::clone(issuer), app.secret(workspace).await?);
                         Design::Published(Desk { published, issuer, secret, public_url: app.public_url.clone() })
                     }
@@ -148,16 +231,21 @@ async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[I
     })
 }
 
-/// Judges orders off the threads that serve.
+/// Judges orders off the threads that serve: those at `places`, or all.
 async fn judge_all(
     judge: &Arc<Judge>,
     orders: &Arc<[Order]>,
+    places: Option<Vec<usize>>,
     cards: Vec<Issued>,
     now: Timestamp,
 ) -> Result<Option<Verdicts>, ActionError> {
     let (judge, orders) = (Arc::clone(judge), Arc::clone(orders));
     let permit = Arc::clone(&judge.permits).acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
     let work = tokio::task::spawn_blocking(move || {
+        let orders: Vec<&Order> = match places {
+            None => orders.iter().collect(),
+            Some(places) => places.into_iter().filter_map(|place| orders.get(place)).collect(),
+        };
         let verdicts = judge.all(&orders, cards, now);
         drop(permit);
         verdicts
@@ -165,41 +253,25 @@ async fn judge_all(
     work.await.map_err(|_| ActionError::Fault("judging panicked".to_owned()))
 }
 
-/// One attempt; `None` when it must be made anew.
+/// One attempt to store what was foreseen. Nothing is rendered here: a transaction is open.
 async fn fulfil(
     app: &App,
     workspace: &WorkspaceId,
-    orders: &Arc<[Order]>,
-    foreseen: Option<Foreseen>,
-) -> Result<Option<Fulfilled>, ActionError> {
-    let ids = named(orders);
-    let now = app.now();
-    let (judge, foreseen) = match foreseen.filter(|foreseen| foreseen.at <= now && now <= foreseen.at.plus(BELIEVED)) {
-        Some(foreseen) => (foreseen.judge, Some(foreseen.verdicts)),
-        None => {
-            // Designs are made ready before the transaction; should a card have another template by then, they are anew.
-            let seen: Vec<Issued> = if orders.iter().any(|order| matches!(order.wish, Wish::Patch(_))) {
-                cards::find_many(&mut app.store.read().await?, workspace, &ids).await?
-            } else {
-                Vec::new()
-            };
-            (Arc::new(prepare(app, workspace, orders, &seen).await?), None)
-        }
-    };
+    orders: &[Order],
+    mut foreseen: Foreseen,
+) -> Result<Attempt, ActionError> {
+    let ids: Vec<&CardId> = named(orders).into_iter().filter(|id| !foreseen.given_up.contains(id)).collect();
     let mut tx = if orders.len() > 1 { app.store.begin_batch().await? } else { app.store.begin().await? };
     let held = cards::hold_many(&mut tx, workspace, &ids).await?;
-    let now = app.now();
-    let verdicts = match foreseen.filter(|foreseen| foreseen.are_of(&held)) {
-        Some(foreseen) => Some(foreseen),
-        None => {
-            let held: Vec<&CardId> = held.iter().map(|held| &held.id).collect();
-            judge_all(&judge, orders, cards::find_many(&mut tx, workspace, &held).await?, now).await?
-        }
-    };
-    let Some(mut verdicts) = verdicts else { return Ok(None) };
-    if !store(tx, app, &judge, orders, &mut verdicts, now).await? {
-        return Ok(None);
+    let changed = foreseen.verdicts.changed_since(&held);
+    if !changed.is_empty() {
+        return Ok(Attempt::Overtaken(foreseen, changed));
     }
+    let now = app.now();
+    if !store(tx, app, &foreseen.judge, orders, &mut foreseen.verdicts, now).await? {
+        return Ok(Attempt::Outdated);
+    }
+    let verdicts = foreseen.verdicts;
     let cards = verdicts
         .cards
         .into_iter()
@@ -208,7 +280,7 @@ async fn fulfil(
             (id, Issued { card, publication, fetched, unchanged })
         })
         .collect();
-    Ok(Some(Fulfilled { each: verdicts.each, cards }))
+    Ok(Attempt::Fulfilled(Fulfilled { each: verdicts.each, cards }))
 }
 
 /// Writes what differs and commits; false when it must be judged anew.
@@ -253,7 +325,7 @@ async fn store(
             templates::publications(&mut tx, workspace, &used).await?.into_iter().collect();
         for card in working.values_mut().filter(|card| card.changed) {
             let template = &card.card.content.template;
-            let publication = newest.get(template).ok_or(ActionError::NotPublished)?;
+            let Some(publication) = newest.get(template) else { return Ok(false) };
             if !matches!(designs.get(template), Some(Design::Published(desk)) if desk.published.version == publication.version)
             {
                 return Ok(false);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::draft::parse;
 use super::error::ActionError;
+use super::retry::retry;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
@@ -46,11 +47,14 @@ pub async fn put_template(
     let other = other.map(|_| Problems::one("/id", format!("is not {id}, which the address names; leave it out")));
     let draft = Arc::new(draft);
     checked(app, &draft, other.unwrap_or_default()).await?;
-    let mut tx = app.store.begin().await?;
-    let before = templates::lock(&mut tx, workspace, id).await?;
-    templates::put_draft(&mut tx, workspace, id, &draft, app.now()).await?;
-    tx.commit().await?;
-    Ok(if before.is_some() { Put::Replaced } else { Put::Created })
+    retry(app, async || {
+        let mut tx = app.store.begin().await?;
+        let before = templates::lock(&mut tx, workspace, id).await?;
+        templates::put_draft(&mut tx, workspace, id, &draft, app.now()).await?;
+        tx.commit().await?;
+        Ok(if before.is_some() { Put::Replaced } else { Put::Created })
+    })
+    .await
 }
 
 /// Makes a new template of a document, under the `id` in it or one of our own.
@@ -78,11 +82,14 @@ pub async fn create_template(app: &App, workspace: &WorkspaceId, mut draft: Valu
     let draft = Arc::new(draft);
     checked(app, &draft, problems).await?;
     let id = id.ok_or_else(|| Problems::one("/id", "is not a template id"))?;
-    let mut tx = app.store.begin().await?;
-    if !templates::insert_draft(&mut tx, workspace, &id, &draft, app.now()).await? {
-        return Err(ActionError::TemplateExists);
-    }
-    tx.commit().await?;
+    retry(app, async || {
+        let mut tx = app.store.begin().await?;
+        if !templates::insert_draft(&mut tx, workspace, &id, &draft, app.now()).await? {
+            return Err(ActionError::TemplateExists);
+        }
+        Ok(tx.commit().await?)
+    })
+    .await?;
     Ok(id)
 }
 
@@ -157,10 +164,13 @@ pub async fn list_templates(
 /// # Errors
 /// When there is no such template, or it has cards.
 pub async fn delete_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<(), ActionError> {
-    let mut tx = app.store.begin().await?;
-    match templates::delete(&mut tx, workspace, id).await? {
-        Some(true) => Ok(tx.commit().await?),
-        Some(false) => Err(ActionError::TemplateInUse),
-        None => Err(ActionError::NotFound("template")),
-    }
+    retry(app, async || {
+        let mut tx = app.store.begin().await?;
+        match templates::delete(&mut tx, workspace, id).await? {
+            Some(true) => Ok(tx.commit().await?),
+            Some(false) => Err(ActionError::TemplateInUse),
+            None => Err(ActionError::NotFound("template")),
+        }
+    })
+    .await
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::error::ActionError;
 use super::holder::held_card;
+use super::retry::retry;
 use crate::app::App;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
@@ -41,6 +42,18 @@ const REPEAT: Duration = Duration::from_secs(60);
 /// # Errors
 /// When the database fails.
 pub async fn register_device(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+    push_token: Option<&PushToken>,
+    kind: DeviceKind,
+) -> Result<Registered, ActionError> {
+    retry(app, async || register(app, pass_type, serial, device, token, push_token, kind).await).await
+}
+
+async fn register(
     app: &App,
     pass_type: &PassTypeId,
     serial: &SerialNumber,
@@ -99,6 +112,16 @@ pub async fn register_device(
 /// # Errors
 /// When the database fails.
 pub async fn unregister_device(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+) -> Result<bool, ActionError> {
+    retry(app, async || unregister(app, pass_type, serial, device, token).await).await
+}
+
+async fn unregister(
     app: &App,
     pass_type: &PassTypeId,
     serial: &SerialNumber,

@@ -179,6 +179,7 @@ pub fn own_error(shared: Arc<ActionError>) -> ActionError {
                 ActionError::Busy
             }
             ActionError::IssuerMissing => ActionError::IssuerMissing,
+            ActionError::NotFound(what) => ActionError::NotFound(what),
             other => ActionError::Fault(other.to_string()),
         },
     }

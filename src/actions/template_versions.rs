@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::error::ActionError;
+use super::retry::retry;
 use crate::app::App;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::store::templates;
@@ -37,13 +38,16 @@ pub async fn restore_version(
     id: &TemplateId,
     version: i64,
 ) -> Result<(), ActionError> {
-    let mut tx = app.store.begin().await?;
-    if templates::lock(&mut tx, workspace, id).await?.is_none() {
-        return Err(ActionError::NotFound("template"));
-    }
-    let document = templates::document(&mut tx, workspace, id, version).await?;
-    let document = document.ok_or(ActionError::NotFound("template version"))?;
-    templates::put_draft(&mut tx, workspace, id, &document, app.now()).await?;
-    templates::restore_images(&mut tx, workspace, id, version).await?;
-    Ok(tx.commit().await?)
+    retry(app, async || {
+        let mut tx = app.store.begin().await?;
+        if templates::lock(&mut tx, workspace, id).await?.is_none() {
+            return Err(ActionError::NotFound("template"));
+        }
+        let document = templates::document(&mut tx, workspace, id, version).await?;
+        let document = document.ok_or(ActionError::NotFound("template version"))?;
+        templates::put_draft(&mut tx, workspace, id, &document, app.now()).await?;
+        templates::restore_images(&mut tx, workspace, id, version).await?;
+        Ok(tx.commit().await?)
+    })
+    .await
 }

@@ -17,6 +17,7 @@ use super::draft::Draft;
 use super::error::ActionError;
 use super::images::{ImagePlace, LARGEST_PICTURE, MAX_BYTES, MAX_PICTURES, usable};
 use super::put_template::{LARGEST_DOCUMENT, checked, get_template, new_id, take_added};
+use super::retry::retry;
 use crate::app::App;
 use crate::domain::checks::Severity;
 use crate::domain::ids::{TemplateId, WorkspaceId};
@@ -161,23 +162,29 @@ pub async fn import_template(
         }
     }
     problems.or(Some(()))?;
-    let mut tx = app.store.begin().await?;
     let own_id = own_id.and_then(|id| TemplateId::parse(id.as_str()?).ok());
     let explicit = wanted.is_some();
-    let mut id = wanted.or(own_id).map_or_else(|| new_id(app), Ok)?;
-    if !templates::insert_draft(&mut tx, workspace, &id, &document, app.now()).await? {
-        if explicit {
-            return Err(ActionError::TemplateExists);
+    let first = wanted.or(own_id).map_or_else(|| new_id(app), Ok)?;
+    // In one order, so that two that share pictures don't wait for each other in a circle.
+    kept.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+    retry(app, async || {
+        let mut tx = app.store.begin().await?;
+        let mut id = first.clone();
+        if !templates::insert_draft(&mut tx, workspace, &id, &document, app.now()).await? {
+            if explicit {
+                return Err(ActionError::TemplateExists);
+            }
+            id = new_id(app)?;
+            templates::insert_draft(&mut tx, workspace, &id, &document, app.now()).await?;
         }
-        id = new_id(app)?;
-        templates::insert_draft(&mut tx, workspace, &id, &document, app.now()).await?;
-    }
-    for (place, digest, bytes) in &kept {
-        templates::put_blob(&mut tx, workspace, digest, bytes).await?;
-        templates::put_image(&mut tx, workspace, &id, &place.key(), digest).await?;
-    }
-    tx.commit().await?;
-    Ok(id)
+        for (place, digest, bytes) in &kept {
+            templates::put_blob(&mut tx, workspace, digest, bytes).await?;
+            templates::put_image(&mut tx, workspace, &id, &place.key(), digest).await?;
+        }
+        tx.commit().await?;
+        Ok(id)
+    })
+    .await
 }
 
 fn read(archive: &[u8]) -> Result<Found, Problems> {

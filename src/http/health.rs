@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::problem::{self, NOT_FOUND, Problem};
 use crate::actions::api_keys::default_workspace;
+use crate::actions::write_probe::can_write;
 use crate::store::health as store_health;
 
 /// `GET /healthz`: the process lives.
@@ -13,7 +14,7 @@ pub async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
-/// `GET /readyz`: the database answers, and the node can sign: the default workspace has a valid certificate if it has any,
+/// `GET /readyz`: the database answers and can be written, and the node can sign: the default workspace has a valid certificate if it has any,
 /// and some workspace has one; 503 with the reasons otherwise. Another workspace's certificate that ended is a warning, since
 /// one tenant must not take the node from all others.
 pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
@@ -26,6 +27,14 @@ pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
             reasons.push("the database doesn't answer".to_owned());
         }
         Err(_) => reasons.push("the database doesn't answer within 5 seconds".to_owned()),
+    }
+    // One reason is enough.
+    if reasons.is_empty() {
+        match tokio::time::timeout(std::time::Duration::from_secs(5), can_write(&app)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => reasons.push(reason.to_owned()),
+            Err(_) => reasons.push("the database can't be written within 5 seconds".to_owned()),
+        }
     }
     let (now, mut warnings) = (app.now(), Vec::new());
     let (serving, default) = (app.issuers.all_serving(now), default_workspace());

@@ -48,6 +48,7 @@ kinds! {
     ISSUER_MISSING = 409 "issuer-missing" "The workspace has no issuer" "Give the workspace a pass type certificate.";
     CERTIFICATE_CONFIGURED = 409 "certificate-configured" "The certificate comes from the configuration" "Change PASSLOOM_APPLE_CERTIFICATE and start the nodes anew.";
     WALLET_OFF = 409 "wallet-off" "This wallet is off" "Give the workspace an issuer for this wallet.";
+    DRAFT_CHANGING = 409 "draft-changing" "The draft is being changed" "Wait until nobody changes the draft, then publish again.";
     IDEMPOTENCY_UNDER_WAY = 409 "request-under-way" "The same request is being answered" "Repeat it with the same Idempotency-Key in a moment.";
     STALE = 409 "stale" "A newer change was stored already" "Nothing to do: the card is ahead of this change.";
     WRONG_REVISION = 412 "wrong-revision" "The card is at another revision" "Read the card and decide anew.";
@@ -57,6 +58,7 @@ kinds! {
     UNPUBLISHABLE = 422 "unpublishable" "The template breaks rules" "Mend what errors lists, then publish again.";
     TOO_MANY_REQUESTS = 429 "too-many-requests" "Too many requests" "Go on after the time in Retry-After.";
     FAULT = 500 "internal-error" "Something went wrong here" "Try again; tell us the request id if it stays.";
+    INSUFFICIENT_STORAGE = 507 "insufficient-storage" "There is no space left" "Nothing was stored. Make space where the database is; then repeat the request.";
     UNAVAILABLE = 503 "unavailable" "The service can't answer now" "Try again after the time in Retry-After.";
 }
 
@@ -208,8 +210,22 @@ impl From<ActionError> for Problem {
             }
             ActionError::ShuttingDown => Self::unavailable("shutting down".to_owned()),
             ActionError::Busy => Self::unavailable("see the request that found out".to_owned()),
+            ActionError::DraftChanging => Self::new(
+                &DRAFT_CHANGING,
+                "the draft changed each time while it was being published; nothing was published",
+            ),
+            ActionError::Store(error @ StoreError::Full(_)) => Self {
+                cause: Some(error.to_string()),
+                ..Self::new(&INSUFFICIENT_STORAGE, "the database has no space left; nothing was stored")
+            },
+            ActionError::Store(error @ StoreError::Unwritable(_)) => Self {
+                cause: Some(error.to_string()),
+                ..Self::new(&UNAVAILABLE, "the database can't be written now; nothing was stored")
+            },
             ActionError::Store(StoreError::Unavailable(cause)) => Self::unavailable(cause.to_string()),
-            ActionError::Store(StoreError::Conflict(cause)) => Self::unavailable(format!("conflict: {cause}")),
+            ActionError::Store(StoreError::Conflict(cause) | StoreError::Duplicate(cause)) => {
+                Self::unavailable(format!("conflict: {cause}"))
+            }
             ActionError::Store(other) => Self::fault(other.to_string()),
             ActionError::Secret(error) => Self::fault(error.to_string()),
             ActionError::Fault(cause) => Self::fault(cause),
@@ -249,7 +265,7 @@ impl ResponseError for Problem {
             401 => {
                 response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
             }
-            409 if self.kind == &IDEMPOTENCY_UNDER_WAY => {
+            409 if [&IDEMPOTENCY_UNDER_WAY, &DRAFT_CHANGING].contains(&self.kind) => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             503 => {

@@ -1,11 +1,12 @@
 //! What the database says of itself: whether it answers, whether its schema is this version's, what time it has.
 
-use super::{Session, StoreError, on_db, statements};
+use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::time::Timestamp;
 
 statements! {
     PING = "SELECT COUNT(*) FROM workspaces";
     APPLIED = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
+    TRY_WRITE = "INSERT INTO write_probes (id, content) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET content = excluded.content";
     CLOCK = {
         sqlite: "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
         postgres: "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
@@ -19,6 +20,18 @@ statements! {
 pub async fn ping(session: &mut impl Session) -> Result<(), StoreError> {
     on_db!(session, PING, |sql, c| {
         let _: i64 = sqlx::query_scalar(sql).fetch_one(c).await?;
+        Ok(())
+    })
+}
+
+/// Writes a row that is there for this only. `content` should differ from what was written last: what stays the same isn't
+/// written.
+///
+/// # Errors
+/// When it can't be written; whether it can shows the commit.
+pub async fn try_write(tx: &mut Tx, content: &str) -> Result<(), StoreError> {
+    on_db!(tx, TRY_WRITE, |sql, c| {
+        sqlx::query(sql).bind(content).execute(c).await?;
         Ok(())
     })
 }

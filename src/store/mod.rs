@@ -292,7 +292,18 @@ impl Store {
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
             .idle_timeout(None)
-            .max_lifetime(None);
+            .max_lifetime(None)
+            // A transaction that could not be committed (the disk is full) has often ended already, so that it can't be
+            // rolled back; the connection would count it as open for ever and begin no other. It was asked when it was given
+            // back, so whatever was on its way is done by now.
+            .before_acquire(|c, _| {
+                Box::pin(async move {
+                    if c.is_in_transaction() {
+                        tracing::warn!("a transaction failed in the middle; the connection is replaced");
+                    }
+                    Ok(!c.is_in_transaction())
+                })
+            });
         let writer = writer.connect_with(options.clone()).await?;
         let readers = pool.max_connections(8).acquire_timeout(Duration::from_secs(10));
         let readers = readers.connect_with(options.read_only(true)).await?;

@@ -1,5 +1,7 @@
 //! A batch is judged before its cards are held: what happens to them in between counts all the same.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use passloom::actions::card_order::{IfMatch, Order};
@@ -7,11 +9,17 @@ use passloom::actions::error::ActionError;
 use passloom::actions::judge_orders::Done;
 use passloom::actions::put_cards::{Batch, foresee, put_cards};
 use passloom::domain::ids::{CardId, WorkspaceId};
+use passloom::domain::time::Timestamp;
+use passloom::outside::clock::{Clock, ManualClock};
+use passloom::outside::random::{Random, SystemRandom};
+use passloom::start::Outside;
+use passloom::store::{cards, workspaces};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::support::service::{Service, anna, bakery};
-use crate::support::{TestDatabase, on_both_databases};
+use crate::support::{Database, TestDatabase, on_both_databases};
 
 on_both_databases![
     a_batch_whose_cards_stay_as_they_were_is_stored_as_it_was_foreseen,
@@ -24,6 +32,10 @@ on_both_databases![
     a_version_that_was_published_meanwhile_decides_what_fits,
     a_refusal_that_was_foreseen_long_ago_is_not_believed,
     what_a_phone_fetched_meanwhile_needs_no_notice_any_more,
+    nothing_is_rendered_while_a_transaction_is_open,
+    a_card_that_keeps_changing_fails_alone,
+    requests_for_one_card_wait_for_each_other,
+    a_template_that_was_deleted_meanwhile_fails_its_own_lines_only,
 ];
 
 fn default() -> WorkspaceId {
@@ -196,5 +208,149 @@ async fn what_a_phone_fetched_meanwhile_needs_no_notice_any_more(database: TestD
     service.deliver().await;
     service.clock.advance(Duration::from_secs(2));
     service.deliver().await;
+    service.stop().await;
+}
+
+/// Randomness that can be held back: a new card's serial number is made when its order is judged.
+#[derive(Debug, Default)]
+struct HeldBack {
+    /// Whether it is held back, and how many ask for it.
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl HeldBack {
+    fn hold(&self, held: bool) {
+        self.state.lock().unwrap().0 = held;
+        self.changed.notify_all();
+    }
+
+    /// Until somebody asks.
+    fn wait(&self) {
+        let patience = Duration::from_secs(60);
+        let state = self.state.lock().unwrap();
+        let (_state, waited) = self.changed.wait_timeout_while(state, patience, |(_, asking)| *asking == 0).unwrap();
+        assert!(!waited.timed_out(), "nothing is judged anew");
+    }
+}
+
+impl Random for HeldBack {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), openssl::error::ErrorStack> {
+        let mut state = self.state.lock().unwrap();
+        state.1 += usize::from(state.0);
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |(held, _)| *held).unwrap());
+        SystemRandom.fill(buffer)
+    }
+}
+
+async fn nothing_is_rendered_while_a_transaction_is_open(database: TestDatabase) {
+    let random = Arc::new(HeldBack::default());
+    let outside = |clock: Arc<ManualClock>| Outside { clock, random: random.clone() };
+    let service = Service::start_outside(&database, outside).await;
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &anna(1)).await;
+    let batch = foreseen(&service, put(anna(2))).await;
+    // So the order for M-1 is judged anew, and makes a new card.
+    service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await;
+
+    random.hold(true);
+    let app = service.app.clone().into_inner();
+    let storing = tokio::spawn(async move { put_cards(&app, &default(), batch).await });
+    let asked = random.clone();
+    tokio::task::spawn_blocking(move || asked.wait()).await.unwrap();
+    let other = async {
+        let mut tx = service.app.store.begin().await.unwrap();
+        cards::hold_many(&mut tx, &default(), &[&CardId::parse("M-1").unwrap()]).await.unwrap();
+        workspaces::take_position(&mut tx, &default()).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let other = tokio::time::timeout(Duration::from_secs(10), other).await;
+    random.hold(false);
+    assert!(other.is_ok(), "others wait for the database while an order is judged");
+    let fulfilled = storing.await.unwrap().unwrap();
+    assert!(fulfilled.each.iter().all(|each| matches!(each, Ok((Done::Created, 1)))), "{:?}", fulfilled.each);
+    service.stop().await;
+}
+
+/// A clock at each look at which a card changes.
+#[derive(Debug)]
+struct Meddling {
+    clock: Arc<ManualClock>,
+    database: (Database, String),
+    on: Arc<AtomicBool>,
+}
+
+impl Clock for Meddling {
+    fn now(&self) -> Timestamp {
+        if self.on.load(Ordering::Relaxed) {
+            let (database, url) = self.database.clone();
+            // While a transaction is open, it doesn't get in between.
+            let change = async move {
+                let change = "UPDATE cards SET revision = revision + 1 WHERE id = 'M-1'";
+                match database {
+                    Database::Sqlite => {
+                        let mut c = SqliteConnection::connect(&url).await.unwrap();
+                        let _ = c.execute(AssertSqlSafe(format!("PRAGMA busy_timeout = 0; {change}"))).await;
+                    }
+                    Database::Postgres => {
+                        let mut c = PgConnection::connect(&url).await.unwrap();
+                        let _ = c.execute(AssertSqlSafe(format!("SET lock_timeout = 1; {change}"))).await;
+                    }
+                }
+            };
+            let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(change);
+            std::thread::scope(|scope| scope.spawn(run).join().unwrap());
+        }
+        self.clock.now()
+    }
+}
+
+async fn a_card_that_keeps_changing_fails_alone(database: TestDatabase) {
+    let (on, place) = (Arc::new(AtomicBool::new(false)), (database.kind(), database.url().to_owned()));
+    let outside = |clock| Outside {
+        clock: Arc::new(Meddling { clock, database: place, on: on.clone() }),
+        random: Arc::new(SystemRandom),
+    };
+    let service = Service::start_outside(&database, outside).await;
+    service.publish("bakery", &bakery()).await;
+    service.put_card("M-1", &anna(1)).await;
+    let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
+    on.store(true, Ordering::Relaxed);
+    let first = stored(&service, batch).await;
+    on.store(false, Ordering::Relaxed);
+    assert!(matches!(first, Err(ActionError::Busy)), "{first:?}");
+    assert_eq!(service.card("M-1").await["attributes"]["points"], 1, "it is left as it is");
+    service.stop().await;
+}
+
+async fn requests_for_one_card_wait_for_each_other(database: TestDatabase) {
+    let service = shop(&database).await;
+    let patch = |n: usize| {
+        let service = &service;
+        async move { service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"attributes": {"points": 100 + n}})).await }
+    };
+    let answers = futures_util::future::join_all((0..40).map(patch)).await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{:?}",
+        answers.iter().map(|a| a.status).collect::<Vec<_>>()
+    );
+    let mut revisions: Vec<i64> = answers.iter().map(|answer| answer.json()["revision"].as_i64().unwrap()).collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, (2..42).collect::<Vec<_>>(), "each is laid over the one before");
+    service.stop().await;
+}
+
+async fn a_template_that_was_deleted_meanwhile_fails_its_own_lines_only(database: TestDatabase) {
+    let service = shop(&database).await;
+    service.publish("passing", &bakery()).await;
+    let document = json!({"template": "passing", "attributes": {"name": "Anna"}});
+    let order = Order::put(CardId::parse("M-2").unwrap(), document, IfMatch::Anything).unwrap();
+    let batch = foreseen(&service, order).await;
+    assert_eq!(service.api(Method::DELETE, "/api/v1/templates/passing", &Value::Null).await.status, 204);
+    let first = stored(&service, batch).await;
+    let Err(ActionError::Invalid(problems)) = first else { panic!("{first:?}") };
+    assert_eq!(problems.into_vec()[0].pointer, "/template");
     service.stop().await;
 }

@@ -12,6 +12,7 @@ mod certificate_bounds;
 mod chaos;
 mod dependencies;
 mod doctor;
+mod full_disk;
 mod http;
 mod jobs;
 mod memory;

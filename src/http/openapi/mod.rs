@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::fixed::{self, Contents, Fixed};
 use super::problem::{
-    FAULT, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Kind, NOT_JSON, Problem, TOO_LARGE,
-    TOO_MANY_REQUESTS, TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE,
+    FAULT, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, INSUFFICIENT_STORAGE, Kind, NOT_JSON, Problem,
+    TOO_LARGE, TOO_MANY_REQUESTS, TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE,
 };
 use super::routes::{BACKENDS, Endpoint};
 use crate::actions::api_keys::Scope;
@@ -123,7 +123,8 @@ pub struct Operation {
 impl Operation {
     /// Every kind of problem that may come.
     pub fn all_problems(&self) -> Vec<&'static Kind> {
-        let mut kinds = vec![&UNAUTHENTICATED, &FORBIDDEN, &TOO_MANY_REQUESTS, &FAULT, &UNAVAILABLE];
+        let mut kinds =
+            vec![&UNAUTHENTICATED, &FORBIDDEN, &TOO_MANY_REQUESTS, &FAULT, &UNAVAILABLE, &INSUFFICIENT_STORAGE];
         match self.body {
             Content::Nothing => {}
             Content::Json(_) => kinds.extend([&NOT_JSON, &TOO_LARGE, &TOO_SLOW]),

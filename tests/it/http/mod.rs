@@ -18,6 +18,7 @@ mod notices;
 mod openapi;
 mod pages;
 mod pass_types;
+mod races;
 mod rendering;
 pub mod template_archives;
 mod template_rules;

@@ -105,6 +105,13 @@ impl TestDatabase {
         }
     }
 
+    /// A SQLite database in a directory of the caller's, for which that must be left.
+    pub fn sqlite_in(directory: &std::path::Path) -> Self {
+        let kept = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.join("passloom.db").display());
+        Self { url, kept: Kept::Sqlite { _directory: kept } }
+    }
+
     /// Where it is, as [`Store::open`] takes it.
     pub fn url(&self) -> &str {
         &self.url

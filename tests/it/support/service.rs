@@ -86,6 +86,11 @@ impl Service {
         Self::start_as(database, Contents::Nothing, JobMode::ByHand, settings).await
     }
 
+    /// Like [`Self::start`], with another clock, made of the one that the test moves, or other randomness.
+    pub async fn start_outside(database: &TestDatabase, outside: impl FnOnce(Arc<ManualClock>) -> Outside) -> Self {
+        Self::start_in(database, Contents::Nothing, JobMode::ByHand, |_| {}, outside).await
+    }
+
     pub async fn start_with(database: &TestDatabase, contents: Contents, jobs: JobMode) -> Self {
         Self::start_as(database, contents, jobs, |_| {}).await
     }
@@ -95,6 +100,17 @@ impl Service {
         contents: Contents,
         jobs: JobMode,
         settings: impl FnOnce(&mut Config),
+    ) -> Self {
+        let outside = |clock: Arc<ManualClock>| Outside { clock, random: Arc::new(SystemRandom) };
+        Self::start_in(database, contents, jobs, settings, outside).await
+    }
+
+    async fn start_in(
+        database: &TestDatabase,
+        contents: Contents,
+        jobs: JobMode,
+        settings: impl FnOnce(&mut Config),
+        outside: impl FnOnce(Arc<ManualClock>) -> Outside,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("certs/dev");
@@ -116,8 +132,7 @@ impl Service {
         settings(&mut config);
         let start = Timestamp::from_seconds(SystemClock.now().seconds());
         let clock = Arc::new(ManualClock::at(start));
-        let outside = Outside { clock: clock.clone(), random: Arc::new(SystemRandom) };
-        let prepared = prepare(config, outside, contents).await.unwrap();
+        let prepared = prepare(config, outside(clock.clone()), contents).await.unwrap();
         let facts = prepared.sandbox.clone().unwrap();
         let running = prepared.run(jobs).unwrap();
         Self {

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::http::auth::{Key, TemplatesRead};
 use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
-use crate::http::problem::{INVALID, NOT_FOUND, Problem};
+use crate::http::problem::{DRAFT_CHANGING, INVALID, NOT_FOUND, Problem};
 
 /// What [`check`] says of itself.
 pub const CHECK_DOC: Operation = Operation {
@@ -23,7 +23,7 @@ pub const CHECK_DOC: Operation = Operation {
     parameters: &[&parameters::TEMPLATE_ID],
     body: Content::Nothing,
     answers: &[Answer { status: 200, meaning: "The broken rules", content: Content::Json(&schemas::CHECKED) }],
-    problems: &[&NOT_FOUND, &INVALID],
+    problems: &[&NOT_FOUND, &DRAFT_CHANGING, &INVALID],
 };
 
 /// What [`preview`] says of itself.
@@ -37,7 +37,7 @@ pub const PREVIEW_DOC: Operation = Operation {
     parameters: &[&parameters::TEMPLATE_ID],
     body: Content::Json(&schemas::PREVIEW_REQUEST),
     answers: &[Answer { status: 200, meaning: "The preview", content: Content::Json(&schemas::PREVIEW) }],
-    problems: &[&NOT_FOUND, &INVALID],
+    problems: &[&NOT_FOUND, &DRAFT_CHANGING, &INVALID],
 };
 
 /// Every rule that the draft breaks.

@@ -9,7 +9,7 @@ use crate::actions::publish_template::publish_template;
 use crate::app::App;
 use crate::http::auth::{Key, TemplatesWrite};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
-use crate::http::problem::{INVALID, ISSUER_MISSING, NOT_FOUND, Problem, UNPUBLISHABLE};
+use crate::http::problem::{DRAFT_CHANGING, INVALID, ISSUER_MISSING, NOT_FOUND, Problem, UNPUBLISHABLE};
 
 /// What it says of itself.
 pub const DOC: Operation = Operation {
@@ -24,7 +24,7 @@ pub const DOC: Operation = Operation {
     parameters: &[&parameters::TEMPLATE_ID, &parameters::IDEMPOTENCY_KEY],
     body: Content::Nothing,
     answers: &[Answer { status: 200, meaning: "The new version", content: Content::Json(&schemas::PUBLISHED) }],
-    problems: &[&NOT_FOUND, &ISSUER_MISSING, &UNPUBLISHABLE, &INVALID],
+    problems: &[&NOT_FOUND, &DRAFT_CHANGING, &ISSUER_MISSING, &UNPUBLISHABLE, &INVALID],
 };
 
 /// Publishes the draft.

@@ -1,0 +1,60 @@
+//! Whether the database can be written, found out by writing. A full disk shows in nothing else: what is stored can be read,
+//! and a transaction often fails only when it is committed.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::error::ActionError;
+use crate::app::App;
+use crate::domain::time::Timestamp;
+use crate::outside::random;
+use crate::store::{StoreError, health};
+
+/// For how long what was found out is not tried again, however many ask.
+const LASTS: Duration = Duration::from_secs(1);
+
+/// How many bytes are written. On the embedded database these are more than most changes of cards need: a small write may
+/// find room where they don't.
+const SIZE: usize = 32 * 1024;
+
+/// What was found out last; who asks while somebody tries waits for what he finds.
+#[derive(Debug, Default)]
+pub struct WriteProbe(Mutex<Option<(Timestamp, Result<(), &'static str>)>>);
+
+/// Whether the database can be written.
+///
+/// # Errors
+/// Why it can't, in words.
+pub async fn can_write(app: &App) -> Result<(), &'static str> {
+    let mut last = app.write_probe.0.lock().await;
+    let now = app.now();
+    if let Some((at, found)) = *last
+        && at <= now
+        && now.since(at) < LASTS
+    {
+        return found;
+    }
+    let found = match try_write(app).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "the database can't be written");
+            Err(match error {
+                ActionError::Store(StoreError::Full(_)) => "the database has no space left",
+                _ => "the database can't be written",
+            })
+        }
+    };
+    *last = Some((now, found));
+    found
+}
+
+async fn try_write(app: &App) -> Result<(), ActionError> {
+    let random = random::bytes::<{ SIZE / 2 }>(&*app.random)?;
+    let content = hex::encode(random);
+    // PostgreSQL keeps every version of the row for a while.
+    let content = if app.store.is_embedded() { content.as_str() } else { content.get(..64).unwrap_or_default() };
+    let mut tx = app.store.begin().await?;
+    health::try_write(&mut tx, content).await?;
+    Ok(tx.commit().await?)
+}
