@@ -164,7 +164,8 @@ fn rewrite(bytes: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), Not
         }
     }
     if tag == tag::OCTET_STRING_IN_PARTS {
-        return Ok(write(tag::OCTET_STRING, &octets_in_parts(&content)?, out));
+        write(tag::OCTET_STRING, &octets_in_parts(&content)?, out);
+        return Ok(());
     }
     write(tag, &content, out);
     Ok(())

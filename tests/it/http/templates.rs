@@ -388,7 +388,10 @@ async fn a_check_lists_every_rule_with_pointers_into_the_document(database: Test
     document["fields"]["primary"][0]["value"] = json!("{{ points }}");
     service.api(Method::PUT, "/api/v1/templates/bakery", &document).await;
     let answer = service.api(Method::POST, "/api/v1/templates/bakery/check", &Value::Null).await;
-    let found = issues(&answer.json()["issues"]);
+    let mut found = issues(&answer.json()["issues"]);
+    // The bakery's translations are incomplete: each text that lacks one is listed (see template_rules).
+    assert!(found.contains(&"warning translation-missing /fields/primary/0/label".to_owned()), "{found:?}");
+    found.retain(|issue| !issue.contains("translation-missing"));
     assert_eq!(
         found,
         [
