@@ -249,6 +249,7 @@ async fn faults(program: &Program, attack: Attack) -> anyhow::Result<()> {
 }
 
 /// Pages of large cards, asked for by clients that take nothing of the answer.
+#[allow(clippy::disallowed_methods)] // an attacker's pace, on a thread of its own
 async fn unread(program: &Program, attack: Attack) -> anyhow::Result<()> {
     let attributes: Vec<Value> =
         (0..40).map(|n| json!({"name": format!("a{n}"), "type": "text", "max_length": 4096})).collect();
@@ -291,6 +292,7 @@ async fn unread(program: &Program, attack: Attack) -> anyhow::Result<()> {
 }
 
 /// Registrations without a token, a byte every second each.
+#[allow(clippy::disallowed_methods)] // an attacker's pace, on a thread of its own
 async fn dripped(program: &Program, attack: Attack) -> anyhow::Result<()> {
     let (address, attack) = (program.address, attack.clone());
     let path = "/apple/v1/devices/d/registrations/pass.dev.passloom.sandbox/s";
