@@ -25,6 +25,9 @@ const TURNED_SIDE: u32 = 3072;
 /// What knowing a picture's size may take.
 const PROBE_MEMORY: u64 = 16 * 1024 * 1024;
 
+/// The most pixels of a part that is copied before it is scaled.
+const COPIED: u64 = 4_000_000;
+
 /// How a picture is brought to its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fit {
@@ -182,8 +185,12 @@ pub fn at_scale(picture: &DynamicImage, fit: Fit, scale: u32) -> Result<Vec<u8>,
     Ok(out)
 }
 
-/// A part of a picture (its left and upper edge, width and height) scaled to a size, without a copy of the part between.
+/// A part of a picture (its left and upper edge, width and height) scaled to a size. Of a large part no copy is made.
 fn cropped_to(picture: &DynamicImage, [x, y, width, height]: [u32; 4], size: (u32, u32)) -> DynamicImage {
+    // Quicker than the view below, most of all in a build without optimisation: this one is compiled with the library.
+    if u64::from(width) * u64::from(height) <= COPIED {
+        return picture.crop_imm(x, y, width, height).resize_exact(size.0, size.1, Resample::Lanczos3);
+    }
     macro_rules! by_kind {
         ($($kind:ident),*) => {
             match picture {
