@@ -36,8 +36,9 @@ const MOST_DEVICES: i64 = 20;
 /// token was still good then.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// Registers. Where a card has all the devices that it may have, one that was never used gives way. A new registration counts as a change for the device's list, so that an old file that registers late is
-/// brought up to date.
+/// Registers a device for a card's pass. Where the card has all the devices that it may have, one that never asked gives way.
+///
+/// A new registration counts as a change for the device's list, so that an old file that registers late is brought up to date.
 ///
 /// # Errors
 /// When the database fails.
