@@ -31,6 +31,7 @@ use crate::outside::per_minute::PerMinute;
 use crate::outside::proxies::TrustedProxies;
 use crate::outside::random::{Random, RequestIds};
 use crate::outside::secrets::{MasterKeys, SecretError, WorkspaceSecret};
+use crate::outside::workers::Workers;
 use crate::sandbox::apns::SimulatedApns;
 use crate::store::issuers::AppleCertificateKey;
 use crate::store::{Store, Tx, workspaces};
@@ -96,15 +97,15 @@ pub struct App {
     pub memory: MemoryBudget,
     /// Archives that are packed or unpacked at once: each may take hundreds of megabytes.
     pub archives: Semaphore,
-    /// How many comparisons of passes are made at once.
-    pub(crate) comparing: Arc<Semaphore>,
     /// One picture is decoded at a time: each may take 192 MiB.
-    pub decoding: Arc<Semaphore>,
+    pub decoding: Workers,
     /// Template documents that are parsed at once. Apart from the pictures: a document takes milliseconds and must not wait
     /// for another workspace's pictures.
-    pub parsing: Arc<Semaphore>,
+    pub parsing: Workers,
+    /// Large bodies of requests that are read at once. On at most half of the cores: whoever sends many waits for himself.
+    pub reading: Workers,
     /// One file of keys is opened at a time: each may take a second of a core.
-    pub opening_keys: Arc<Semaphore>,
+    pub opening_keys: Workers,
     /// How many cards are drawn at once, and what customers were given lately.
     pub(crate) renders: Renders,
     /// Versions that are made ready at once.
@@ -205,10 +206,10 @@ impl App {
             stopping: watch::Sender::new(false),
             memory: MemoryBudget::default(),
             archives: Semaphore::new(1),
-            comparing: Arc::new(Semaphore::new(crate::actions::unchanged::COMPARISONS)),
-            decoding: Arc::new(Semaphore::new(1)),
-            parsing: Arc::new(Semaphore::new(cores)),
-            opening_keys: Arc::new(Semaphore::new(1)),
+            decoding: Workers::new("decoding a picture", 1),
+            parsing: Workers::new("reading a template", cores),
+            reading: Workers::new("reading a body", cores / 2),
+            opening_keys: Workers::new("opening a file of keys", 1),
             preparing: Semaphore::new(2),
             page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
             sandbox: parts.sandbox,
@@ -339,13 +340,7 @@ impl App {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ActionError> {
-        let permit = self.opening_keys.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        });
-        done.await.map_err(|_| ActionError::Fault("reading a certificate panicked".to_owned()))
+        Ok(self.opening_keys.run(work).await?)
     }
 
     /// The address of a card's page.

@@ -143,6 +143,7 @@ impl Metrics {
             Reader::Customer => "customer",
             Reader::Backend => "backend",
             Reader::Designer => "designer",
+            Reader::Comparison => "comparison",
         };
         self.renders.get_or_create(&RenderLabels { reader }).inc();
     }

@@ -119,14 +119,10 @@ impl Draft {
 /// # Errors
 /// Every problem of the document at once.
 pub async fn parse(app: &App, document: Arc<Value>, workspace_zone: Zone) -> Result<Arc<Template>, ActionError> {
-    let permit = app.parsing.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-    let parsed = tokio::task::spawn_blocking(move || {
-        let result = Template::parse(&document).map(|template| template.in_zone_of_workspace(workspace_zone));
-        drop(permit);
-        result
-    });
-    let parsed = parsed.await.map_err(|_| ActionError::Fault("reading a template panicked".to_owned()))?;
-    Ok(Arc::new(parsed?))
+    let parsed = app
+        .parsing
+        .run(move || Template::parse(&document).map(|template| template.in_zone_of_workspace(workspace_zone)));
+    Ok(Arc::new(parsed.await??))
 }
 
 /// Every scale of one picture. It was decoded once before, when it was put; one is decoded at a time.
@@ -142,12 +138,6 @@ async fn scale(
     if let Ok(size) = check_size(&upload) {
         app.picture_sizes.insert(row.digest.clone(), size).await;
     }
-    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-    let scaled = tokio::task::spawn_blocking(move || {
-        let result = scales(role, fit, &upload);
-        drop(permit);
-        result
-    });
-    let scaled = scaled.await.map_err(|_| ActionError::Fault("scaling a picture panicked".to_owned()))?;
+    let scaled = app.decoding.run(move || scales(role, fit, &upload)).await?;
     Ok(Arc::new(scaled.map_err(|e| ActionError::Fault(e.to_string()))?))
 }

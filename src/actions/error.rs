@@ -3,6 +3,7 @@
 use crate::domain::checks::Issue;
 use crate::domain::input::Problems;
 use crate::outside::secrets::SecretError;
+use crate::outside::workers::WorkError;
 use crate::store::StoreError;
 use crate::wallets::apple::pass::BuildError;
 
@@ -71,6 +72,15 @@ pub enum ActionError {
 impl From<openssl::error::ErrorStack> for ActionError {
     fn from(error: openssl::error::ErrorStack) -> Self {
         Self::Fault(format!("OpenSSL failed: {error}"))
+    }
+}
+
+impl From<WorkError> for ActionError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Panicked(_) => Self::Fault(error.to_string()),
+            WorkError::Stopping => Self::ShuttingDown,
+        }
     }
 }
 

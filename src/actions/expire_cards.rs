@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::card_change::put_in_place;
 use super::error::ActionError;
+use super::renders::Reader;
 use super::unchanged::pin;
 use crate::app::App;
 use crate::domain::card::{Card, State};
@@ -118,7 +119,7 @@ async fn same_passes(
     for ((template, version), cards) in by_template {
         let pass_types: BTreeSet<PassTypeId> = cards.iter().map(|card| card.pass_type.clone()).collect();
         let comparison = app.comparison(workspace, &template, version, pass_types).await?;
-        let found = app.compare(move || {
+        let found = app.render(Reader::Comparison, move || {
             let mut found = Vec::new();
             for card in cards {
                 let mut expired = card.clone();

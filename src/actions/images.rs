@@ -12,6 +12,7 @@ use crate::domain::input::Problems;
 use crate::domain::locale::Language;
 use crate::domain::picture::PictureName;
 use crate::outside::secrets::digest;
+use crate::outside::workers::WorkError;
 use crate::store::templates::{self, ImageKey, ImageRow};
 use crate::wallets::apple::images::{decode, media_type};
 
@@ -110,16 +111,12 @@ async fn store_image(
 /// # Errors
 /// When the service ends.
 pub(super) async fn usable(app: &App, bytes: Bytes) -> Result<Result<Bytes, String>, ActionError> {
-    let permit = app.decoding.clone().acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-    let decoded = tokio::task::spawn_blocking(move || {
-        let result = decode(&bytes).map(|_| bytes);
-        drop(permit);
-        result
-    });
-    Ok(match decoded.await {
-        Ok(decoded) => decoded.map_err(|error| error.to_string()),
-        Err(_) => Err("can't be decoded".to_owned()),
-    })
+    match app.decoding.run(move || decode(&bytes).map(|_| bytes)).await {
+        Ok(decoded) => Ok(decoded.map_err(|error| error.to_string())),
+        // The decoder is a library's, which nobody has seen panic.
+        Err(WorkError::Panicked(_)) => Ok(Err("can't be decoded".to_owned())),
+        Err(WorkError::Stopping) => Err(ActionError::ShuttingDown),
+    }
 }
 
 /// The draft's picture as it was uploaded.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::card_change::{Desk, Judged, judge, what_changed};
 use super::card_order::{Order, Wish};
@@ -19,6 +18,7 @@ use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
 use crate::outside::random::{self, Random};
+use crate::outside::workers::Workers;
 use crate::store::cards::{Fetch, Held, Issued, Unchanged};
 
 /// What there is to draw cards of a template with.
@@ -175,8 +175,8 @@ pub struct Judge {
     pub designs: Designs,
     /// For new cards' serial numbers.
     pub random: Arc<dyn Random>,
-    /// One is held while cards are judged.
-    pub permits: Arc<Semaphore>,
+    /// Who judges.
+    pub workers: Workers,
 }
 
 impl Judge {

@@ -227,7 +227,7 @@ async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[I
         workspace: workspace.clone(),
         designs,
         random: Arc::clone(&app.random),
-        permits: app.renders.of(Reader::Backend),
+        workers: app.renders.of(Reader::Backend).clone(),
     })
 }
 
@@ -240,17 +240,15 @@ async fn judge_all(
     now: Timestamp,
 ) -> Result<Option<Verdicts>, ActionError> {
     let (judge, orders) = (Arc::clone(judge), Arc::clone(orders));
-    let permit = Arc::clone(&judge.permits).acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-    let work = tokio::task::spawn_blocking(move || {
+    let workers = judge.workers.clone();
+    let work = workers.run(move || {
         let orders: Vec<&Order> = match places {
             None => orders.iter().collect(),
             Some(places) => places.into_iter().filter_map(|place| orders.get(place)).collect(),
         };
-        let verdicts = judge.all(&orders, cards, now);
-        drop(permit);
-        verdicts
+        judge.all(&orders, cards, now)
     });
-    work.await.map_err(|_| ActionError::Fault("judging panicked".to_owned()))
+    Ok(work.await?)
 }
 
 /// One attempt to store what was foreseen. Nothing is rendered here: a transaction is open.

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::error::ActionError;
+use super::renders::Reader;
 use super::unchanged::Since;
 use crate::app::App;
 use crate::domain::card::Card;
@@ -103,7 +104,7 @@ async fn look(app: &App, now: Timestamp, too_late: Timestamp, step: i64) -> Resu
     let comparison = app.comparison(workspace, template, newest.version, pass_types).await?;
     let first = refresh.first_position.unwrap_or(0);
     let (told, kept) = app
-        .compare(move || {
+        .render(Reader::Comparison, move || {
             let (mut told, mut kept) = (Vec::new(), Vec::new());
             for issued in issued {
                 let since = comparison.since(&issued);

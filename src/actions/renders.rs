@@ -1,14 +1,13 @@
 //! Drawing cards: never on a thread that serves, never more at once than the cores can do, and for customers and phones
 //! once per card and version.
 //!
-//! Each kind of reader has permits of its own. So however many pages and passes strangers ask for, and however many
+//! Each kind of reader has workers of its own. So however many pages and passes strangers ask for, and however many
 //! designs are checked, the cards that backends change don't wait behind them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use moka::future::Cache;
-use tokio::sync::Semaphore;
 
 use super::error::ActionError;
 use crate::app::App;
@@ -16,6 +15,7 @@ use crate::domain::ids::{SerialNumber, WorkspaceId};
 use crate::domain::picture::Look;
 use crate::domain::template::Colours;
 use crate::domain::time::Timestamp;
+use crate::outside::workers::Workers;
 use crate::store::StoreError;
 use crate::store::cards::Issued;
 use crate::wallets::apple::pass::SignedPass;
@@ -29,17 +29,22 @@ pub enum Reader {
     Backend,
     /// Who checks, previews or publishes a design: that draws many cards.
     Designer,
+    /// Who looks which cards a publishing or a date changes: that draws each several times.
+    Comparison,
 }
 
-/// The permits, and what customers were given lately.
+/// Who draws, and what customers were given lately.
 #[derive(Debug)]
 pub struct Renders {
-    customers: Arc<Semaphore>,
-    backends: Arc<Semaphore>,
-    designers: Arc<Semaphore>,
+    customers: Workers,
+    backends: Workers,
+    designers: Workers,
+    comparisons: Workers,
     made: Cache<MadeKey, Made>,
 }
 
+/// How many cards' passes are compared at once, a page of them counting as one.
+const COMPARISONS: usize = 2;
 /// The most bytes that what was made may have.
 const MADE_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -50,20 +55,22 @@ impl Renders {
             .max_capacity(MADE_BYTES)
             .weigher(|_, made: &Made| u32::try_from(made.bytes() + 1024).unwrap_or(u32::MAX));
         Self {
-            customers: Arc::new(Semaphore::new(cores)),
-            backends: Arc::new(Semaphore::new(cores)),
-            designers: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            customers: Workers::new("drawing a card", cores),
+            backends: Workers::new("drawing a backend's card", cores),
+            designers: Workers::new("drawing a design", cores.div_ceil(2)),
+            comparisons: Workers::new("comparing passes", COMPARISONS),
             made: made.build(),
         }
     }
 
-    /// The permits of a reader.
-    pub fn of(&self, reader: Reader) -> Arc<Semaphore> {
-        Arc::clone(match reader {
+    /// Who draws for a reader.
+    pub fn of(&self, reader: Reader) -> &Workers {
+        match reader {
             Reader::Customer => &self.customers,
             Reader::Backend => &self.backends,
             Reader::Designer => &self.designers,
-        })
+            Reader::Comparison => &self.comparisons,
+        }
     }
 }
 
@@ -135,7 +142,7 @@ impl Made {
 }
 
 impl App {
-    /// Draws something off the threads that serve, as soon as one of the reader's permits is free.
+    /// Draws something off the threads that serve, as soon as one of the reader's workers is free.
     ///
     /// # Errors
     /// When the service stops, or `work` panicked.
@@ -144,14 +151,8 @@ impl App {
         reader: Reader,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ActionError> {
-        let permit = self.renders.of(reader).acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
         self.metrics.rendered(reader);
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        });
-        done.await.map_err(|_| ActionError::Fault("drawing a card panicked".to_owned()))
+        Ok(self.renders.of(reader).run(work).await?)
     }
 
     /// What customers are given of a face: made by `make` unless it was made before, and made once however many ask for

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::error::ActionError;
 use super::published::Published;
+use super::renders::Reader;
 use crate::app::App;
 use crate::domain::card::{Card, Publication, State};
 use crate::domain::ids::{PassTypeId, TemplateId, WorkspaceId};
@@ -27,8 +28,6 @@ use crate::wallets::apple::pass_json::PassIdentity;
 
 /// How far back versions are compared; a card that was not looked at for more counts as changed by the oldest of them.
 const VERSIONS: i64 = 4;
-/// How many cards' passes are compared at once, a page of them counting as one.
-pub const COMPARISONS: usize = 2;
 
 /// What passes of a template's cards are drawn with under its newest versions. Everything lies in memory.
 #[derive(Debug)]
@@ -77,23 +76,6 @@ impl App {
         Ok(Comparison { versions, issuers, secret, public_url, now: self.now() })
     }
 
-    /// Compares, off the threads that serve.
-    ///
-    /// # Errors
-    /// When it panicked.
-    pub async fn compare<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ActionError> {
-        let permit = Arc::clone(&self.comparing).acquire_owned().await.map_err(|_| ActionError::ShuttingDown)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        });
-        done.await.map_err(|_| ActionError::Fault("comparing passes panicked".to_owned()))
-    }
-
     /// Looks whether the last publishing changed what a card shows, while that isn't known. Once the publishing has been
     /// spread over the cards, one of which nothing was noted has changed, or is on no phone.
     ///
@@ -112,7 +94,8 @@ impl App {
             .comparison(&card.workspace, template, issued.publication.version, [card.pass_type.clone()].into())
             .await?;
         let looked_at = issued.clone();
-        let (Since::Same(face) | Since::New(face)) = self.compare(move || comparison.since(&looked_at)).await?;
+        let (Since::Same(face) | Since::New(face)) =
+            self.render(Reader::Comparison, move || comparison.since(&looked_at)).await?;
         issued.unchanged = Some(face);
         Ok(())
     }

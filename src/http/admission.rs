@@ -28,8 +28,10 @@ const CARD: usize = 2 * MIB;
 const TEMPLATE: usize = 4 * MIB;
 /// What a page of a list takes while it is made.
 const PAGE: usize = 12 * MIB;
-/// Answers that are smaller are not counted.
-const SMALL: usize = 64 * 1024;
+/// Answers that are smaller are not counted. Bodies that are smaller have a share of their own.
+pub const SMALL: usize = 64 * 1024;
+/// What is parsed to less has a share of its own.
+const SMALL_PARSED: usize = 512 * 1024;
 /// The pieces in which an answer is handed to its connection, which copies them.
 const PIECE: usize = 64 * 1024;
 
@@ -88,6 +90,7 @@ pub async fn body_room(
         // What is unpacked comes beside it.
         ARCHIVE => (&app.memory.uploads, 2 * expected),
         max if max > JSON => (&app.memory.uploads, expected),
+        _ if expected <= SMALL => (&app.memory.small_documents, expected),
         _ => (&app.memory.documents, expected),
     };
     let held = share.take(bytes).await?;
@@ -114,10 +117,16 @@ impl BodyRoom {
 /// # Errors
 /// When there is none in time.
 pub async fn parsed_room(request: &HttpRequest, bytes: usize) -> Result<ParsedRoom, Problem> {
-    Ok(ParsedRoom(app_of(request)?.memory.parsed.take(bytes).await?))
+    let memory = &app_of(request)?.memory;
+    let share = if bytes <= SMALL_PARSED { &memory.small_parsed } else { &memory.parsed };
+    Ok(ParsedRoom(share.take(bytes).await?))
 }
 
-fn app_of(request: &HttpRequest) -> Result<&Shared, Problem> {
+/// The service that answers a request.
+///
+/// # Errors
+/// When there is none around it.
+pub fn app_of(request: &HttpRequest) -> Result<&Shared, Problem> {
     request.app_data::<Shared>().ok_or_else(|| Problem::new(&FAULT, "the service is not set up"))
 }
 

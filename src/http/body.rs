@@ -9,7 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::admission::{self, BodyRoom, ParsedRoom};
+use super::admission::{self, BodyRoom, ParsedRoom, SMALL};
 use super::problem::{NOT_JSON, Problem, TOO_LARGE, TOO_SLOW};
 use super::server::Shared;
 use crate::actions::images::LARGEST_PICTURE;
@@ -31,8 +31,11 @@ pub const JSON: usize = LARGEST_DOCUMENT;
 pub const IMAGE: usize = LARGEST_PICTURE;
 /// An archive of at most 64 MiB.
 pub const ARCHIVE: usize = 64 * 1024 * 1024;
-/// The most values in a JSON document: each takes much more memory than its text, and no document of ours needs as many.
-pub const MOST_VALUES: usize = 100_000;
+/// The most values in a JSON document: each takes much more memory and time than its text, and no document of ours needs as
+/// many.
+pub const VALUES: usize = 10_000;
+/// The same of a template's document.
+pub const VALUES_OF_TEMPLATE: usize = 100_000;
 /// The most values in what a phone sends.
 const MOST_OF_PHONES: usize = 500;
 /// What a phone sends to register.
@@ -104,11 +107,14 @@ fn due(began: Instant, now: Instant, read: usize) -> Instant {
     (now + PATIENCE).min(began + (PATIENCE + explained).min(LONGEST_TIME))
 }
 
-/// A JSON document of at most 1 MiB, whatever its announced type.
+/// A JSON document of at most 1 MiB and so many values, whatever its announced type.
 #[derive(Debug)]
-pub struct Json(pub Value);
+pub struct Json<const MOST_VALUES: usize = VALUES>(pub Value);
 
-impl FromRequest for Json {
+/// A template's document.
+pub type TemplateJson = Json<VALUES_OF_TEMPLATE>;
+
+impl<const MOST_VALUES: usize> FromRequest for Json<MOST_VALUES> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -116,28 +122,43 @@ impl FromRequest for Json {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             let bytes = read(&request, payload, JSON).await?;
-            let size = parsed_size(&bytes);
-            if size.values > MOST_VALUES {
-                // What is no JSON is refused as such; told without keeping anything of it.
-                serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| not_json(&e))?;
+            let body = bytes.clone();
+            let weighed = aside(&request, bytes.len(), move || {
+                let size = parsed_size(&body);
+                if size.values <= MOST_VALUES {
+                    return Ok::<_, Problem>(size.bytes);
+                }
+                // What is no JSON is refused as such, which is found without keeping anything of it.
+                serde_json::from_slice::<serde::de::IgnoredAny>(&body).map_err(|e| not_json(&e))?;
                 let detail = format!("has about {} values; expected at most {MOST_VALUES}", size.values);
-                return Err(Problems::one("", detail).into());
-            }
-            let room = admission::parsed_room(&request, size.bytes).await?;
-            let parsed = serde_json::from_slice(&bytes);
-            drop(bytes);
+                Err(Problems::one("", detail).into())
+            });
+            let room = admission::parsed_room(&request, weighed.await??).await?;
+            let parsed = aside(&request, bytes.len(), move || {
+                let mut value = serde_json::from_slice(&bytes).map_err(|e| not_json(&e))?;
+                normalise_line_ends(&mut value);
+                Ok(Self(value))
+            });
+            let parsed = parsed.await?;
             request.extensions_mut().remove::<BodyRoom>();
             request.extensions_mut().insert::<ParsedRoom>(room);
             admission::work(&request).await?;
-            match parsed {
-                Ok(mut value) => {
-                    normalise_line_ends(&mut value);
-                    Ok(Self(value))
-                }
-                Err(e) => Err(not_json(&e)),
-            }
+            parsed
         })
     }
+}
+
+/// Does some work with a body of that length: with a small one at once, with a large one off the threads that serve.
+async fn aside<T: Send + 'static>(
+    request: &HttpRequest,
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    // That takes less than a millisecond.
+    if length <= SMALL {
+        return Ok(work());
+    }
+    Ok(admission::app_of(request)?.reading.run(work).await?)
 }
 
 /// The parser's own words may quote the body, which may hold personal values.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
 
+use crate::outside::memory::parsed_size;
+
 /// How long a line may be, without its ending.
 pub const LONGEST: usize = 1024 * 1024;
 /// So many bytes of lines are enough for one batch, however few lines they are.
@@ -22,6 +24,16 @@ pub enum Line {
     Text(Bytes),
     /// Longer than [`LONGEST`]; its bytes were not kept.
     TooLong,
+}
+
+impl Line {
+    /// How many bytes it takes once it is parsed, at most.
+    pub fn parsed_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => parsed_size(text).bytes,
+            Self::TooLong => 0,
+        }
+    }
 }
 
 /// Why there are no more lines.

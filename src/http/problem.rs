@@ -11,6 +11,7 @@ use crate::actions::error::ActionError;
 use crate::domain::checks::Issue;
 use crate::domain::input::{Problem as InputProblem, Problems, cut, more};
 use crate::outside::memory::NoRoom;
+use crate::outside::workers::WorkError;
 use crate::store::StoreError;
 
 /// A kind of problem.
@@ -235,6 +236,12 @@ impl From<ActionError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        ActionError::from(error).into()
+    }
+}
+
+impl From<WorkError> for Problem {
+    fn from(error: WorkError) -> Self {
         ActionError::from(error).into()
     }
 }

@@ -2,9 +2,9 @@
 //! another.
 //!
 //! Nobody waits in a circle: a request takes from each share at most once, and waits for them in one order only: its body
-//! (`strangers`, `documents` or `uploads`), what its body is parsed to (`parsed`), its turn to be worked on (`cards` or
-//! `templates`), its answer (`answers`). A bulk takes room for itself and then for one batch after the other; for a batch that
-//! it reads ahead it never waits. Each wait ends after [`PATIENCE`], and only [`MOST_WAITING`] may wait for a share.
+//! (`strangers`, `small_documents`, `documents` or `uploads`), what its body is parsed to (`small_parsed` or `parsed`), its turn
+//! to be worked on (`cards` or `templates`), its answer (`answers`). A bulk takes room for itself and then for one batch after
+//! the other; for a batch that it reads ahead it never waits. Each wait ends after [`PATIENCE`], and only [`MOST_WAITING`] may wait for a share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,11 +24,15 @@ const MIB: usize = 1024 * 1024;
 pub struct MemoryBudget {
     /// Bodies of requests without a key: phones' registrations and logs.
     pub strangers: Share,
-    /// JSON bodies as they arrive.
+    /// Small JSON bodies as they arrive: those of most requests, which must not queue behind large ones.
+    pub small_documents: Share,
+    /// Other JSON bodies as they arrive.
     pub documents: Share,
     /// Pictures and archives, sent and answered.
     pub uploads: Share,
-    /// What JSON bodies are parsed to.
+    /// What JSON bodies are parsed to, where that is little.
+    pub small_parsed: Share,
+    /// What other JSON bodies are parsed to.
     pub parsed: Share,
     /// Requests that are being worked on and hold a card or something of its size.
     pub cards: Share,
@@ -46,9 +50,11 @@ impl Default for MemoryBudget {
     fn default() -> Self {
         Self {
             strangers: Share::new("bodies without a key", 8 * MIB),
-            documents: Share::new("bodies", 16 * MIB),
+            small_documents: Share::new("small bodies", 4 * MIB),
+            documents: Share::new("bodies", 12 * MIB),
             uploads: Share::new("pictures and archives", 128 * MIB),
-            parsed: Share::new("parsed bodies", 64 * MIB),
+            small_parsed: Share::new("small parsed bodies", 16 * MIB),
+            parsed: Share::new("parsed bodies", 48 * MIB),
             cards: Share::new("cards", 64 * MIB),
             templates: Share::new("templates", 64 * MIB),
             answers: Share::new("answers", 48 * MIB),

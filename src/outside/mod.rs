@@ -11,3 +11,4 @@ pub mod per_minute;
 pub mod proxies;
 pub mod random;
 pub mod secrets;
+pub mod workers;

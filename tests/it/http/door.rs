@@ -77,7 +77,7 @@ async fn public_pages_are_limited_by_address_and_this_machine_counts(database: T
 
 async fn a_picture_that_is_decoded_holds_up_no_template(database: TestDatabase) {
     let service = Service::start(&database).await;
-    let _picture = service.app.decoding.clone().acquire_owned().await.unwrap();
+    let _picture = service.app.decoding.occupy().await.unwrap();
     let template = bakery();
     let put = service.api(Method::PUT, "/api/v1/templates/bakery", &template);
     let put = tokio::time::timeout(Duration::from_secs(20), put).await.expect("it waits for the picture");

@@ -277,7 +277,7 @@ async fn one_file_of_keys_is_opened_at_a_time_and_nobody_else_waits(database: Te
     let service = Service::start(&database).await;
     let minted = document(&mint(&service, SPA, service.now()));
     {
-        let being_opened = service.app.opening_keys.clone().acquire_owned().await.unwrap();
+        let being_opened = service.app.opening_keys.occupy().await.unwrap();
         let mut waiting = std::pin::pin!(service.api(Method::PUT, PATH, &minted));
         let others = async {
             service.publish("bakery", &bakery()).await;

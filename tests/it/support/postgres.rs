@@ -177,7 +177,7 @@ impl Server {
 }
 
 /// Runs on a thread of its own, because the caller may be within another runtime (when a database is dropped).
-fn blocking(work: impl Future<Output = ()> + Send) {
+pub fn blocking(work: impl Future<Output = ()> + Send) {
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);

@@ -9,22 +9,19 @@ use actix_web::{HttpRequest, HttpResponse, error};
 use futures_util::FutureExt;
 use futures_util::future::{self, Either, LocalBoxFuture};
 use futures_util::stream;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::bulk_line::{ReadLine, answer, problem_of};
 use crate::actions::api_keys::Scope;
-use crate::actions::card_order::{IfMatch, Order};
 use crate::actions::error::ActionError;
-use crate::actions::judge_orders::Done;
 use crate::actions::put_cards::{Batch, foresee, put_cards};
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
-use crate::domain::input::{Problems, normalise_line_ends};
 use crate::http::auth::{CardsWrite, Key, was_revoked};
-use crate::http::body::MOST_VALUES;
-use crate::http::lines::{Body, BrokenOff, LONGEST, Line};
+use crate::http::lines::{Body, BrokenOff, Line};
 use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
-use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
-use crate::outside::memory::{Held, parsed_size};
+use crate::http::problem::Problem;
+use crate::outside::memory::Held;
 use crate::store::cards;
 
 /// What it says of itself.
@@ -65,7 +62,7 @@ enum Next {
     /// The same, since before its sender had all answers so far: its patience is counted anew.
     ReadingAhead(Reading),
     /// They were read and judged while those before them were stored.
-    Judged(Box<(Body, JudgedLines)>),
+    Judged(Box<(Body, Result<JudgedLines, Problem>)>),
 }
 
 /// Reads lines, carries them out some hundred at a time, and answers each once it is stored. What is held at a time is two
@@ -90,7 +87,7 @@ pub async fn bulk(
                 Next::Judged(judged) => {
                     still_allowed(&app, &request).await?;
                     let (body, batch) = *judged;
-                    return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, body, batch).await));
+                    return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, body, batch?).await?));
                 }
                 Next::Reading(reading) => reading.await,
                 Next::ReadingAhead(reading) => match reading.await {
@@ -99,18 +96,18 @@ pub async fn bulk(
                 },
             };
             // The answer breaks off, too: a sender that is still there sees that not every line was taken.
-            let mut lines = lines.map_err(|broken| {
+            let lines = lines.map_err(|broken| {
                 tracing::info!(?broken, "a bulk broke off");
                 error::ErrorBadRequest("the body broke off")
             })?;
             if lines.is_empty() {
                 return Ok(None);
             }
-            let room = app.memory.batches.take(JudgedLines::fitting(&mut body, &mut lines)).await;
-            let room = room.map_err(Problem::from)?;
-            let batch = JudgedLines::judge(&app, &workspace, lines, room, &mut body).await;
+            let (lines, need) = JudgedLines::fitting(&app, &mut body, lines).await?;
+            let room = app.memory.batches.take(need).await.map_err(Problem::from)?;
+            let batch = JudgedLines::judge(&app, &workspace, lines, room, &mut body).await?;
             still_allowed(&app, &request).await?;
-            Ok(Some(store(&app, &workspace, body, batch).await))
+            Ok(Some(store(&app, &workspace, body, batch).await?))
         }
     });
     Ok(HttpResponse::Ok()
@@ -138,126 +135,69 @@ fn read(mut body: Body) -> Reading {
 
 /// Stores a batch, and reads and judges the next one meanwhile, if it comes; no answer waits for lines that may not come
 /// before it is read.
-async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: JudgedLines) -> (Bytes, Next) {
+async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: JudgedLines) -> Result<(Bytes, Next), Problem> {
     let storing = pin!(batch.store(app, workspace));
-    match future::select(storing, read(body)).await {
+    let (answers, next) = match future::select(storing, read(body)).await {
         Either::Left((answers, reading)) => (answers, Next::ReadingAhead(reading)),
-        Either::Right(((mut body, Ok(mut lines)), storing)) if !lines.is_empty() => {
-            let need = JudgedLines::fitting(&mut body, &mut lines);
-            // Held until the client reads on: no more than half of the room is for what may wait so.
-            let batches = &app.memory.batches;
-            let room = Some(batches).filter(|batches| batches.free() >= batches.size() / 2 + need);
-            let Some(Ok(room)) = room.map(|batches| batches.try_take(need)) else {
-                let read = future::ready((body, Ok(lines)));
-                return (storing.await, Next::ReadingAhead(read.boxed_local()));
-            };
-            let judging = JudgedLines::judge(app, workspace, lines, room, &mut body);
-            let (answers, batch) = future::join(storing, judging).await;
-            (answers, Next::Judged(Box::new((body, batch))))
+        Either::Right(((body, Ok(lines)), storing)) if !lines.is_empty() => {
+            future::join(storing, judge_ahead(app, workspace, body, lines)).await
         }
         Either::Right((read, storing)) => (storing.await, Next::ReadingAhead(future::ready(read).boxed_local())),
-    }
+    };
+    Ok((answers?, next))
 }
 
-/// A line as far as it can be read without the database.
-struct Read {
-    id: Option<CardId>,
-    body: Result<Value, Problem>,
-    patch: bool,
-}
-
-impl Read {
-    fn line(line: Line) -> Self {
-        let text = match line {
-            Line::Text(text) => text,
-            Line::TooLong => {
-                let problem = Problem::new(&TOO_LARGE, format!("expected a line of at most {LONGEST} bytes"));
-                return Self { id: None, body: Err(problem), patch: false };
-            }
-        };
-        // The parser's own words may quote the line, which may hold personal values.
-        let not_json = |e: &serde_json::Error| {
-            let problem = Problem::new(&NOT_JSON, format!("the line is not valid JSON at column {}", e.column()));
-            Self { id: None, body: Err(problem), patch: false }
-        };
-        let values = parsed_size(&text).values;
-        if values > MOST_VALUES {
-            // Told without keeping anything of it.
-            if let Err(e) = serde_json::from_slice::<serde::de::IgnoredAny>(&text) {
-                return not_json(&e);
-            }
-            let problems = Problems::one("", format!("has about {values} values; expected at most {MOST_VALUES}"));
-            return Self { id: None, body: Err(Problem::invalid(problems)), patch: false };
-        }
-        let document = serde_json::from_slice(&text).map(|mut document| {
-            normalise_line_ends(&mut document);
-            document
-        });
-        let mut members = match document {
-            Ok(Value::Object(members)) => members,
-            Ok(_) => {
-                let problems = Problems::one("", "is no object; expected id and the members of a card");
-                return Self { id: None, body: Err(Problem::invalid(problems)), patch: false };
-            }
-            Err(e) => return not_json(&e),
-        };
-        let mut problems = Problems::new();
-        let id = match members.shift_remove("id") {
-            Some(Value::String(text)) => CardId::parse(&text).map_err(|e| problems.add("/id", e.to_string())).ok(),
-            Some(_) => {
-                problems.add("/id", "is no string; expected your number for the card");
-                None
-            }
-            None => {
-                problems.add("/id", "is required");
-                None
-            }
-        };
-        let patch = match members.shift_remove("patch") {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(patch)) => patch,
-            Some(_) => {
-                problems.add("/patch", "is no boolean");
-                false
-            }
-        };
-        let body = if problems.is_empty() { Ok(Value::Object(members)) } else { Err(Problem::invalid(problems)) };
-        Self { id, body, patch }
-    }
+/// Judges lines before the answers to those before them are read, if there is room to hold that for as long as the client wants.
+async fn judge_ahead(app: &App, workspace: &WorkspaceId, mut body: Body, lines: Vec<Line>) -> Next {
+    let (lines, need) = match JudgedLines::fitting(app, &mut body, lines).await {
+        Ok(fitting) => fitting,
+        Err(problem) => return Next::Judged(Box::new((body, Err(problem)))),
+    };
+    // No more than half of the room is for what may wait so.
+    let batches = &app.memory.batches;
+    let room = (batches.free() >= batches.size() / 2 + need).then(|| batches.try_take(need));
+    let Some(Ok(room)) = room else {
+        return Next::ReadingAhead(future::ready((body, Ok(lines))).boxed_local());
+    };
+    let batch = JudgedLines::judge(app, workspace, lines, room, &mut body).await;
+    Next::Judged(Box::new((body, batch)))
 }
 
 /// Some hundred lines, judged and not stored yet.
 struct JudgedLines {
     /// For each line its id as far as it can be read, and why it is no order; those that are come in the same order.
-    lines: Vec<(Option<CardId>, Option<Problem>)>,
+    lines: Vec<(Option<CardId>, Option<Value>)>,
     orders: Option<Batch>,
     /// Given back when it is stored.
-    _room: Held,
+    room: Held,
 }
 
 impl JudgedLines {
-    /// Leaves as many lines as may be parsed at once, at least one, and gives the others back. How much room they need.
-    fn fitting(body: &mut Body, lines: &mut Vec<Line>) -> usize {
-        let mut need = MIB;
-        let size = |line: &Line| match line {
-            Line::Text(text) => parsed_size(text).bytes,
-            Line::TooLong => 0,
-        };
-        let fitting = lines.iter().take_while(|line| {
-            let fits = need < MIB + PARSED;
-            need += if fits { size(line) } else { 0 };
-            fits
+    /// As many of the lines as may be parsed at once, at least one, and how much room they need. The others are given back.
+    ///
+    /// # Errors
+    /// When the service stops.
+    async fn fitting(app: &App, body: &mut Body, lines: Vec<Line>) -> Result<(Vec<Line>, usize), Problem> {
+        let weighing = app.reading.run(move || {
+            let (mut need, mut lines) = (MIB, lines);
+            let fitting = lines.iter().take_while(|line| {
+                let fits = need < MIB + PARSED;
+                need += if fits { line.parsed_bytes() } else { 0 };
+                fits
+            });
+            let others = lines.split_off(fitting.count());
+            (lines, others, need)
         });
-        let fitting = fitting.count();
-        body.put_back(lines.drain(fitting..));
-        need
+        let (lines, others, need) = weighing.await?;
+        body.put_back(others.into_iter());
+        Ok((lines, need))
     }
 
     /// How many of these lines have cards that may be held at once, with their room; at least one.
     async fn held_at_once(
         app: &App,
         workspace: &WorkspaceId,
-        read: &[Read],
+        read: &[ReadLine],
         room: &mut Held,
     ) -> Result<usize, ActionError> {
         let ids: BTreeSet<&CardId> = read.iter().filter_map(|line| line.id.as_ref()).collect();
@@ -287,80 +227,66 @@ impl JudgedLines {
         }
     }
 
-    async fn judge(app: &App, workspace: &WorkspaceId, lines: Vec<Line>, mut room: Held, rest: &mut Body) -> Self {
-        let mut all: Vec<Read> = lines.iter().cloned().map(Read::line).collect();
+    /// Reads the lines and judges those that are orders.
+    ///
+    /// # Errors
+    /// When the service stops.
+    async fn judge(
+        app: &App,
+        workspace: &WorkspaceId,
+        lines: Vec<Line>,
+        mut room: Held,
+        rest: &mut Body,
+    ) -> Result<Self, Problem> {
+        let (base_path, texts) = (app.base_path.clone(), lines.clone());
+        let reading =
+            app.reading.run(move || texts.into_iter().map(|line| ReadLine::of(line, &base_path)).collect::<Vec<_>>());
+        let mut read = reading.await?;
         // Should that fail, so will the batch.
-        let count = Self::held_at_once(app, workspace, &all, &mut room).await.unwrap_or(all.len());
-        all.truncate(count);
+        let count = Self::held_at_once(app, workspace, &read, &mut room).await.unwrap_or(read.len());
+        read.truncate(count);
         rest.put_back(lines.into_iter().skip(count).collect::<Vec<_>>().into_iter());
-        let mut orders = Vec::with_capacity(all.len());
-        let mut read = Vec::with_capacity(all.len());
-        for Read { id, body, patch } in all {
-            let refused = match (body, &id) {
-                (Err(problem), _) => Some(problem),
-                // A line without an id has a problem.
-                (Ok(_), None) => Some(ActionError::Fault("a line has neither id nor problem".to_owned()).into()),
-                (Ok(body), Some(id)) => {
-                    let order = if patch { Order::patch } else { Order::put };
-                    order(id.clone(), body, IfMatch::Anything).map(|order| orders.push(order)).err().map(Problem::from)
-                }
-            };
-            read.push((id, refused));
-        }
+        let mut orders = Vec::with_capacity(read.len());
+        let lines = read.into_iter().map(|line| (line.id, line.order.map(|order| orders.push(order)).err())).collect();
         let orders = match orders.is_empty() {
             true => None,
             false => Some(foresee(app, workspace, orders).await),
         };
-        Self { lines: read, orders, _room: room }
+        Ok(Self { lines, orders, room })
     }
 
     /// Stores it; a line of answer for each of its lines.
-    async fn store(self, app: &App, workspace: &WorkspaceId) -> Bytes {
+    ///
+    /// # Errors
+    /// When the service stops: it may be stored.
+    async fn store(self, app: &App, workspace: &WorkspaceId) -> Result<Bytes, Problem> {
         let stored = match self.orders {
             None => Ok(Vec::new()),
             Some(batch) => put_cards(app, workspace, batch).await.map(|fulfilled| fulfilled.each),
         };
+        let base_path = app.base_path.clone();
         let mut stored = stored.map(Vec::into_iter).map_err(|error| {
             tracing::error!(%error, "a batch of a bulk could not be stored");
-            Problem::from(error).short_document(&app.base_path)
+            Problem::from(error).short_document(&base_path)
         });
-        let mut answers = Vec::with_capacity(self.lines.len() * 96);
-        for (id, refused) in self.lines {
-            let outcome = match (refused, &mut stored) {
-                (Some(problem), _) => Err(problem.short_document(&app.base_path)),
-                (None, Err(problem)) => Err(problem.clone()),
-                (None, Ok(stored)) => match stored.next() {
-                    Some(outcome) => outcome.map_err(|error| told(error, &app.base_path)),
-                    None => Err(told(ActionError::Fault("a line has no outcome".to_owned()), &app.base_path)),
-                },
-            };
-            let answer = match outcome {
-                Ok((done, revision)) => {
-                    let status = match done {
-                        Done::Created => "created",
-                        Done::Updated => "updated",
-                        Done::Unchanged => "unchanged",
-                    };
-                    json!({"id": id, "status": status, "revision": revision, "problem": null})
-                }
-                Err(problem) => {
-                    let stale = problem["type"].as_str().is_some_and(|kind| kind.ends_with("/problems/stale"));
-                    let status = if stale { "stale" } else { "failed" };
-                    json!({"id": id, "status": status, "revision": null, "problem": problem})
-                }
-            };
-            answers.extend_from_slice(answer.to_string().as_bytes());
-            answers.push(b'\n');
-        }
-        Bytes::from(answers)
+        let (lines, room) = (self.lines, self.room);
+        let answering = app.reading.run(move || {
+            let mut answers = Vec::with_capacity(lines.len() * 96);
+            for (id, refused) in lines {
+                let outcome = match (refused, &mut stored) {
+                    (Some(problem), _) => Err(problem),
+                    (None, Err(problem)) => Err(problem.clone()),
+                    (None, Ok(stored)) => {
+                        let none = || Err(ActionError::Fault("a line has no outcome".to_owned()));
+                        stored.next().unwrap_or_else(none).map_err(|error| problem_of(error, &base_path))
+                    }
+                };
+                answers.extend_from_slice(answer(id.as_ref(), outcome).to_string().as_bytes());
+                answers.push(b'\n');
+            }
+            drop(room);
+            Bytes::from(answers)
+        });
+        Ok(answering.await?)
     }
-}
-
-/// A line's failure; what is our fault is logged, since no status of the answer tells of it.
-fn told(error: ActionError, base_path: &str) -> Value {
-    let problem = Problem::from(error);
-    if let Some(cause) = problem.cause() {
-        tracing::error!(cause, "a line of a bulk failed");
-    }
-    problem.short_document(base_path)
 }

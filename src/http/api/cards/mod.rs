@@ -1,6 +1,7 @@
 //! `/api/v1/cards`
 
 pub mod bulk;
+mod bulk_line;
 pub mod delivery;
 pub mod erase;
 pub mod events;

@@ -8,7 +8,7 @@ use crate::actions::api_keys::Scope;
 use crate::actions::put_template::{create_template, get_template, list_templates};
 use crate::app::App;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
-use crate::http::body::Json;
+use crate::http::body::TemplateJson;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, Problem, TEMPLATE_EXISTS};
 use crate::http::query::{Query, cursor};
@@ -55,7 +55,7 @@ pub async fn list(app: web::Data<App>, key: Key<TemplatesRead>, request: HttpReq
 ///
 /// # Errors
 /// See [`create_template`].
-pub async fn post(app: web::Data<App>, key: Key<TemplatesWrite>, body: Json) -> Result<HttpResponse, Problem> {
+pub async fn post(app: web::Data<App>, key: Key<TemplatesWrite>, body: TemplateJson) -> Result<HttpResponse, Problem> {
     let id = create_template(&app, &key.workspace, body.0).await?;
     let document = get_template(&app, &key.workspace, &id).await?;
     Ok(HttpResponse::Created()

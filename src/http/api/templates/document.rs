@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::domain::ids::TemplateId;
 use crate::domain::input::Problems;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
-use crate::http::body::Json;
+use crate::http::body::TemplateJson;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, NOT_FOUND, Problem, TEMPLATE_IN_USE};
 
@@ -63,7 +63,7 @@ pub async fn put(
     app: web::Data<App>,
     key: Key<TemplatesWrite>,
     id: web::Path<String>,
-    body: Json,
+    body: TemplateJson,
 ) -> Result<HttpResponse, Problem> {
     let id = TemplateId::parse(&id).map_err(|e| Problems::one("/id", e.to_string()))?;
     let put = put_template(&app, &key.workspace, &id, body.0).await?;
