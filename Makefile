@@ -7,7 +7,9 @@ run:
 
 test:
 	scripts/test-tools.sh
-	cargo test --features crash-points
+	@mkdir -p target && rm -f target/test-times
+	PASSLOOM_TEST_TIMES=$(CURDIR)/target/test-times cargo test --features crash-points
+	@echo "The slowest tests, in seconds:" && sort -rn target/test-times | head -n 10
 
 lint:
 	cargo fmt --check

@@ -73,7 +73,7 @@ impl Extent {
     /// That of a text.
     pub fn of(text: &str) -> Self {
         let escapes = text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count() as u64;
-        let controls = text.bytes().filter(|b| *b < 0x20 || *b == 0x7f).count() as u64;
+        let controls = text.bytes().filter(|b| !matches!(b, b'\n' | b'\t') && (*b < 0x20 || *b == 0x7f)).count() as u64;
         let (bytes, characters) = (text.len() as u64, text.chars().count() as u64);
         Self { bytes, characters, escaped: bytes + escapes + 5 * controls, usual: characters }
     }

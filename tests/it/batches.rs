@@ -64,15 +64,8 @@ async fn stored(service: &Service, batch: Batch) -> Result<(Done, i64), ActionEr
     first
 }
 
-async fn shop(database: &TestDatabase) -> Service {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    service.put_card("M-1", &anna(1)).await;
-    service
-}
-
 async fn a_batch_whose_cards_stay_as_they_were_is_stored_as_it_was_foreseen(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
     assert_eq!(
         service.api(Method::GET, "/api/v1/cards/other", &Value::Null).await.status,
@@ -87,7 +80,7 @@ async fn a_batch_whose_cards_stay_as_they_were_is_stored_as_it_was_foreseen(data
 }
 
 async fn a_patch_is_laid_over_what_was_stored_meanwhile(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
     service.patch_card("M-1", &json!({"attributes": {"name": "Berta"}, "state": "voided"})).await;
     assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 3))));
@@ -117,7 +110,7 @@ async fn foreseen_again(service: &Service, first: Order) -> Batch {
 }
 
 async fn a_later_sequence_that_was_stored_meanwhile_makes_an_order_stale(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, patch(json!({"sequence": 7, "attributes": {"points": 7}}))).await;
     // It changes nothing but the sequence, so that the revision stays.
     service.patch_card("M-1", &json!({"sequence": 8})).await;
@@ -138,7 +131,7 @@ async fn a_card_that_was_issued_meanwhile_is_replaced(database: TestDatabase) {
 }
 
 async fn a_card_that_was_erased_meanwhile_is_not_brought_back(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
     assert_eq!(service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await.status, 204);
     assert!(matches!(stored(&service, batch).await, Err(ActionError::NotFound("card"))));
@@ -147,7 +140,7 @@ async fn a_card_that_was_erased_meanwhile_is_not_brought_back(database: TestData
 }
 
 async fn a_card_that_was_erased_and_issued_anew_meanwhile_is_another_card(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, patch(json!({"attributes": {"note": "hello"}}))).await;
     assert_eq!(service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await.status, 204);
     let anew = service.put_card("M-1", &anna(1)).await;
@@ -159,7 +152,7 @@ async fn a_card_that_was_erased_and_issued_anew_meanwhile_is_another_card(databa
 }
 
 async fn a_card_that_changed_its_template_meanwhile_is_drawn_by_the_new_one(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let mut club = bakery();
     club["attributes"][2]["choices"] = json!(["basic", "gold"]);
     service.publish("club", &club).await;
@@ -173,7 +166,7 @@ async fn a_card_that_changed_its_template_meanwhile_is_drawn_by_the_new_one(data
 }
 
 async fn a_version_that_was_published_meanwhile_decides_what_fits(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, patch(json!({"attributes": {"name": "Maximiliana"}}))).await;
     let mut short = bakery();
     short["attributes"][3]["max_length"] = json!(8);
@@ -186,7 +179,7 @@ async fn a_version_that_was_published_meanwhile_decides_what_fits(database: Test
 }
 
 async fn a_refusal_that_was_foreseen_long_ago_is_not_believed(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, put(json!({"template": "club"}))).await;
     service.publish("club", &bakery()).await;
     // The sender read no answers for a while.
@@ -197,7 +190,7 @@ async fn a_refusal_that_was_foreseen_long_ago_is_not_believed(database: TestData
 }
 
 async fn what_a_phone_fetched_meanwhile_needs_no_notice_any_more(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let (mut phone, _) = service.phone_with(&service.card("M-1").await).await;
     service.patch_card("M-1", &json!({"attributes": {"tier": "silver"}})).await;
     // Judged while the phone has yet to fetch the tier, whose message comes before that of the points.
@@ -325,7 +318,7 @@ async fn a_card_that_keeps_changing_fails_alone(database: TestDatabase) {
 }
 
 async fn requests_for_one_card_wait_for_each_other(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     let patch = |n: usize| {
         let service = &service;
         async move { service.api(Method::PATCH, "/api/v1/cards/M-1", &json!({"attributes": {"points": 100 + n}})).await }
@@ -343,7 +336,7 @@ async fn requests_for_one_card_wait_for_each_other(database: TestDatabase) {
 }
 
 async fn a_template_that_was_deleted_meanwhile_fails_its_own_lines_only(database: TestDatabase) {
-    let service = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 1).await;
     service.publish("passing", &bakery()).await;
     let document = json!({"template": "passing", "attributes": {"name": "Anna"}});
     let order = Order::put(CardId::parse("M-2").unwrap(), document, IfMatch::Anything).unwrap();

@@ -62,10 +62,8 @@ impl Holder {
     }
 }
 
-async fn shop(database: &TestDatabase) -> (Service, Value, Holder) {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    let card = service.put_card("M-1", &anna(120)).await;
+async fn shop_with_holder(database: &TestDatabase) -> (Service, Value, Holder) {
+    let (service, card) = Service::shop_with_card(database, 120).await;
     let (phone, serial) = service.phone_with(&card).await;
     let pass = phone.passes()[&serial].pass.clone();
     let holder = Holder::of(&card, &pass, "device-of-the-test");
@@ -73,7 +71,7 @@ async fn shop(database: &TestDatabase) -> (Service, Value, Holder) {
 }
 
 async fn a_phone_meets_exactly_the_statuses_that_apple_names(database: TestDatabase) {
-    let (service, _, holder) = shop(&database).await;
+    let (service, _, holder) = shop_with_holder(&database).await;
     assert_eq!(holder.register(&service).await.status, 201);
     assert_eq!(holder.register(&service).await.status, 200);
 
@@ -110,7 +108,7 @@ async fn a_phone_meets_exactly_the_statuses_that_apple_names(database: TestDatab
 }
 
 async fn a_token_of_another_workspaces_pass_opens_nothing(database: TestDatabase) {
-    let (mut service, card, _) = shop(&database).await;
+    let (mut service, card, _) = shop_with_holder(&database).await;
     let spa = service.workspace("spa").await;
     let own = document(&mint(&service, "pass.test.spa", service.now()));
     assert_eq!(service.api_as(&spa, Method::PUT, "/api/v1/issuers/apple", &own).await.status, 200);
@@ -149,7 +147,7 @@ async fn a_token_of_another_workspaces_pass_opens_nothing(database: TestDatabase
 }
 
 async fn a_wrong_token_and_an_unknown_serial_are_answered_alike(database: TestDatabase) {
-    let (service, card, holder) = shop(&database).await;
+    let (service, card, holder) = shop_with_holder(&database).await;
     let wrong = Holder { token: "x".repeat(43), ..Holder::of(&card, &json!({"authenticationToken": ""}), "d") };
     let unknown = Holder {
         serial: "01a200ae-bc99-737f-a9aa-000000000000".to_owned(),
@@ -180,7 +178,7 @@ async fn a_wrong_token_and_an_unknown_serial_are_answered_alike(database: TestDa
 }
 
 async fn two_changes_in_the_same_second_are_both_fetched(database: TestDatabase) {
-    let (service, card, _) = shop(&database).await;
+    let (service, card, _) = shop_with_holder(&database).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     for points in [130, 140, 150] {
         service.patch_card("M-1", &json!({"attributes": {"points": points}})).await;
@@ -196,7 +194,7 @@ async fn two_changes_in_the_same_second_are_both_fetched(database: TestDatabase)
 }
 
 async fn last_modified_grows_even_when_the_clock_goes_back(database: TestDatabase) {
-    let (service, card, _) = shop(&database).await;
+    let (service, card, _) = shop_with_holder(&database).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     // Not further than the certificate is valid: phones refuse a signature from before.
     service.clock.set(service.now().minus(Duration::from_secs(1800)));
@@ -208,7 +206,7 @@ async fn last_modified_grows_even_when_the_clock_goes_back(database: TestDatabas
 }
 
 async fn an_unreadable_or_future_tag_counts_as_absent(database: TestDatabase) {
-    let (service, _, holder) = shop(&database).await;
+    let (service, _, holder) = shop_with_holder(&database).await;
     holder.register(&service).await;
     for tag in ["", "x", "-1", "2026-11-21T10:00:00Z", "1.5", "999999999999999999", "99999999999999999999999", "%00"] {
         let list = holder.list(&service, Some(tag)).await;
@@ -219,7 +217,7 @@ async fn an_unreadable_or_future_tag_counts_as_absent(database: TestDatabase) {
 }
 
 async fn an_old_file_that_registers_late_is_brought_up_to_date(database: TestDatabase) {
-    let (service, card, holder) = shop(&database).await;
+    let (service, card, holder) = shop_with_holder(&database).await;
     // The phone knows a tag from another card, newer than the file that it adds late.
     service.put_card("M-2", &anna(1)).await;
     let other = service.card("M-2").await;
@@ -240,7 +238,7 @@ async fn an_old_file_that_registers_late_is_brought_up_to_date(database: TestDat
 }
 
 async fn a_phone_that_asks_twice_is_not_told_twice(database: TestDatabase) {
-    let (service, card, _) = shop(&database).await;
+    let (service, card, _) = shop_with_holder(&database).await;
     let (mut phone, _) = service.phone_with(&card).await;
     service.patch_card("M-1", &json!({"attributes": {"points": 130}})).await;
     assert_eq!(service.wake(&mut phone).await.len(), 1);
@@ -251,7 +249,7 @@ async fn a_phone_that_asks_twice_is_not_told_twice(database: TestDatabase) {
 }
 
 async fn a_device_without_registrations_is_forgotten(database: TestDatabase) {
-    let (service, card, _) = shop(&database).await;
+    let (service, card, _) = shop_with_holder(&database).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     assert_eq!(service.card("M-1").await["wallets"]["apple"]["devices"], 2);
     phone.remove(&serial).await.unwrap();
@@ -262,7 +260,7 @@ async fn a_device_without_registrations_is_forgotten(database: TestDatabase) {
 }
 
 async fn oversized_bodies_are_refused(database: TestDatabase) {
-    let (service, _, holder) = shop(&database).await;
+    let (service, _, holder) = shop_with_holder(&database).await;
     let log = service.send(Method::POST, "/apple/v1/log", &[], vec![b' '; 256 * 1024 + 1]).await;
     assert_eq!(log.status, 413);
     let authorization = format!("ApplePass {}", holder.token);
@@ -277,7 +275,7 @@ async fn oversized_bodies_are_refused(database: TestDatabase) {
 }
 
 async fn the_download_has_the_headers_of_the_contract(database: TestDatabase) {
-    let (service, card, _) = shop(&database).await;
+    let (service, card, _) = shop_with_holder(&database).await;
     let path = card["urls"]["apple"].as_str().unwrap().strip_prefix(&service.base).unwrap().to_owned();
     for method in [Method::GET, Method::HEAD, Method::GET] {
         let answer = service.send(method.clone(), &path, &[("accept-encoding", "gzip, br")], Vec::new()).await;

@@ -24,13 +24,6 @@ on_both_databases![
     a_pass_is_asked_about_so_often_a_minute_from_all_addresses_together,
 ];
 
-async fn shop(database: &TestDatabase) -> (Service, Value) {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    let card = service.put_card("M-1", &anna(120)).await;
-    (service, card)
-}
-
 /// Who holds a pass, with whatever device and push token he makes up.
 struct Holder<'s> {
     service: &'s Service,
@@ -67,7 +60,7 @@ async fn timeline(service: &Service, kind: &str) -> Vec<Value> {
 }
 
 async fn a_loop_of_registrations_and_removals_adds_few_rows_and_is_counted(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&service, &phone);
     let before = database.rows().await;
@@ -95,7 +88,7 @@ async fn a_loop_of_registrations_and_removals_adds_few_rows_and_is_counted(datab
 }
 
 async fn failures_to_tell_a_card_are_counted_beyond_some_a_day_and_so_is_a_batch_of_them(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let workspace = WorkspaceId::parse("default").unwrap();
     let id = CardId::parse("M-1").unwrap();
     let serial = passloom::domain::ids::SerialNumber::parse(card["serial_number"].as_str().unwrap()).unwrap();
@@ -123,7 +116,7 @@ async fn failures_to_tell_a_card_are_counted_beyond_some_a_day_and_so_is_a_batch
 }
 
 async fn a_page_that_is_opened_over_and_over_adds_one_event(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let page = card["urls"]["page"].as_str().unwrap().strip_prefix(&service.base).unwrap().to_owned();
     let open = async || assert_eq!(service.send(Method::GET, &page, &[], Vec::new()).await.status, 200);
     open().await;
@@ -139,7 +132,7 @@ async fn a_page_that_is_opened_over_and_over_adds_one_event(database: TestDataba
 }
 
 async fn made_up_phones_give_way_to_each_other_and_never_a_phone_that_asks(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (mut phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&service, &phone);
     for number in 0..25 {
@@ -163,7 +156,7 @@ async fn made_up_phones_give_way_to_each_other_and_never_a_phone_that_asks(datab
 }
 
 async fn a_phone_whose_token_is_dead_gives_way_first(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&service, &phone);
     for number in 1..20 {
@@ -177,7 +170,7 @@ async fn a_phone_whose_token_is_dead_gives_way_first(database: TestDatabase) {
 }
 
 async fn a_registration_that_says_nothing_new_is_not_written(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&service, &phone);
     assert_eq!(holder.register("device").await, 201);

@@ -28,14 +28,8 @@ on_both_databases![
     a_failure_inside_answers_without_its_cause,
 ];
 
-async fn shop(database: &TestDatabase) -> Service {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    service
-}
-
 async fn a_card_is_issued_replaced_read_and_patched(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let document = json!({"template": "bakery", "locale": "lv", "attributes": {"points": 120, "balance": 12.5, "tier": "silver", "name": "Anna"}});
     let put = service.api(Method::PUT, "/api/v1/cards/M-1001", &document).await;
     assert_eq!((put.status, put.header("etag")), (201, "\"1\""));
@@ -70,7 +64,7 @@ async fn a_card_is_issued_replaced_read_and_patched(database: TestDatabase) {
 }
 
 async fn all_faults_of_a_card_are_named_at_once_and_nothing_is_stored(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let wrong = json!({
         "template": "bakery", "locale": "no_language", "state": "asleep", "expires_at": "tomorrow", "sequence": 1.5, "colour": 1,
         "attributes": {"points": "many", "tier": "platinum", "name": "A\u{0}", "balance": "1.005", "shoes": 43, "a/b~c": 1}});
@@ -114,7 +108,7 @@ async fn all_faults_of_a_card_are_named_at_once_and_nothing_is_stored(database: 
 }
 
 async fn what_is_not_json_is_400_and_what_is_too_large_413(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let bearer = format!("Bearer {}", service.key);
     let headers = [("authorization", bearer.as_str())];
     for body in [&b""[..], b"{", b"{\"a\": \"\xff\"}", b"\xef\xbb\xbf{}", b"nan"] {
@@ -130,7 +124,7 @@ async fn what_is_not_json_is_400_and_what_is_too_large_413(database: TestDatabas
 }
 
 async fn ids_and_path_tricks_are_refused(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     for id in ["..", ".", "a%00b", "a%2Fb", "a%20b", "%F0%9F%98%80", &"x".repeat(129)] {
         let answer = service.api(Method::PUT, &format!("/api/v1/cards/{id}"), &anna(1)).await;
         assert!([404, 422].contains(&answer.status), "{id}: {}", answer.status);
@@ -143,7 +137,7 @@ async fn ids_and_path_tricks_are_refused(database: TestDatabase) {
 }
 
 async fn keys_open_their_own_scopes_only(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     for authorization in ["", "Bearer", "Bearer x", "Basic abc", "ApplePass x"] {
         let answer =
             service.send(Method::GET, "/api/v1/cards/M-1", &[("authorization", authorization)], Vec::new()).await;
@@ -176,7 +170,7 @@ async fn keys_open_their_own_scopes_only(database: TestDatabase) {
 }
 
 async fn every_answer_with_a_card_carries_its_revision(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let path = "/api/v1/cards/M-1";
     let patch = |points: i64| json!({"attributes": {"points": points}});
     for (method, body, status, revision) in [
@@ -245,7 +239,7 @@ async fn while_the_database_is_away_backends_get_a_problem_and_customers_words(d
 }
 
 async fn a_wrong_revision_is_refused(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let bearer = format!("Bearer {}", service.key);
     let send = async |method: &Method, tag: &str, points: i64| {
         let headers = [("authorization", bearer.as_str()), ("if-match", tag)];
@@ -283,7 +277,7 @@ async fn a_wrong_revision_is_refused(database: TestDatabase) {
 }
 
 async fn a_late_change_is_refused_and_changes_nothing(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     service.put_card("M-1", &json!({"template": "bakery", "sequence": 10, "attributes": {"points": 1}})).await;
     for late in [9, 10] {
         let patch = json!({"sequence": late, "attributes": {"points": 99}});
@@ -299,7 +293,7 @@ async fn a_late_change_is_refused_and_changes_nothing(database: TestDatabase) {
 }
 
 async fn what_changes_nothing_keeps_the_revision_and_wakes_nobody(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let document =
         json!({"template": "bakery", "locale": "lv", "attributes": {"points": 1, "balance": "12.50", "name": "Anna"}});
     let card = service.put_card("M-1", &document).await;
@@ -330,7 +324,7 @@ async fn what_changes_nothing_keeps_the_revision_and_wakes_nobody(database: Test
 }
 
 async fn what_a_card_shows_may_be_put_back_and_is_kept_when_a_default_changes(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let before = service.put_card("M-1", &json!({"template": "bakery"})).await;
     let aloud = json!({"template": "bakery", "locale": before["locale"], "attributes": before["attributes"]});
     let answer = service.api(Method::PUT, "/api/v1/cards/M-1", &aloud).await;
@@ -347,7 +341,7 @@ async fn what_a_card_shows_may_be_put_back_and_is_kept_when_a_default_changes(da
 }
 
 async fn a_sequence_may_be_a_moment_in_nanoseconds(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let moment = 1_795_000_000_123_456_789_i64;
     let card = service.put_card("M-1", &json!({"template": "bakery", "sequence": moment})).await;
     assert_eq!(card["sequence"], moment);
@@ -359,7 +353,7 @@ async fn a_sequence_may_be_a_moment_in_nanoseconds(database: TestDatabase) {
 }
 
 async fn what_takes_get_takes_head(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     service.put_card("M-1", &json!({"template": "bakery"})).await;
     for path in
         ["/metrics", "/api/docs", "/api/openapi.json", "/problems/invalid", "/api/v1/cards/M-1", "/api/v1/cards"]
@@ -377,7 +371,7 @@ async fn what_takes_get_takes_head(database: TestDatabase) {
 }
 
 async fn fifty_requests_for_one_new_card_issue_one_card(database: TestDatabase) {
-    let service = std::sync::Arc::new(shop(&database).await);
+    let service = std::sync::Arc::new(Service::shop(&database).await);
     let requests: Vec<_> = (0..50)
         .map(|_| {
             let service = service.clone();
@@ -396,7 +390,7 @@ async fn fifty_requests_for_one_new_card_issue_one_card(database: TestDatabase) 
 }
 
 async fn states_and_ends_reach_the_pass(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &json!({"template": "bakery", "expires_at": "2099-12-31T22:00:00+02:00"})).await;
     assert_eq!(card["expires_at"], "2099-12-31T20:00:00.000000Z");
     let (mut phone, serial) = service.phone_with(&card).await;
@@ -454,7 +448,7 @@ async fn values_that_a_phone_would_refuse_are_named_at_their_attribute(database:
 }
 
 async fn a_failure_inside_answers_without_its_cause(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     service.put_card("M-1", &anna(1)).await;
     service.app.store.close().await;
     let answer = service.api(Method::GET, "/api/v1/cards/M-1", &Value::Null).await;

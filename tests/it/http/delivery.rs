@@ -32,10 +32,8 @@ async fn ledger(service: &Service, id: &str) -> Value {
     ledger
 }
 
-async fn shop(database: &TestDatabase) -> (Service, Phone) {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    let card = service.put_card("M-1", &anna(1)).await;
+async fn shop_with_phone(database: &TestDatabase) -> (Service, Phone) {
+    let (service, card) = Service::shop_with_card(database, 1).await;
     let (phone, _) = service.phone_with(&card).await;
     (service, phone)
 }
@@ -52,7 +50,7 @@ async fn reason(service: &Service) -> (String, String) {
 }
 
 async fn the_ledger_follows_a_change_from_the_push_to_the_fetch(database: TestDatabase) {
-    let (service, mut phone) = shop(&database).await;
+    let (service, mut phone) = shop_with_phone(&database).await;
     let new = ledger(&service, "M-1").await;
     let face = new["face"].as_i64().unwrap();
     let target = &new["targets"][0];
@@ -96,7 +94,7 @@ async fn the_ledger_follows_a_change_from_the_push_to_the_fetch(database: TestDa
 }
 
 async fn a_fetch_counts_for_the_devices_that_asked_a_304_too(database: TestDatabase) {
-    let (service, mut first) = shop(&database).await;
+    let (service, mut first) = shop_with_phone(&database).await;
     let card = service.card("M-1").await;
     let (mut second, serial) = service.phone_with(&card).await;
     change(&service, 2).await;
@@ -119,7 +117,7 @@ async fn a_fetch_counts_for_the_devices_that_asked_a_304_too(database: TestDatab
 }
 
 async fn a_device_that_is_behind_has_a_reason_in_plain_words(database: TestDatabase) {
-    let (service, mut phone) = shop(&database).await;
+    let (service, mut phone) = shop_with_phone(&database).await;
     let token = PushToken::parse(phone.push_token()).unwrap();
     let told = async |answer: Option<Answer>, points: i64| {
         if let Some(answer) = answer {
@@ -159,7 +157,7 @@ async fn a_device_that_is_behind_has_a_reason_in_plain_words(database: TestDatab
 }
 
 async fn a_reader_of_another_maker_is_told_apart(database: TestDatabase) {
-    let (service, phone) = shop(&database).await;
+    let (service, phone) = shop_with_phone(&database).await;
     let (serial, installed) = phone.passes().iter().next().unwrap();
     let secret = installed.pass["authenticationToken"].as_str().unwrap();
     let path = format!("/apple/v1/devices/android/registrations/{PASS_TYPE}/{serial}");
@@ -176,7 +174,7 @@ async fn a_reader_of_another_maker_is_told_apart(database: TestDatabase) {
 }
 
 async fn a_publishing_that_has_not_come_to_a_card_is_said(database: TestDatabase) {
-    let (service, _phone) = shop(&database).await;
+    let (service, _phone) = shop_with_phone(&database).await;
     let mut document = bakery();
     document["logo_text"] = json!("Newer");
     service.publish("bakery", &document).await;
@@ -189,7 +187,7 @@ async fn a_publishing_that_has_not_come_to_a_card_is_said(database: TestDatabase
 }
 
 async fn the_ledger_of_an_unknown_card_is_not_found(database: TestDatabase) {
-    let (service, _phone) = shop(&database).await;
+    let (service, _phone) = shop_with_phone(&database).await;
     for id in ["M-2", "M-1%00", "..%2F"] {
         let answer = service.api(Method::GET, &format!("/api/v1/cards/{id}/delivery"), &Value::Null).await;
         assert_eq!(answer.status, 404, "{id}");
@@ -212,7 +210,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 }
 
 async fn pushes_and_fetches_are_told_in_the_timeline_of_the_cards_they_were_about(database: TestDatabase) {
-    let (service, mut phone) = shop(&database).await;
+    let (service, mut phone) = shop_with_phone(&database).await;
     let other = service.put_card("M-2", &anna(1)).await;
     phone.add(other["urls"]["apple"].as_str().unwrap(), service.now()).await.unwrap();
     // When a pass is added, its phone fetches it once more.
@@ -259,7 +257,7 @@ async fn pushes_and_fetches_are_told_in_the_timeline_of_the_cards_they_were_abou
 }
 
 async fn failed_deliveries_are_told_with_their_reason(database: TestDatabase) {
-    let (service, phone) = shop(&database).await;
+    let (service, phone) = shop_with_phone(&database).await;
     let token = PushToken::parse(phone.push_token()).unwrap();
     let seen = std::cell::Cell::new(told(&service, "M-1").await.len());
     let after = async |answer: Answer, points: i64| {

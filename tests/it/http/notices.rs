@@ -23,12 +23,6 @@ on_both_databases![
     the_template_orders_what_is_announced_first,
 ];
 
-async fn shop(database: &TestDatabase) -> Service {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    service
-}
-
 /// The status, and the revision or the type of the problem.
 async fn send(service: &Service, method: Method, body: &Value) -> (u16, Value) {
     let answer = service.api(method, "/api/v1/cards/M-1", body).await;
@@ -57,7 +51,7 @@ async fn finish(service: Service) {
 }
 
 async fn the_same_change_sent_twice_is_no_late_change(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let late = (409, json!("/problems/stale"));
     let put = json!({"template": "bakery", "sequence": 1, "attributes": {"points": 1}});
     assert_eq!(send(&service, Method::PUT, &put).await, (201, json!(1)));
@@ -91,7 +85,7 @@ async fn the_same_change_sent_twice_is_no_late_change(database: TestDatabase) {
 }
 
 async fn in_a_bulk_the_same_line_again_is_unchanged_and_another_one_stale(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let put = json!({"id": "M-1", "template": "bakery", "sequence": 1, "attributes": {"points": 1}});
     let patch = json!({"id": "M-1", "patch": true, "sequence": 2, "attributes": {"points": 2}});
     let other = json!({"id": "M-1", "patch": true, "sequence": 2, "attributes": {"points": 3}});
@@ -318,7 +312,7 @@ async fn a_change_says_what_its_backend_wants_said(database: TestDatabase) {
 }
 
 async fn a_text_of_its_own_is_no_event_and_goes_with_the_card(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let text = "Anna, your rye bread is ready";
     let card = json!({"template": "bakery", "message": {"text": text}});
     let card = service.put_card("M-1", &card).await;
@@ -340,7 +334,7 @@ async fn a_text_of_its_own_is_no_event_and_goes_with_the_card(database: TestData
 }
 
 async fn a_wrong_message_is_refused_at_its_place(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     service.put_card("M-1", &json!({"template": "bakery"})).await;
     for (message, at) in [
         (json!({"field": "nothing"}), "/message/field"),

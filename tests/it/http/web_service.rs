@@ -30,13 +30,6 @@ on_both_databases![
     after_a_restore_every_phone_shows_what_the_database_holds,
 ];
 
-async fn shop(database: &TestDatabase) -> (Service, Value) {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    let card = service.put_card("M-1", &anna(120)).await;
-    (service, card)
-}
-
 /// What a reader needs to ask for a pass.
 struct Holder {
     serial: String,
@@ -69,7 +62,7 @@ async fn change(service: &Service, id: &str, points: i64) {
 }
 
 async fn a_new_push_token_replaces_the_old_one_at_once(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&phone);
     let (old, new) = ("aa".repeat(32), "bb".repeat(32));
@@ -83,7 +76,7 @@ async fn a_new_push_token_replaces_the_old_one_at_once(database: TestDatabase) {
 }
 
 async fn two_phones_hold_one_card_and_one_phone_two_cards(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let second = service.put_card("M-2", &anna(7)).await;
     let (mut both, first_serial) = service.phone_with(&card).await;
     let second_serial = both.add(second["urls"]["page"].as_str().unwrap(), service.now()).await.unwrap();
@@ -110,7 +103,7 @@ async fn two_phones_hold_one_card_and_one_phone_two_cards(database: TestDatabase
 }
 
 async fn readers_with_other_scheme_words_register_and_are_never_pushed_to(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&phone);
     for (number, scheme) in ["AndroidPass", "AttidoPass", "WalletUnionPass", "androidpass"].into_iter().enumerate() {
@@ -128,7 +121,7 @@ async fn readers_with_other_scheme_words_register_and_are_never_pushed_to(databa
 }
 
 async fn dates_that_are_none_count_as_absent_and_those_in_the_future_are_believed(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&phone);
     let path = format!("/apple/v1/passes/{PASS_TYPE}/{}", holder.serial);
@@ -153,7 +146,7 @@ async fn dates_that_are_none_count_as_absent_and_those_in_the_future_are_believe
 }
 
 async fn parts_of_an_address_are_decoded_once(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&phone);
     let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
@@ -185,7 +178,7 @@ async fn groups(service: &Service) -> Vec<Value> {
 }
 
 async fn phones_complaints_are_grouped_and_shown_without_secrets(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let serial = card["serial_number"].as_str().unwrap();
     let page = card["urls"]["page"].as_str().unwrap();
     let failed = |device: &str| {
@@ -219,7 +212,7 @@ async fn phones_complaints_are_grouped_and_shown_without_secrets(database: TestD
 }
 
 async fn a_complaint_is_shown_to_the_workspace_whose_card_it_speaks_of(database: TestDatabase) {
-    let (mut service, card) = shop(&database).await;
+    let (mut service, card) = Service::shop_with_card(&database, 120).await;
     let bakers = card["serial_number"].as_str().unwrap();
     let mut spa = Service::start(&database).await;
     service.key = std::mem::take(&mut spa.key);
@@ -267,7 +260,7 @@ async fn a_complaint_is_shown_to_the_workspace_whose_card_it_speaks_of(database:
 }
 
 async fn complaints_are_bounded_by_number_age_and_address(database: TestDatabase) {
-    let (service, _) = shop(&database).await;
+    let (service, _) = Service::shop_with_card(&database, 120).await;
     let letters = |mut number: usize| {
         let mut word = String::new();
         for _ in 0..4 {
@@ -368,7 +361,7 @@ async fn run_sql(database: &TestDatabase, texts: &[&'static str]) {
 }
 
 async fn after_a_restore_every_phone_shows_what_the_database_holds(database: TestDatabase) {
-    let (service, card) = shop(&database).await;
+    let (service, card) = Service::shop_with_card(&database, 120).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     let (mut away, _) = service.phone_with(&card).await;
     service.put_card("M-2", &anna(1)).await;

@@ -32,7 +32,7 @@ on_both_databases![
 
 const PHONES: usize = 12;
 
-async fn shop(database: &TestDatabase, phones: usize) -> (Service, Vec<Phone>) {
+async fn shop_with_phones(database: &TestDatabase, phones: usize) -> (Service, Vec<Phone>) {
     let service = Service::start(database).await;
     let phones = phones_of(&service, phones).await;
     (service, phones)
@@ -81,7 +81,7 @@ enum Reaction {
 
 async fn every_answer_of_apns_has_its_reaction(database: TestDatabase) {
     use Reaction::{Again, Dead, Elsewhere, GivenUp, Paused};
-    let (service, mut phones) = shop(&database, 1).await;
+    let (service, mut phones) = shop_with_phones(&database, 1).await;
     let mut phone = phones.remove(0);
     let serial = phone.passes().keys().next().unwrap().clone();
     let mut points = 0;
@@ -156,7 +156,7 @@ async fn every_answer_of_apns_has_its_reaction(database: TestDatabase) {
 }
 
 async fn a_token_that_died_in_the_moment_of_its_registration_lives(database: TestDatabase) {
-    let (service, phones) = shop(&database, 1).await;
+    let (service, phones) = shop_with_phones(&database, 1).await;
     service.apns().device_gone(&token(&phones[0]), service.now().micros() / 1000);
     change(&service, 1).await;
     service.deliver().await;
@@ -167,7 +167,7 @@ async fn a_token_that_died_in_the_moment_of_its_registration_lives(database: Tes
 }
 
 async fn a_busy_device_waits_as_long_as_apns_asks_and_holds_up_no_other(database: TestDatabase) {
-    let (service, phones) = shop(&database, 2).await;
+    let (service, phones) = shop_with_phones(&database, 2).await;
     let limit = Answer { retry_after: Some(Duration::from_secs(600)), ..Answer::new(429, "TooManyRequests") };
     service.apns().answer_next(Some(&token(&phones[0])), limit, 1);
     change(&service, 1).await;
@@ -190,7 +190,7 @@ async fn a_busy_device_waits_as_long_as_apns_asks_and_holds_up_no_other(database
 }
 
 async fn a_refused_certificate_pauses_all_of_its_devices_and_is_probed_every_five_minutes(database: TestDatabase) {
-    let (service, _phones) = shop(&database, PHONES).await;
+    let (service, _phones) = shop_with_phones(&database, PHONES).await;
     service.apns().answer_next(None, Answer::new(403, "BadCertificate"), PHONES as u32);
     change(&service, 1).await;
     assert_eq!(service.deliver().await, PHONES, "they were under way");
@@ -220,7 +220,7 @@ async fn a_refused_certificate_pauses_all_of_its_devices_and_is_probed_every_fiv
 }
 
 async fn a_refused_certificate_pauses_on_every_node_and_across_a_restart(database: TestDatabase) {
-    let (service, _phones) = shop(&database, 2).await;
+    let (service, _phones) = shop_with_phones(&database, 2).await;
     service.apns().answer_next(None, Answer::new(403, "Forbidden"), 2);
     change(&service, 1).await;
     service.deliver().await;
@@ -234,7 +234,7 @@ async fn a_refused_certificate_pauses_on_every_node_and_across_a_restart(databas
 }
 
 async fn another_certificate_ends_the_pause(database: TestDatabase) {
-    let (service, _phones) = shop(&database, 1).await;
+    let (service, _phones) = shop_with_phones(&database, 1).await;
     service.apns().answer_next(None, Answer::new(403, "BadCertificate"), 1);
     change(&service, 1).await;
     assert_eq!(service.deliver().await, 1);
@@ -250,7 +250,7 @@ async fn another_certificate_ends_the_pause(database: TestDatabase) {
 }
 
 async fn what_one_workspaces_certificate_or_line_suffers_holds_up_no_other(database: TestDatabase) {
-    let (mut service, bakers) = shop(&database, 1).await;
+    let (mut service, bakers) = shop_with_phones(&database, 1).await;
     let spa = service.workspace("spa").await;
     let own = document(&mint(&service, "pass.test.spa", service.now()));
     assert_eq!(service.api_as(&spa, Method::PUT, "/api/v1/issuers/apple", &own).await.status, 200);
@@ -286,7 +286,7 @@ async fn what_one_workspaces_certificate_or_line_suffers_holds_up_no_other(datab
 async fn one_bad_answer_of_the_service_delays_a_push_by_less_than_a_minute_whatever_it_asks_for(
     database: TestDatabase,
 ) {
-    let (service, _phones) = shop(&database, 1).await;
+    let (service, _phones) = shop_with_phones(&database, 1).await;
     let day = Answer { retry_after: Some(Duration::from_secs(86_400)), ..Answer::new(503, "ServiceUnavailable") };
     service.apns().answer_next(None, day, 1);
     change(&service, 1).await;
@@ -298,7 +298,7 @@ async fn one_bad_answer_of_the_service_delays_a_push_by_less_than_a_minute_whate
 }
 
 async fn an_unwell_service_is_probed_and_everything_leaves_when_it_is_well(database: TestDatabase) {
-    let (service, _phones) = shop(&database, PHONES).await;
+    let (service, _phones) = shop_with_phones(&database, PHONES).await;
     service.apns().answer_next(None, Answer::new(503, "ServiceUnavailable"), 1_000_000);
     change(&service, 1).await;
     service.deliver().await;
@@ -319,7 +319,7 @@ async fn an_unwell_service_is_probed_and_everything_leaves_when_it_is_well(datab
 }
 
 async fn a_service_that_can_not_be_reached_is_probed_each_half_minute_and_nobody_waits_longer(database: TestDatabase) {
-    let (service, _phones) = shop(&database, PHONES).await;
+    let (service, _phones) = shop_with_phones(&database, PHONES).await;
     let apns = service.apns();
     apns.refuse_connections(true);
     apns.drop_connections();
@@ -359,7 +359,7 @@ async fn a_silent_service_is_not_held_against_the_devices(database: TestDatabase
 }
 
 async fn a_goaway_with_pushes_under_way_loses_none(database: TestDatabase) {
-    let (service, _phones) = shop(&database, PHONES).await;
+    let (service, _phones) = shop_with_phones(&database, PHONES).await;
     let apns = service.apns();
     apns.set_latency(Duration::from_millis(100));
     change(&service, 1).await;
@@ -379,7 +379,7 @@ async fn a_goaway_with_pushes_under_way_loses_none(database: TestDatabase) {
 }
 
 async fn a_push_that_a_phone_does_not_follow_is_repeated(database: TestDatabase) {
-    let (service, mut phones) = shop(&database, 2).await;
+    let (service, mut phones) = shop_with_phones(&database, 2).await;
     change(&service, 1).await;
     assert_eq!(service.deliver().await, 2);
     service.wake(&mut phones[0]).await;

@@ -32,18 +32,12 @@ on_both_databases![
     the_seldom_jobs_do_by_themselves_what_the_tests_do_by_hand,
 ];
 
-async fn shop(database: &TestDatabase) -> Service {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
-    service
-}
-
 fn token(phone: &passloom::sandbox::phone::Phone) -> PushToken {
     PushToken::parse(phone.push_token()).unwrap()
 }
 
 async fn a_changed_balance_reaches_the_phone_with_its_message(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(120)).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     let current = |card: serde_json::Value| card["wallets"]["apple"].clone();
@@ -66,7 +60,7 @@ async fn a_changed_balance_reaches_the_phone_with_its_message(database: TestData
 }
 
 async fn a_push_says_nothing_but_that_something_changed_and_waits_thirty_days_for_the_phone(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(0)).await;
     let (phone, _) = service.phone_with(&card).await;
     let mut expected = Vec::new();
@@ -89,7 +83,7 @@ async fn a_push_says_nothing_but_that_something_changed_and_waits_thirty_days_fo
 }
 
 async fn a_dead_token_does_not_stop_other_phones(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let (dead, _) = service.phone_with(&card).await;
     let (mut alive, serial) = service.phone_with(&card).await;
@@ -107,7 +101,7 @@ async fn a_dead_token_does_not_stop_other_phones(database: TestDatabase) {
 }
 
 async fn a_token_registered_again_after_it_died_lives(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     // APNs says that it died before the registration that we know.
@@ -134,7 +128,7 @@ async fn a_token_registered_again_after_it_died_lives(database: TestDatabase) {
 }
 
 async fn ten_changes_in_five_seconds_are_at_most_three_pushes(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(0)).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     for points in 1..=10 {
@@ -152,7 +146,7 @@ async fn ten_changes_in_five_seconds_are_at_most_three_pushes(database: TestData
 }
 
 async fn an_unchanged_card_gets_no_push(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(5)).await;
     let (_phone, _) = service.phone_with(&card).await;
     let same = service.patch_card("M-1", &json!({"attributes": {"points": 5}})).await;
@@ -168,7 +162,7 @@ async fn an_unchanged_card_gets_no_push(database: TestDatabase) {
 }
 
 async fn one_push_serves_all_cards_of_a_device(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let mut phone = service.phone("lv");
     for id in ["M-1", "M-2", "M-3"] {
         let card = service.put_card(id, &anna(1)).await;
@@ -183,7 +177,7 @@ async fn one_push_serves_all_cards_of_a_device(database: TestDatabase) {
 }
 
 async fn a_push_that_fails_is_tried_again_within_a_minute(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let (_phone, _) = service.phone_with(&card).await;
     service.apns().answer_next(None, Answer::new(503, "ServiceUnavailable"), 1);
@@ -197,7 +191,7 @@ async fn a_push_that_fails_is_tried_again_within_a_minute(database: TestDatabase
 }
 
 async fn a_refused_certificate_pauses_and_comes_back(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let (_phone, _) = service.phone_with(&card).await;
     service.apns().answer_next(None, Answer::new(403, "BadCertificate"), 1);
@@ -212,7 +206,7 @@ async fn a_refused_certificate_pauses_and_comes_back(database: TestDatabase) {
 }
 
 async fn a_published_template_refreshes_its_cards_without_rewriting_them(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let (mut phone, serial) = service.phone_with(&card).await;
     let mut document = bakery();
@@ -230,7 +224,7 @@ async fn a_published_template_refreshes_its_cards_without_rewriting_them(databas
 }
 
 async fn the_tier_is_announced_before_the_balance_until_it_was_fetched(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let (mut phone, _) = service.phone_with(&card).await;
     service.patch_card("M-1", &json!({"attributes": {"points": 2, "tier": "gold"}})).await;
@@ -249,7 +243,7 @@ async fn the_tier_is_announced_before_the_balance_until_it_was_fetched(database:
 }
 
 async fn readers_of_other_makers_get_no_push_by_apns(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let (phone, serial) = service.phone_with(&card).await;
     let secret = phone.passes()[&serial].pass["authenticationToken"].as_str().unwrap().to_owned();
@@ -265,7 +259,7 @@ async fn readers_of_other_makers_get_no_push_by_apns(database: TestDatabase) {
 }
 
 async fn work_is_done_once(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let card = service.put_card("M-1", &anna(1)).await;
     let metrics = &service.app.metrics;
     let (mut phone, serial) = service.phone_with(&card).await;
@@ -322,7 +316,7 @@ async fn the_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatab
 /// What jobs that look seldom find when they start: the past of another node.
 async fn the_seldom_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatabase) {
     use passloom::start::{Contents, JobMode};
-    let mut past = shop(&database).await;
+    let mut past = Service::shop(&database).await;
     let card = past.put_card("M-1", &anna(1)).await;
     past.phone_with(&card).await;
     past.clock.set(past.now().minus(Duration::from_secs(3 * 86_400)));
@@ -396,7 +390,7 @@ async fn a_tier_that_changes_only_pictures_is_a_new_face(database: TestDatabase)
 }
 
 async fn a_move_between_templates_never_takes_last_modified_back(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = Service::shop(&database).await;
     let mut other = bakery();
     other["logo_text"] = json!("Other");
     service.publish("other", &other).await;

@@ -75,9 +75,8 @@ async fn phone_leaves(mut phone: passloom::sandbox::phone::Phone, serial: &str) 
     phone.remove(serial).await.unwrap();
 }
 
-async fn shop(database: &TestDatabase) -> Service {
-    let service = Service::start(database).await;
-    service.publish("bakery", &bakery()).await;
+async fn refreshed_shop(database: &TestDatabase) -> Service {
+    let service = Service::shop(database).await;
     service.refresh().await;
     service
 }
@@ -100,7 +99,7 @@ async fn publish_draft(service: &Service) -> i64 {
 }
 
 async fn publishing_a_draft_that_is_the_published_version_makes_no_version_and_tells_nobody(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = refreshed_shop(&database).await;
     let mut device = Device::with(&service, "S", "silver").await;
     let rows = database.rows().await;
     assert_eq!(publish_draft(&service).await, 1);
@@ -121,7 +120,7 @@ async fn publishing_a_draft_that_is_the_published_version_makes_no_version_and_t
 }
 
 async fn a_change_of_one_tiers_colour_is_told_to_the_phones_of_that_tier_only(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = refreshed_shop(&database).await;
     let mut silver = Device::with(&service, "S", "silver").await;
     let mut gold = Device::with(&service, "G", "gold").await;
     let face = target(&service, "S").await["wanted"].as_i64().unwrap();
@@ -160,7 +159,7 @@ async fn a_change_of_one_tiers_colour_is_told_to_the_phones_of_that_tier_only(da
 }
 
 async fn a_design_that_was_changed_and_changed_back_reaches_whoever_fetched_it_in_between(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = refreshed_shop(&database).await;
     let mut gold = Device::with(&service, "G", "gold").await;
     let mut silver = Device::with(&service, "S", "silver").await;
     service.publish("bakery", &with_gold("#000000")).await;
@@ -175,7 +174,7 @@ async fn a_design_that_was_changed_and_changed_back_reaches_whoever_fetched_it_i
 }
 
 async fn a_publishing_that_was_told_is_not_told_again_with_the_next(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = refreshed_shop(&database).await;
     let mut gold = Device::with(&service, "G", "gold").await;
     service.publish("bakery", &with_gold("#000000")).await;
     service.refresh().await;
@@ -208,7 +207,7 @@ async fn a_hidden_value_that_is_written_during_a_publishing_is_not_missed(databa
 }
 
 async fn a_card_that_keeps_its_version_is_not_told_of_the_next(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = refreshed_shop(&database).await;
     let mut device = Device::with(&service, "S", "silver").await;
     service.patch_card("S", &json!({"attributes": {"name": "Āboliņš"}})).await;
     service.deliver().await;
@@ -226,7 +225,7 @@ async fn a_card_that_keeps_its_version_is_not_told_of_the_next(database: TestDat
 }
 
 async fn an_end_that_passes_is_told_only_where_the_pass_shows_it(database: TestDatabase) {
-    let service = shop(&database).await;
+    let service = refreshed_shop(&database).await;
     let mut shows = bakery();
     shows["fields"]["back"][0] = json!({"key": "state", "label": "State", "value": "It is {{ card.state }}"});
     service.publish("spa", &shows).await;

@@ -20,9 +20,12 @@ pub mod program;
 pub mod reader;
 pub mod service;
 
+use std::fs::File;
 use std::future::Future;
+use std::io::Write;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use passloom::store::Store;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -61,11 +64,25 @@ pub(crate) use on_both_databases;
 /// No test needs as long. One that waits for what never comes must fail by its name, instead of holding up all others.
 pub const LONGEST_TEST: Duration = Duration::from_secs(300);
 
+/// Writes how long a test took, and its name, to the file that `make test` prints the slowest of.
+struct Timed(Instant);
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        let Some(file) = std::env::var_os("PASSLOOM_TEST_TIMES") else { return };
+        let line = format!("{:8.1} {}\n", self.0.elapsed().as_secs_f64(), thread::current().name().unwrap_or("?"));
+        if let Ok(mut file) = File::options().create(true).append(true).open(file) {
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+}
+
 /// Runs a test on a fresh database and a runtime of its own.
 ///
 /// # Panics
 /// When the test takes longer than five minutes.
 pub fn run<F: Future<Output = ()>>(database: Database, test: impl FnOnce(TestDatabase) -> F) {
+    let _timed = Timed(Instant::now());
     // Before the runtime: starting PostgreSQL blocks.
     let database = TestDatabase::new(database);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();

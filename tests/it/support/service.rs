@@ -35,9 +35,23 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON; null when it is none.
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none: a value in its stead would let an assertion about what is absent pass.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+        let text = || String::from_utf8_lossy(&self.body).chars().take(2000).collect::<String>();
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{}: no JSON ({e}): {}", self.status, text()))
+    }
+
+    /// The body as JSON of an answer with one of these statuses.
+    ///
+    /// # Panics
+    /// When it has another one.
+    pub fn expect(&self, statuses: &[u16]) -> Value {
+        let text = String::from_utf8_lossy(&self.body);
+        assert!(statuses.contains(&self.status), "{} instead of {statuses:?}: {text}", self.status);
+        self.json()
     }
 
     /// A header, empty when it is absent.
@@ -76,6 +90,20 @@ fn certificates() -> &'static Path {
 }
 
 impl Service {
+    /// Starts with the template [`bakery`] published; the test drives deliveries.
+    pub async fn shop(database: &TestDatabase) -> Self {
+        let service = Self::start(database).await;
+        service.publish("bakery", &bakery()).await;
+        service
+    }
+
+    /// A [`Self::shop`] with the card M-1 of so many points; the card.
+    pub async fn shop_with_card(database: &TestDatabase, points: i64) -> (Self, Value) {
+        let service = Self::shop(database).await;
+        let card = service.put_card("M-1", &anna(points)).await;
+        (service, card)
+    }
+
     /// Starts without templates; the test drives deliveries.
     pub async fn start(database: &TestDatabase) -> Self {
         Self::start_with(database, Contents::Nothing, JobMode::ByHand).await
@@ -198,43 +226,37 @@ impl Service {
     pub async fn workspace(&self, id: &str) -> String {
         let body = json!({"id": id, "name": format!("The {id}")});
         let answer = self.api_as(ADMIN_KEY, Method::POST, "/api/v1/workspaces", &body).await;
-        assert_eq!(answer.status, 201, "{}", answer.json());
-        answer.json()["key"]["secret"].as_str().unwrap().to_owned()
+        answer.expect(&[201])["key"]["secret"].as_str().unwrap().to_owned()
     }
 
     /// Makes a key; its secret.
     pub async fn new_key(&self, by: &str, scopes: &[&str]) -> String {
         let answer = self.api_as(by, Method::POST, "/api/v1/keys", &json!({"name": "test", "scopes": scopes})).await;
-        assert_eq!(answer.status, 201, "{}", answer.json());
-        answer.json()["secret"].as_str().unwrap().to_owned()
+        answer.expect(&[201])["secret"].as_str().unwrap().to_owned()
     }
 
     pub async fn put_card(&self, id: &str, document: &Value) -> Value {
         let answer = self.api(Method::PUT, &format!("/api/v1/cards/{id}"), document).await;
-        assert!([200, 201].contains(&answer.status), "{}: {}", answer.status, answer.json());
-        answer.json()
+        answer.expect(&[200, 201])
     }
 
     pub async fn patch_card(&self, id: &str, patch: &Value) -> Value {
         let answer = self.api(Method::PATCH, &format!("/api/v1/cards/{id}"), patch).await;
-        assert_eq!(answer.status, 200, "{}", answer.json());
-        answer.json()
+        answer.expect(&[200])
     }
 
     pub async fn card(&self, id: &str) -> Value {
         let answer = self.api(Method::GET, &format!("/api/v1/cards/{id}"), &Value::Null).await;
-        assert_eq!(answer.status, 200, "{}", answer.json());
-        answer.json()
+        answer.expect(&[200])
     }
 
     /// Puts a template with an icon and publishes it; the version.
     pub async fn publish(&self, id: &str, document: &Value) -> i64 {
         let put = self.api(Method::PUT, &format!("/api/v1/templates/{id}"), document).await;
-        assert!([200, 201].contains(&put.status), "{}", put.json());
+        put.expect(&[200, 201]);
         self.put_image(id, "icon", &png(114, 114)).await;
         let published = self.api(Method::POST, &format!("/api/v1/templates/{id}/publish"), &Value::Null).await;
-        assert_eq!(published.status, 200, "{}", published.json());
-        published.json()["version"].as_i64().unwrap()
+        published.expect(&[200])["version"].as_i64().unwrap()
     }
 
     pub async fn put_image(&self, template: &str, role: &str, bytes: &[u8]) {
