@@ -1,4 +1,10 @@
-//! How much a stranger may send.
+//! Limits of requests per minute, by address or by another key.
+//!
+//! This stands on `moka`, which bounds how many keys are remembered and forgets each after its minute. The crate `governor` was
+//! looked at for it: its keyed limiters never forget a key by themselves and have no bound on their number, so that a stranger
+//! with many networks of IPv6 would fill the memory until somebody calls `retain_recent`; and it doesn't tell the first request
+//! beyond a limit, which is logged once, from the others. It would take a job, a bound and a flag of our own beside it, which is
+//! more code than this, and further crates.
 
 use std::hash::Hash;
 use std::net::IpAddr;
