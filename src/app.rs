@@ -25,6 +25,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::zone::Zone;
 use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::outside::clock::Clock;
+use crate::outside::job_states::JobStates;
 use crate::outside::log_lines::StrangersLines;
 use crate::outside::memory::MemoryBudget;
 use crate::outside::per_minute::PerMinute;
@@ -63,6 +64,8 @@ pub struct App {
     pub wake: Wake,
     /// What this node knows of its lines to APNs.
     pub lines: PushLines,
+    /// Which of this node's jobs are down.
+    pub job_states: JobStates,
     /// Whether the database could be written when it was last tried.
     pub write_probe: WriteProbe,
     /// Lets orders for one card wait for each other.
@@ -180,6 +183,7 @@ impl App {
         Self {
             wake: Wake::new(parts.store.clone()),
             lines: PushLines::default(),
+            job_states: JobStates::default(),
             write_probe: WriteProbe::default(),
             card_locks: CardLocks::default(),
             // A crash may have come between an erasure and this.

@@ -41,6 +41,13 @@ pub struct PushLabels {
     pub outcome: &'static str,
 }
 
+/// The label of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct JobLabels {
+    pub job: &'static str,
+}
+
 /// The label of a drawing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
@@ -74,6 +81,8 @@ pub struct Metrics {
     pub passes_served: Counter,
     /// Times that cards were drawn, by for whom.
     pub renders: Family<RenderLabels, Counter>,
+    /// Times that a job panicked, or ended before it was told to, by job.
+    pub job_failures: Family<JobLabels, Counter>,
     /// Pushes by what came of them.
     pub pushes: Family<PushLabels, Counter>,
     /// 1 for each pass type whose pushes pause, and which those are.
@@ -100,6 +109,7 @@ impl Metrics {
             files_hashed: Counter::default(),
             passes_served: Counter::default(),
             renders: Family::default(),
+            job_failures: Family::default(),
             pushes: Family::default(),
             paused: Default::default(),
             push_delay_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 16)),
@@ -122,6 +132,11 @@ impl Metrics {
         registry.register("files_hashed", "Files hashed to prepare published versions", metrics.files_hashed.clone());
         registry.register("passes_served", "Passes served to phones and pages", metrics.passes_served.clone());
         registry.register("renders", "Times that cards were drawn, by for whom", metrics.renders.clone());
+        registry.register(
+            "job_failures",
+            "Times that a job panicked, or ended before it was told to, by job",
+            metrics.job_failures.clone(),
+        );
         registry.register("pushes", "Pushes by outcome", metrics.pushes.clone());
         registry.register(
             "pushes_paused",
@@ -146,6 +161,11 @@ impl Metrics {
             Reader::Comparison => "comparison",
         };
         self.renders.get_or_create(&RenderLabels { reader }).inc();
+    }
+
+    /// The failures of a job. Asking for them shows them, as 0 if there were none.
+    pub fn job_failures(&self, job: &'static str) -> Counter {
+        self.job_failures.get_or_create(&JobLabels { job }).clone()
     }
 
     /// Counts a push.

@@ -14,7 +14,7 @@ pub async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
-/// `GET /readyz`: the database answers and can be written, and the node can sign: the default workspace has a valid certificate if it has any,
+/// `GET /readyz`: the database answers and can be written, every job runs, and the node can sign: the default workspace has a valid certificate if it has any,
 /// and some workspace has one; 503 with the reasons otherwise. Another workspace's certificate that ended is a warning, since
 /// one tenant must not take the node from all others.
 pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
@@ -36,6 +36,7 @@ pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
             Err(_) => reasons.push("the database can't be written within 5 seconds".to_owned()),
         }
     }
+    reasons.extend(app.job_states.reasons());
     let (now, mut warnings) = (app.now(), Vec::new());
     let (serving, default) = (app.issuers.all_serving(now), default_workspace());
     for issuer in &serving {

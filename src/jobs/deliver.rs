@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::pause;
+use super::supervisor::Supervised;
 use crate::actions::deliver::{Delivery, Done, Round, claim_due, hand_back, push, record};
 use crate::actions::error::ActionError;
 use crate::app::App;
@@ -28,8 +29,10 @@ const BATCH: usize = 1000;
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let (outcomes, inbox) = mpsc::channel(BATCH);
-    let recorder = tokio::spawn(keep_records(Arc::clone(&app), inbox));
+    let (recording, ending) = watch::channel(false);
+    let recorder = tokio::spawn(supervise_recorder(Arc::clone(&app), inbox, ending));
     let mut worker = Worker {
+        recording,
         app,
         outcomes,
         under_way: JoinSet::new(),
@@ -55,6 +58,9 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 }
 
 struct Worker {
+    /// Tells the recorder that it may end: by a word, or by being dropped when this worker panics. So it stands before the
+    /// channel that the recorder reads, which is dropped after it.
+    recording: watch::Sender<bool>,
     app: Arc<App>,
     outcomes: mpsc::Sender<Done>,
     under_way: JoinSet<()>,
@@ -164,6 +170,7 @@ impl Worker {
         };
         let late = tokio::time::timeout(LAST_ORDERS, finish).await.is_err();
         self.under_way.shutdown().await;
+        self.recording.send_replace(true);
         drop(self.outcomes);
         if let Err(error) = recorder.await {
             tracing::error!(%error, "the record of deliveries ended badly");
@@ -185,7 +192,33 @@ fn least_room(in_flight: usize) -> usize {
     in_flight.div_ceil(4)
 }
 
-async fn keep_records(app: Arc<App>, mut inbox: mpsc::Receiver<Done>) {
+/// Keeps the recorder of outcomes running beside the worker. What it held when it panicked isn't tried again: the leases
+/// end by themselves, and a repeated push does no harm.
+async fn supervise_recorder(app: Arc<App>, inbox: mpsc::Receiver<Done>, ending: watch::Receiver<bool>) {
+    let inbox = Arc::new(Mutex::new(inbox));
+    let supervised = Supervised::new("record", &app.job_states, &app.metrics);
+    let run = || {
+        let (app, inbox) = (Arc::clone(&app), Arc::clone(&inbox));
+        async move {
+            let batches = |batch: Vec<Done>| {
+                let app = Arc::clone(&app);
+                async move {
+                    let recorded = record(&app, &batch).await;
+                    app.wake.notify_here();
+                    recorded
+                }
+            };
+            keep_records(&mut *inbox.lock().await, batches).await;
+        }
+    };
+    supervised.run(ending, run).await;
+}
+
+/// Records what comes, many at a time, until nobody is left who sends.
+async fn keep_records<T, F>(inbox: &mut mpsc::Receiver<T>, record: impl Fn(Vec<T>) -> F)
+where
+    F: Future<Output = Result<(), ActionError>>,
+{
     let mut batch = Vec::new();
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
@@ -195,7 +228,7 @@ async fn keep_records(app: Arc<App>, mut inbox: mpsc::Receiver<Done>) {
         {
             batch.push(done);
         }
-        match record(&app, &batch).await {
+        match record(std::mem::take(&mut batch)).await {
             Ok(()) => failing = false,
             // Not tried again: the leases end by themselves, and a repeated push does no harm.
             Err(error) => {
@@ -205,7 +238,44 @@ async fn keep_records(app: Arc<App>, mut inbox: mpsc::Receiver<Done>) {
                 failing = true;
             }
         }
-        batch.clear();
-        app.wake.notify_here();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::job_states::JobStates;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recorder_that_panics_loses_that_batch_only_and_goes_on() {
+        let (states, metrics) = (JobStates::default(), Metrics::new());
+        let supervised = Supervised::new("record", &states, &metrics);
+        let (sender, inbox) = mpsc::channel(BATCH);
+        let (ending, ended) = watch::channel(false);
+        let (inbox, recorded) = (Arc::new(Mutex::new(inbox)), std::sync::Mutex::new(Vec::new()));
+        let run = || async {
+            let batches = |batch: Vec<u32>| {
+                assert!(!batch.contains(&2), "2 is more than it can bear");
+                recorded.lock().expect("not poisoned").extend(batch);
+                std::future::ready(Ok(()))
+            };
+            keep_records(&mut *inbox.lock().await, batches).await;
+        };
+        let send = async {
+            let mut down = states.watch();
+            sender.send(1).await.expect("there is room");
+            tokio::time::sleep(2 * GATHER).await;
+            sender.send(2).await.expect("there is room");
+            down.wait_for(|down| down.contains_key("record")).await.expect("states live");
+            sender.send(3).await.expect("outcomes wait for the recorder");
+            down.wait_for(|down| down.is_empty()).await.expect("states live");
+            sender.send(4).await.expect("there is room");
+            ending.send_replace(true);
+            drop(sender);
+        };
+        tokio::join!(supervised.run(ended, run), send);
+        assert_eq!(*recorded.lock().expect("not poisoned"), [1, 3, 4]);
+        assert_eq!(metrics.job_failures("record").get(), 1);
     }
 }

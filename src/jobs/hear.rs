@@ -15,7 +15,10 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         match app.store.hear_nodes().await {
             // The embedded database has no other nodes.
-            Ok(None) => return,
+            Ok(None) => {
+                let _ = stopped.wait_for(|stop| *stop).await;
+                return;
+            }
             Ok(Some(mut ear)) => {
                 // Something may have been said before it listened.
                 app.wake.notify_here();

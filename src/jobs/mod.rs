@@ -1,5 +1,6 @@
 //! What the service does by itself. Each job is one action, repeated; all of them are safe to repeat and to run on
-//! any number of nodes.
+//! any number of nodes. A job that panics, or ends before it was told to, is logged, counted and started again. To add one,
+//! write a module with a function `run` and add a line to [`JOBS`].
 //!
 //! | job | wakes | does |
 //! | --- | --- | --- |
@@ -18,15 +19,35 @@ mod issuers;
 mod prune;
 mod refresh;
 mod remind;
+mod supervisor;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::supervisor::Supervised;
 use crate::app::App;
 
-/// The jobs of one node, until they are told to stop.
+/// A job: its name in logs, metrics and `/readyz`, and what it does until it is told to stop.
+struct Job {
+    name: &'static str,
+    run: fn(Arc<App>, watch::Receiver<bool>) -> BoxFuture<'static, ()>,
+}
+
+/// Every job.
+const JOBS: [Job; 7] = [
+    Job { name: "deliver", run: |app, stopped| Box::pin(deliver::run(app, stopped)) },
+    Job { name: "issuers", run: |app, stopped| Box::pin(issuers::run(app, stopped)) },
+    Job { name: "expire", run: |app, stopped| Box::pin(expire::run(app, stopped)) },
+    Job { name: "prune", run: |app, stopped| Box::pin(prune::run(app, stopped)) },
+    Job { name: "hear", run: |app, stopped| Box::pin(hear::run(app, stopped)) },
+    Job { name: "remind", run: |app, stopped| Box::pin(remind::run(app, stopped)) },
+    Job { name: "refresh", run: |app, stopped| Box::pin(refresh::run(app, stopped)) },
+];
+
+/// The jobs of one node, until they are told to stop. One that fails is started again (see [`supervisor`]).
 #[derive(Debug)]
 pub struct Jobs {
     stop: watch::Sender<bool>,
@@ -38,13 +59,13 @@ impl Jobs {
     pub fn start(app: &Arc<App>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
-        running.spawn(deliver::run(Arc::clone(app), stopped.clone()));
-        running.spawn(issuers::run(Arc::clone(app), stopped.clone()));
-        running.spawn(expire::run(Arc::clone(app), stopped.clone()));
-        running.spawn(prune::run(Arc::clone(app), stopped.clone()));
-        running.spawn(hear::run(Arc::clone(app), stopped.clone()));
-        running.spawn(remind::run(Arc::clone(app), stopped.clone()));
-        running.spawn(refresh::run(Arc::clone(app), stopped));
+        for job in JOBS {
+            let (app, stopped) = (Arc::clone(app), stopped.clone());
+            running.spawn(async move {
+                let supervised = Supervised::new(job.name, &app.job_states, &app.metrics);
+                supervised.run(stopped.clone(), || (job.run)(Arc::clone(&app), stopped.clone())).await;
+            });
+        }
         Self { stop, running }
     }
 

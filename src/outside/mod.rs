@@ -5,6 +5,7 @@ pub mod clock;
 pub mod crash;
 pub mod files;
 pub mod http_cause;
+pub mod job_states;
 pub mod log_lines;
 pub mod memory;
 pub mod per_minute;

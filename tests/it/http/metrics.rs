@@ -15,11 +15,12 @@ use crate::support::{TestDatabase, on_both_databases};
 on_both_databases![every_metric_keeps_to_the_conventions_and_tells_of_nobody];
 
 /// All of them. What is new here is brought about in the test below: one that has no value yet isn't shown.
-const METRICS: [(&str, &str); 10] = [
+const METRICS: [(&str, &str); 11] = [
     ("passloom_certificate_remaining_seconds", "gauge"),
     ("passloom_files_hashed", "counter"),
     ("passloom_http_request_duration_seconds", "histogram"),
     ("passloom_http_requests", "counter"),
+    ("passloom_job_failures", "counter"),
     ("passloom_passes_served", "counter"),
     ("passloom_push_delay_seconds", "histogram"),
     ("passloom_pushes", "counter"),
@@ -48,6 +49,7 @@ fn is_known(label: &str, value: &str) -> bool {
         "status" => value.parse::<u16>().is_ok_and(|status| (200..600).contains(&status)),
         "outcome" | "cause" | "reader" => is_name(value),
         "pass_type" => value == PASS_TYPE,
+        "job" => value == "deliver",
         "le" => value == "+Inf" || value.parse::<f64>().is_ok_and(|bound| bound > 0.0),
         _ => false,
     }
@@ -142,6 +144,7 @@ async fn every_metric_keeps_to_the_conventions_and_tells_of_nobody(database: Tes
     assert_eq!(service.deliver().await, 1);
     assert_eq!(service.wake(&mut phone).await.len(), 1);
     CertificateWatch::default().look(&service.app);
+    service.app.metrics.job_failures("deliver").inc();
     let last = metrics(&service).await;
 
     let expected = METRICS.map(|(name, kind)| (name.to_owned(), kind.to_owned()));

@@ -133,7 +133,8 @@ impl Service {
         Self::start_in(database, contents, jobs, settings, outside).await
     }
 
-    async fn start_in(
+    /// Like [`Self::start_outside`], with all that can be chosen.
+    pub async fn start_in(
         database: &TestDatabase,
         contents: Contents,
         jobs: JobMode,
