@@ -39,6 +39,7 @@ macro_rules! settings {
 
 settings! {
     LISTEN "listen" "an address and port such as 127.0.0.1:8080";
+    INTERNAL_LISTEN "internal_listen" "an address and port such as 127.0.0.1:9090, or off";
     PUBLIC_URL "public_url" "an https address such as https://cards.example.com (http only for a loopback address), without credentials, query and fragment; a path may follow, of letters, digits and ._~- and beginning with no name of ours such as /c or /api";
     TRUSTED_PROXIES "trusted_proxies" "addresses and networks such as 10.0.0.1, 192.168.0.0/16, or loopback, with commas between them";
     DATA_DIR "data_dir" "a directory";
@@ -130,6 +131,8 @@ impl Default for Limits {
 #[allow(missing_docs)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// Where `/readyz` and `/metrics` are served; none when they are nowhere.
+    pub internal_listen: Option<SocketAddr>,
     pub public_url: String,
     /// Whether no public address was given; then it is localhost at the port that is listened on.
     pub public_url_default: bool,
@@ -205,6 +208,9 @@ impl Config {
         let path = |setting: &Setting| values.read(setting, |t| Some(PathBuf::from(t)));
         let listen: SocketAddr =
             values.read(&LISTEN, |t| t.parse().ok())?.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let internal_listen = values
+            .read(&INTERNAL_LISTEN, |t| if t == "off" { Some(None) } else { t.parse().ok().map(Some) })?
+            .unwrap_or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], 9090))));
         let given_url = values.read(&PUBLIC_URL, read_public_url)?;
         let public_url_default = given_url.is_none();
         let public_url = given_url.unwrap_or_else(|| "http://localhost:8080".to_owned());
@@ -245,6 +251,7 @@ impl Config {
         };
         Ok(Self {
             listen,
+            internal_listen,
             public_url,
             public_url_default,
             trusted_proxies: values
@@ -381,6 +388,7 @@ mod tests {
     fn without_settings_it_is_the_sandbox_of_the_contract() {
         let config = load(&[]).expect("valid");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.internal_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9090"));
         assert_eq!(config.public_url, "http://localhost:8080");
         assert_eq!(config.database_url, "sqlite://data/passloom.db");
         assert!(config.sandbox.is_none() && !config.data_dir_given);
@@ -394,6 +402,8 @@ mod tests {
             "PASSLOOM_LISTEN: found \"8080\"; expected an address and port such as 127.0.0.1:8080"
         );
         for (name, value) in [
+            ("PASSLOOM_INTERNAL_LISTEN", "on"),
+            ("PASSLOOM_INTERNAL_LISTEN", "9090"),
             ("PASSLOOM_PUBLIC_URL", "http://cards.example.com"),
             ("PASSLOOM_PUBLIC_URL", "cards.example.com"),
             ("PASSLOOM_TRUSTED_PROXIES", "proxy.example.com"),
@@ -414,6 +424,11 @@ mod tests {
         ] {
             assert!(load(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
         }
+    }
+
+    #[test]
+    fn the_inner_address_can_be_off() {
+        assert_eq!(load(&[("PASSLOOM_INTERNAL_LISTEN", "off")]).map(|config| config.internal_listen), Ok(None));
     }
 
     #[test]

@@ -84,7 +84,12 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     let mut findings = vec![finding(
         "configuration",
         State::Ok,
-        format!("this is {kind}, listening on {}, reached at {}", config.listen, config.public_url),
+        format!(
+            "this is {kind}, listening on {}, reached at {}, with health checks and metrics on {}",
+            config.listen,
+            config.public_url,
+            config.internal_listen.map_or("no address".to_owned(), |address| address.to_string())
+        ),
     )];
     findings.push(open_files());
     findings.extend(database(&config.database_url, now).await);
@@ -375,6 +380,7 @@ async fn self_test(config: &Config, outside: &Outside) -> anyhow::Result<String>
     let folder = TemporaryFolder::new(outside)?;
     let mut own = Config::load(None, |_| None)?;
     own.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    own.internal_listen = None;
     own.data_dir.clone_from(&folder.0);
     own.data_dir_given = true;
     own.database_url = format!("sqlite://{}", folder.0.join("passloom.db").display());

@@ -12,6 +12,7 @@ use actix_web::web;
 use anyhow::{Context, bail};
 use openssl::x509::X509;
 use tokio::net::TcpSocket;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::actions::api_keys::{default_workspace, replace_key};
@@ -21,6 +22,7 @@ use crate::actions::starters::{demo_card, load_starters};
 use crate::app::{App, AppParts};
 use crate::config::{AppleFiles, Config};
 use crate::domain::time::Timestamp;
+use crate::http::routes::Served;
 use crate::http::server;
 use crate::jobs::Jobs;
 use crate::outside::clock::Clock;
@@ -72,12 +74,25 @@ pub struct Prepared {
     pub app: web::Data<App>,
     /// The bound socket.
     pub listener: TcpListener,
+    /// Where health checks and metrics are.
+    pub internal: Internal,
     /// In the sandbox.
     pub sandbox: Option<SandboxFacts>,
 }
 
+/// Where health checks and metrics are served.
+#[derive(Debug)]
+pub enum Internal {
+    /// Nowhere, but for a bare `/healthz` on the public address.
+    Nowhere,
+    /// On the public address.
+    WithPublic,
+    /// On a bound socket of their own.
+    Own(TcpListener),
+}
+
 /// Sets everything up: directories, database, keys, certificates, in the sandbox the simulators and the starter
-/// templates; and binds the socket.
+/// templates; and binds the sockets.
 ///
 /// # Errors
 /// One line that names what is wrong.
@@ -94,6 +109,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     }
     let store = open_store(&config.database_url).await?;
     let sandbox = is_sandbox(&config, issuers::count_apple(&mut store.read().await?).await? > 0)?;
+    let internal = listen_internally(&config, sandbox)?;
     if store.is_embedded() {
         // Whoever held leases before is gone: what a crash left under way goes on at once.
         let mut tx = store.begin().await?;
@@ -183,7 +199,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     } else {
         None
     };
-    Ok(Prepared { app, listener, sandbox: facts })
+    Ok(Prepared { app, listener, internal, sandbox: facts })
 }
 
 /// How many connections may wait to be taken in: a rush of phones, or of strangers. The standard library's 128 are full in an
@@ -198,14 +214,47 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(WAITING)?.into_std()
 }
 
+/// Binds the inner address. Whoever tries the sandbox may have something else on that port.
+fn listen_internally(config: &Config, sandbox: bool) -> anyhow::Result<Internal> {
+    let Some(address) = config.internal_listen else { return Ok(Internal::Nowhere) };
+    if address == config.listen {
+        return Ok(Internal::WithPublic);
+    }
+    match listen(address) {
+        Ok(listener) => Ok(Internal::Own(listener)),
+        Err(error) if sandbox && error.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::warn!(
+                "PASSLOOM_INTERNAL_LISTEN: found {address} in use by another program; /readyz and /metrics are served nowhere"
+            );
+            Ok(Internal::Nowhere)
+        }
+        Err(error) => Err(error).with_context(|| {
+            format!(
+                "PASSLOOM_INTERNAL_LISTEN: {address} can't be listened on; expected a free address and port, or off"
+            )
+        }),
+    }
+}
+
 /// A service that serves, with its jobs.
 #[derive(Debug)]
 pub struct Running {
     /// The service.
     pub app: web::Data<App>,
+    /// Where health checks and metrics are, when they have an address of their own.
+    pub internal: Option<SocketAddr>,
+    internal_server: Option<InternalServer>,
     handle: ServerHandle,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     jobs: Option<Jobs>,
+}
+
+/// The server of the inner address. It ends after everything else, so that whoever watches a stop sees it.
+#[derive(Debug)]
+struct InternalServer {
+    stop: oneshot::Sender<()>,
+    handle: ServerHandle,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 /// Whether a service does its jobs by itself.
@@ -229,11 +278,28 @@ impl Prepared {
             // An error means that the application is gone, which is an end as well.
             let _ = stopping.wait_for(|stop| *stop).await;
         };
-        let server = server::serve(&app, self.listener, stop)?;
+        let (served, listener) = match self.internal {
+            Internal::Nowhere => (Served::Public, None),
+            Internal::WithPublic => (Served::Everything, None),
+            Internal::Own(listener) => (Served::Public, Some(listener)),
+        };
+        let internal = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let internal_server = match listener {
+            Some(listener) => {
+                let (stop, stopped) = oneshot::channel();
+                let stopped = async move {
+                    let _ = stopped.await;
+                };
+                let server = server::serve(&app, listener, Served::Internal, stopped)?;
+                Some(InternalServer { stop, handle: server.handle(), server: tokio::spawn(server) })
+            }
+            None => None,
+        };
+        let server = server::serve(&app, self.listener, served, stop)?;
         let handle = server.handle();
         let server = tokio::spawn(server);
         let jobs = (jobs == JobMode::Running).then(|| Jobs::start(&app.clone().into_inner()));
-        Ok(Running { app, handle, server, jobs })
+        Ok(Running { app, internal, internal_server, handle, server, jobs })
     }
 }
 
@@ -250,6 +316,12 @@ impl Running {
             }
         };
         let (served, ()) = tokio::join!(self.server, jobs);
+        if let Some(internal) = self.internal_server {
+            let _ = internal.stop.send(());
+            if let Err(error) = internal.server.await.map_err(std::io::Error::other).flatten() {
+                tracing::warn!(%error, "the inner address ended badly");
+            }
+        }
         self.app.store.close().await;
         served.map_err(std::io::Error::other)?
     }
@@ -258,6 +330,9 @@ impl Running {
     pub async fn kill(self) {
         drop(self.jobs);
         self.handle.stop(false).await;
+        if let Some(internal) = self.internal_server {
+            internal.handle.stop(false).await;
+        }
     }
 }
 

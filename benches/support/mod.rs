@@ -31,6 +31,7 @@ impl Service {
         let directory = tempfile::tempdir()?;
         let mut config = Config::load(None, |_| None)?;
         config.listen = "127.0.0.1:0".parse()?;
+        config.internal_listen = None;
         config.data_dir = directory.path().to_owned();
         config.data_dir_given = true;
         config.database_url = std::env::var(DATABASE)

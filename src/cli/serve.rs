@@ -19,6 +19,9 @@ use crate::telemetry::start_logs;
 
 /// Serve passes, the web service for phones, and the API.
 ///
+/// Health checks and metrics (/healthz, /readyz, /metrics) are on an address of their own, PASSLOOM_INTERNAL_LISTEN
+/// (127.0.0.1:9090 by default, "off" for none); the public address has /healthz only, unless both are the same.
+///
 /// Settings come from PASSLOOM_… variables and the file given with --config; the environment wins. Without an issuer
 /// and on a loopback address it is the sandbox. SIGTERM stops it in order: requests under way finish (up to 30
 /// seconds), and unfinished deliveries are handed back.
@@ -57,7 +60,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let facts = prepared.sandbox.clone();
     let running = prepared.run(JobMode::Running).context("the server can't be started")?;
     let connections = connections::room(files::limit());
-    tracing::info!(%address, public_url, sandbox = facts.is_some(), connections, "passloom serves");
+    let internal = running.internal.map(|address| address.to_string());
+    tracing::info!(%address, internal, public_url, sandbox = facts.is_some(), connections, "passloom serves");
     if let Some(facts) = facts {
         print_sandbox(&public_url, &facts)?;
     }

@@ -4,7 +4,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError, web};
 use serde_json::{Value, json};
 
 use crate::actions::error::ActionError;
@@ -282,6 +282,35 @@ impl ResponseError for Problem {
         }
         response.content_type("application/problem+json").body(body.to_string())
     }
+}
+
+/// `GET /problems/{code}`: what a problem's `type` leads to.
+///
+/// # Errors
+/// When there is no such kind.
+pub async fn problem_page(code: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let kind = kind(&code).ok_or_else(|| Problem::new(&NOT_FOUND, "there is no such kind of problem"))?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body(format!("{} ({})\n\n{}\n", kind.title, kind.status, kind.remedy)))
+}
+
+/// Any address that no route knows.
+///
+/// # Errors
+/// Always.
+pub async fn not_found(_: web::Data<crate::app::App>) -> Result<HttpResponse, Problem> {
+    Err(Problem::new(&NOT_FOUND, "there is nothing at this address"))
+}
+
+/// A known address with a method that it doesn't know; `allowed` are those that it knows (RFC 9110, 15.5.6).
+pub fn method_not_allowed(allowed: &str) -> HttpResponse {
+    let problem = Problem::new(&METHOD_NOT_ALLOWED, format!("the address knows {allowed} only"));
+    let mut response = HttpResponse::from_error(problem);
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
 }
 
 #[cfg(test)]

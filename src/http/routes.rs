@@ -15,9 +15,10 @@ use actix_web::{HttpRequest, Route};
 
 use super::api::events;
 use super::api::{cards, device_logs, issuers, keys, templates, workspaces};
+use super::internal::{health, metrics};
 use super::openapi::{self, Operation};
 use super::public::{card_page, download};
-use super::{admission, apple_v1, auth, health, idempotency, sandbox};
+use super::{admission, apple_v1, auth, idempotency, problem, sandbox};
 
 /// One route.
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +45,17 @@ macro_rules! endpoints {
     (@described $operation:expr) => { Some(&$operation) };
 }
 
-/// Whoever runs the service.
-pub const OPERATORS: &[Endpoint] = endpoints! {
+/// Whoever runs the service, on the inner address: what a node says of itself is nobody else's.
+pub const INTERNAL: &[Endpoint] = endpoints! {
     get    "/healthz"                               health::healthz;
     get    "/readyz"                                health::readyz;
-    get    "/metrics"                               health::metrics;
-    get    "/problems/{code}"                       health::problem_page;
+    get    "/metrics"                               metrics::metrics;
+};
+
+/// What the public address says of the service: that it lives, and what its answers mean.
+pub const PUBLIC: &[Endpoint] = endpoints! {
+    get    "/healthz"                               health::healthz;
+    get    "/problems/{code}"                       problem::problem_page;
     get    "/api/openapi.json"                      openapi::openapi_json;
     get    "/api/docs"                              openapi::page::api_docs;
 };
@@ -123,7 +129,7 @@ pub const SANDBOX: &[Endpoint] = endpoints! {
 
 /// The first parts of all addresses, those to come among them: a public address with a path doesn't begin with one of them.
 pub fn areas() -> impl Iterator<Item = &'static str> {
-    let lists = [OPERATORS, BACKENDS, CUSTOMERS, SANDBOX];
+    let lists = [INTERNAL, PUBLIC, BACKENDS, CUSTOMERS, SANDBOX];
     let paths = lists.into_iter().flatten().map(|endpoint| endpoint.path).chain(PHONE_BASES);
     paths.filter_map(|path| path.split('/').nth(1)).chain(["l", "studio", "google"])
 }
@@ -138,17 +144,40 @@ fn fits(pattern: &str, path: &str) -> bool {
             .all(|(wanted, part)| wanted == part || wanted.starts_with('{') && !part.contains('{'))
 }
 
-/// Adds all routes.
-pub fn all(config: &mut ServiceConfig) {
+/// Which routes an address serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// What everybody may reach.
+    Public,
+    /// What those who run the service reach.
+    Internal,
+    /// Both, on one address.
+    Everything,
+}
+
+impl Served {
+    /// Adds its routes.
+    pub fn add_to(self, config: &mut ServiceConfig) {
+        if self != Self::Internal {
+            public(config);
+        }
+        if self != Self::Public {
+            // Where both are served, the first of two equal addresses answers.
+            add(config, "", INTERNAL, Heads::AsGets, |route, _| route);
+        }
+        config.default_service(web::to(problem::not_found));
+    }
+}
+
+fn public(config: &mut ServiceConfig) {
     // Addresses are tried one after the other, and nobody asks as often as phones do.
     for base in PHONE_BASES {
         add(config, base, PHONES, Heads::Listed, |route, _| route);
     }
-    add(config, "", OPERATORS, Heads::AsGets, |route, _| route);
+    add(config, "", PUBLIC, Heads::AsGets, |route, _| route);
     add(config, "", BACKENDS, Heads::AsGets, for_backends);
     add(config, "", CUSTOMERS, Heads::AsGets, |route, _| route);
     add(config, "", SANDBOX, Heads::Listed, |route, _| route);
-    config.default_service(web::to(health::not_found));
 }
 
 /// What stands around every route of backends: who asks, whether it is a repeat, and whether there is room for it.
@@ -212,7 +241,7 @@ fn add(
         let own = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let otherwise = web::to(move |request: HttpRequest| {
             let known = special.iter().find(|(address, _)| address == request.path());
-            ready(health::method_not_allowed(known.map_or(&own, |(_, allowed)| allowed)))
+            ready(problem::method_not_allowed(known.map_or(&own, |(_, allowed)| allowed)))
         });
         let resource = web::resource(format!("{base}{path}")).default_service(otherwise);
         // An address that also fits a later one with a name in its place takes its own methods only: a card may be called

@@ -16,7 +16,8 @@ use actix_web::{App as Application, web};
 
 use super::connections::{self, Connections, Watched};
 use super::fixed::Contents;
-use super::{middleware, routes};
+use super::middleware;
+use super::routes::Served;
 use crate::app::App;
 use crate::outside::files;
 
@@ -26,29 +27,39 @@ pub type Shared = web::Data<App>;
 /// How long requests under way may take when the node stops.
 const LAST_ORDERS: u64 = 30;
 
+/// How many connections the inner address has at a time, when it is one of its own.
+const INTERNAL_CONNECTIONS: usize = 64;
+/// How long requests under way on the inner address may take when the node stops: it is the last that ends.
+const INTERNAL_LAST_ORDERS: u64 = 1;
+
 /// Starts to serve on a bound socket. `stop` ends it: no new connections, idle ones closed, requests under way given
-/// up to 30 seconds.
+/// up to 30 seconds (on the inner address one).
 ///
 /// # Errors
 /// When the socket can't be used.
 pub fn serve(
     app: &Shared,
     listener: TcpListener,
+    served: Served,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<Server> {
-    let room = connections::room(files::limit());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (name, room, workers, last_orders) = match served {
+        Served::Internal => ("internal", INTERNAL_CONNECTIONS, 1, INTERNAL_LAST_ORDERS),
+        Served::Public | Served::Everything => ("http", connections::room(files::limit()), cores, LAST_ORDERS),
+    };
     let connections = Arc::new(Connections::new(room, app.trusted_proxies.clone(), app.unread));
     let (app, contents, all) = (app.clone(), Contents::default(), web::Data::from(Arc::clone(&connections)));
     let build = move || {
         let application = Application::new().app_data(app.clone()).app_data(contents.clone()).app_data(all.clone());
-        application.wrap(from_fn(middleware::observe)).configure(routes::all)
+        application.wrap(from_fn(middleware::observe)).configure(|config| served.add_to(config))
     };
-    let (workers, address) = (std::thread::available_parallelism().map_or(1, usize::from), listener.local_addr()?);
+    let address = listener.local_addr()?;
     // At this number nothing more is accepted until a connection ends; those that came meanwhile wait in the system's queue.
     let builder = Server::build().workers(workers).max_concurrent_connections(connections.most().div_ceil(workers));
-    let builder = builder.shutdown_timeout(LAST_ORDERS).shutdown_signal(stop);
+    let builder = builder.shutdown_timeout(last_orders).shutdown_signal(stop);
     let draining = builder.graceful_shutdown_signal();
-    let server = builder.listen("http", listener, move || {
+    let server = builder.listen(name, listener, move || {
         let draining = draining.clone();
         let service = HttpService::build()
             .graceful_shutdown_signal(move || {

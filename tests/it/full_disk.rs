@@ -142,6 +142,7 @@ fn a_quota_on_files_stops_writing_only_and_only_while_it_holds() {
     // Else the first write beyond the limit would kill the process.
     command.args(["-c", "trap '' XFSZ; exec \"$0\"", PROGRAM]).current_dir(directory.path());
     command.env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{}", free_port())).stdout(Stdio::piped());
+    command.env("PASSLOOM_INTERNAL_LISTEN", "off");
     let program = Program::start(command);
     let limit = |bytes: &str| {
         let pid = program.child.id().to_string();

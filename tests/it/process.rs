@@ -820,3 +820,30 @@ fn logs_hold_no_key_token_address_or_name() {
         );
     }
 }
+
+#[test]
+fn an_inner_port_that_is_taken_is_skipped_in_the_sandbox_and_stops_a_production_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let log = directory.path().join("log");
+    let mut sandbox = command(directory.path(), free_port());
+    sandbox.env("PASSLOOM_INTERNAL_LISTEN", &address).stderr(std::fs::File::create(&log).unwrap());
+    let mut child = sandbox.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.take(3).last().unwrap().starts_with("Demo card: "), "the sandbox serves");
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    let said = std::fs::read_to_string(&log).unwrap();
+    let warning = format!("WARN PASSLOOM_INTERNAL_LISTEN: found {address} in use by another program");
+    assert_eq!(said.matches(&warning).count(), 1, "{said}");
+
+    let mut production = command(directory.path(), free_port());
+    production.env("PASSLOOM_INTERNAL_LISTEN", &address).env("PASSLOOM_SANDBOX", "off");
+    let output = production.env("PASSLOOM_MASTER_KEY", "5e".repeat(32)).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let expected =
+        format!("passloom: PASSLOOM_INTERNAL_LISTEN: {address} can't be listened on; expected a free address");
+    assert!(said.lines().last().unwrap_or_default().starts_with(&expected), "{said}");
+}

@@ -442,6 +442,7 @@ fn a_half_sent_bulk_is_let_finish_when_the_program_is_told_to_stop() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut command = Command::new(env!("CARGO_BIN_EXE_passloom"));
     command.current_dir(directory.path()).env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{port}"));
+    command.env("PASSLOOM_INTERNAL_LISTEN", "off");
     let mut program = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut said = BufReader::new(program.stdout.take().unwrap()).lines().map(Result::unwrap);
     let key = said.find_map(|line| line.strip_prefix("API key: ").map(str::to_owned)).unwrap();

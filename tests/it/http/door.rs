@@ -159,6 +159,7 @@ async fn a_wrong_token_is_judged_without_a_look_at_the_card(database: TestDataba
 fn limited(directory: &Path, port: u16, limit: &str) -> Command {
     let mut limited = Command::new("sh");
     limited.current_dir(directory).env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{port}"));
+    limited.env("PASSLOOM_INTERNAL_LISTEN", "off");
     limited.args(["-c", &format!("ulimit {limit} && exec \"$0\""), PROGRAM]).stdout(Stdio::piped());
     limited
 }

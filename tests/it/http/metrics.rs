@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use passloom::actions::issuers::watch::CertificateWatch;
-use passloom::http::routes::{BACKENDS, CUSTOMERS, OPERATORS, PHONE_BASES, PHONES, SANDBOX};
+use passloom::http::routes::{BACKENDS, CUSTOMERS, INTERNAL, PHONE_BASES, PHONES, PUBLIC, SANDBOX};
 use passloom::sandbox::apns::Answer;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn is_name(text: &str) -> bool {
 
 /// Whether a label may have that value: one of few that are known before anybody asks.
 fn is_known(label: &str, value: &str) -> bool {
-    let plain = [OPERATORS, BACKENDS, CUSTOMERS, SANDBOX].into_iter().flatten().map(|one| one.path.to_owned());
+    let plain = [INTERNAL, PUBLIC, BACKENDS, CUSTOMERS, SANDBOX].into_iter().flatten().map(|one| one.path.to_owned());
     let phones = PHONE_BASES.into_iter().flat_map(|base| PHONES.iter().map(move |one| format!("{base}{}", one.path)));
     match label {
         "method" => ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"].contains(&value),

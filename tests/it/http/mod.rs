@@ -10,6 +10,7 @@ mod events;
 mod faces;
 mod held;
 mod idempotency;
+mod internal;
 pub mod issuers;
 mod keys;
 mod languages;

@@ -18,10 +18,16 @@ pub struct Program {
     pub demo: String,
 }
 
-/// The program, to be started in that directory with nothing but its port.
+/// The program, to be started in that directory with nothing but its port, for everything.
 pub fn command(directory: &Path, port: u16) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.current_dir(directory).env_clear().env("PASSLOOM_LISTEN", format!("127.0.0.1:{port}"));
+    let address = format!("127.0.0.1:{port}");
+    // Everything on one address: many programs run at the same time.
+    command
+        .current_dir(directory)
+        .env_clear()
+        .env("PASSLOOM_LISTEN", &address)
+        .env("PASSLOOM_INTERNAL_LISTEN", address);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -1,6 +1,7 @@
 //! The whole service in this process, on a port of its own, with a clock that the test moves and deliveries that the
 //! test drives.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -73,6 +74,8 @@ pub struct Service {
     pub base: String,
     pub key: String,
     pub root: PathBuf,
+    /// The inner address, when it is another than the public one.
+    pub internal: Option<SocketAddr>,
     http: reqwest::Client,
     running: Option<Running>,
     _directory: TempDir,
@@ -150,6 +153,8 @@ impl Service {
         }
         let mut config = Config::load(None, |_| None).unwrap();
         config.listen = "127.0.0.1:0".parse().unwrap();
+        // Everything on one address, unless a test is about the inner one.
+        config.internal_listen = Some(config.listen);
         config.data_dir = directory.path().to_owned();
         config.data_dir_given = true;
         config.database_url = database.url().to_owned();
@@ -170,6 +175,7 @@ impl Service {
             base: running.app.public_url.clone(),
             key: facts.api_key,
             root: facts.root,
+            internal: running.internal,
             http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap(),
             running: Some(running),
             _directory: directory,

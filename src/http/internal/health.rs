@@ -1,10 +1,8 @@
-//! Whether the service lives, whether it can do its work, and what it counts.
+//! Health checks: whether the process lives, and whether it can do its work.
 
-use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use super::problem::{self, NOT_FOUND, Problem};
 use crate::actions::api_keys::default_workspace;
 use crate::actions::write_probe::can_write;
 use crate::store::health as store_health;
@@ -19,17 +17,24 @@ pub async fn healthz() -> HttpResponse {
 /// one tenant must not take the node from all others.
 pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
     let mut reasons = Vec::new();
+    if *app.stopping.borrow() {
+        reasons.push("the node stops".to_owned());
+    }
     let asked = async { store_health::ping(&mut app.store.read().await?).await };
-    match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
-        Ok(Ok(())) => {}
+    let answers = match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+        Ok(Ok(())) => true,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the database doesn't answer");
             reasons.push("the database doesn't answer".to_owned());
+            false
         }
-        Err(_) => reasons.push("the database doesn't answer within 5 seconds".to_owned()),
-    }
-    // One reason is enough.
-    if reasons.is_empty() {
+        Err(_) => {
+            reasons.push("the database doesn't answer within 5 seconds".to_owned());
+            false
+        }
+    };
+    // A database that doesn't answer needn't be written to.
+    if answers {
         match tokio::time::timeout(std::time::Duration::from_secs(5), can_write(&app)).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => reasons.push(reason.to_owned()),
@@ -57,40 +62,4 @@ pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
     } else {
         HttpResponse::ServiceUnavailable().json(json!({"status": "not ready", "reasons": reasons}))
     }
-}
-
-/// `GET /metrics`: counters for Prometheus.
-pub async fn metrics(app: web::Data<crate::app::App>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(app.metrics.render())
-}
-
-/// `GET /problems/{code}`: what a problem's `type` leads to.
-///
-/// # Errors
-/// When there is no such kind.
-pub async fn problem_page(code: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let kind = problem::kind(&code).ok_or_else(|| Problem::new(&NOT_FOUND, "there is no such kind of problem"))?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; charset=utf-8")
-        .body(format!("{} ({})\n\n{}\n", kind.title, kind.status, kind.remedy)))
-}
-
-/// Any address that no route knows.
-///
-/// # Errors
-/// Always.
-pub async fn not_found(_: web::Data<crate::app::App>) -> Result<HttpResponse, Problem> {
-    Err(Problem::new(&NOT_FOUND, "there is nothing at this address"))
-}
-
-/// A known address with a method that it doesn't know; `allowed` are those that it knows (RFC 9110, 15.5.6).
-pub fn method_not_allowed(allowed: &str) -> HttpResponse {
-    let problem = Problem::new(&problem::METHOD_NOT_ALLOWED, format!("the address knows {allowed} only"));
-    let mut response = HttpResponse::from_error(problem);
-    if let Ok(allowed) = HeaderValue::from_str(allowed) {
-        response.headers_mut().insert(ALLOW, allowed);
-    }
-    response
 }
