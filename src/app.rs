@@ -16,6 +16,7 @@ use crate::actions::error::ActionError;
 use crate::actions::note_fetches::Notes;
 use crate::actions::published::Published;
 use crate::actions::push_lines::PushLines;
+use crate::actions::readings::LastReading;
 use crate::actions::renders::Renders;
 use crate::actions::wake::Wake;
 use crate::actions::write_probe::WriteProbe;
@@ -68,6 +69,8 @@ pub struct App {
     pub job_states: JobStates,
     /// Whether the database could be written when it was last tried.
     pub write_probe: WriteProbe,
+    /// When the metrics that cost something were last read.
+    pub last_reading: LastReading,
     /// Lets orders for one card wait for each other.
     pub card_locks: CardLocks,
     /// Whether a card was erased whose values may still stand in the database's log.
@@ -185,6 +188,7 @@ impl App {
             lines: PushLines::default(),
             job_states: JobStates::default(),
             write_probe: WriteProbe::default(),
+            last_reading: LastReading::default(),
             card_locks: CardLocks::default(),
             // A crash may have come between an erasure and this.
             erased: AtomicBool::new(true),

@@ -4,12 +4,15 @@
 //! pattern, never by their address.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
@@ -17,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::actions::renders::Reader;
 use crate::domain::ids::PassTypeId;
 use crate::domain::input::{Lines, forbidden_character};
+use crate::outside::process::Usage;
 
 /// The label of a pass type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +36,21 @@ pub struct RequestLabels {
     pub method: &'static str,
     pub route: String,
     pub status: u16,
+}
+
+/// The labels of a request's duration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct RouteLabels {
+    pub method: &'static str,
+    pub route: String,
+}
+
+/// The label of the build.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct BuildLabels {
+    pub version: &'static str,
 }
 
 /// The label of a push.
@@ -63,6 +82,64 @@ pub struct PauseLabels {
     pub cause: &'static str,
 }
 
+/// What was found in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InDatabase {
+    /// For how long the delivery has been due that has waited longest.
+    pub queue_age: Duration,
+    /// How many cards a phone holds in an older state, by wallet.
+    pub cards_behind: Vec<(&'static str, i64)>,
+    /// The database's size in bytes.
+    pub size: i64,
+}
+
+/// Gauges that are read now and then, see [`readings`](crate::actions::readings). Those that couldn't be read aren't shown.
+#[derive(Debug)]
+pub struct Readings {
+    started: Instant,
+    last: Mutex<(Option<InDatabase>, Usage)>,
+}
+
+impl Readings {
+    /// Replaces what is shown.
+    pub fn set(&self, database: Option<InDatabase>, usage: Usage) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = (database, usage);
+    }
+}
+
+impl Collector for Readings {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (database, usage) = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seconds = |span: Duration| ConstGauge::new(span.as_secs_f64());
+        let help = "How long this process has been running.";
+        let uptime = encoder.encode_descriptor("uptime", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        seconds(self.started.elapsed()).encode(uptime)?;
+        if let Some(bytes) = usage.resident_memory {
+            let help = "Memory of this process that is in use and not swapped out.";
+            let memory = encoder.encode_descriptor("resident_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+            ConstGauge::new(bytes).encode(memory)?;
+        }
+        if let Some(files) = usage.open_files {
+            let help = "Open files of this process, connections among them.";
+            let open = encoder.encode_descriptor("open_files", help, None, MetricType::Gauge)?;
+            ConstGauge::new(files).encode(open)?;
+        }
+        let Some(InDatabase { queue_age, cards_behind, size }) = database else { return Ok(()) };
+        let help = "For how long the delivery has been due that has waited longest.";
+        let age = encoder.encode_descriptor("queue_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        seconds(queue_age).encode(age)?;
+        let help = "Cards that a phone holds in an older state and is to be told of or was told of, by wallet; of 20000 phones at \
+                    most.";
+        let mut behind = encoder.encode_descriptor("cards_behind", help, None, MetricType::Gauge)?;
+        for (wallet, cards) in cards_behind {
+            ConstGauge::new(cards).encode(behind.encode_family(&[("wallet", wallet)])?)?;
+        }
+        let help = "How much the database takes.";
+        let bytes = encoder.encode_descriptor("database_size", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(size).encode(bytes)
+    }
+}
+
 /// What the service counts about itself; one set per [`App`](crate::app::App).
 #[derive(Debug)]
 pub struct Metrics {
@@ -71,8 +148,10 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     /// How long the last certificate of each pass type is valid, in seconds.
     pub certificate_remaining: Family<CertificateLabels, prometheus_client::metrics::gauge::Gauge>,
-    /// How long requests took.
-    pub request_seconds: Histogram,
+    /// How long requests took, by method and route.
+    pub request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Gauges that are read now and then.
+    pub readings: Arc<Readings>,
     /// RSA signatures made.
     pub signatures: Counter,
     /// Files hashed to prepare published versions.
@@ -104,7 +183,8 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             certificate_remaining: Family::default(),
-            request_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
+            readings: Arc::new(Readings { started: Instant::now(), last: Mutex::default() }),
             signatures: Counter::default(),
             files_hashed: Counter::default(),
             passes_served: Counter::default(),
@@ -124,7 +204,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "http_request_duration",
-            "How long requests took",
+            "How long requests took, by method and route",
             Unit::Seconds,
             metrics.request_seconds.clone(),
         );
@@ -149,6 +229,10 @@ impl Metrics {
             Unit::Seconds,
             metrics.push_delay_seconds.clone(),
         );
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "1 for the version that runs", build);
+        registry.register_collector(Box::new(Arc::clone(&metrics.readings)));
         Self { registry, ..metrics }
     }
 

@@ -38,6 +38,7 @@ pub mod publish_template;
 pub mod published;
 pub mod put_cards;
 pub mod put_template;
+pub mod readings;
 pub mod refresh_cards;
 pub mod register_device;
 pub mod renders;

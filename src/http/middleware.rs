@@ -1,4 +1,4 @@
-//! What happens around every request: an id, a line in the log, counters. The log has the route's pattern, never the
+//! What happens around every request: an id, one line in the log (as an error when it failed), counters. The log has the route's pattern, never the
 //! address: addresses hold card tokens.
 
 use actix_web::body::MessageBody;
@@ -23,7 +23,7 @@ use super::server::Shared;
 use crate::app::App;
 use crate::outside::per_minute::Count;
 use crate::outside::secrets::fingerprint;
-use crate::telemetry::RequestLabels;
+use crate::telemetry::{RequestLabels, RouteLabels};
 
 /// The answer's header with the request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -59,21 +59,8 @@ pub async fn observe(
     }
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
-    match response.response().error().filter(|_| status >= 500) {
-        Some(error) => {
-            let cause = cause_of(error).unwrap_or_else(|| "no cause was given".to_owned());
-            // Whoever finds what fails can ask for it as fast as he likes.
-            match app.strangers_lines.failures.next(app.now()) {
-                Some(left_out) => {
-                    tracing::error!(request = id, %method, route, status, cause, left_out, "a request failed");
-                }
-                None => tracing::debug!(request = id, %method, route, status, cause, "a request failed"),
-            }
-        }
-        // A node that isn't ready says so without failing, to whoever asks every few seconds.
-        None => tracing::debug!(request = id, %method, route, status, ms = elapsed.as_millis(), "request"),
-    }
-    // Methods are the client's own words; only known ones become a label.
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    // Methods are the client's own words; only known ones are repeated.
     let method = match method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -84,8 +71,24 @@ pub async fn observe(
         Method::OPTIONS => "OPTIONS",
         _ => "other",
     };
+    match response.response().error().filter(|_| status >= 500) {
+        Some(error) => {
+            let cause = cause_of(error).unwrap_or_else(|| "no cause was given".to_owned());
+            // Whoever finds what fails can ask for it as fast as he likes.
+            match app.strangers_lines.failures.next(app.now()) {
+                Some(left_out) => {
+                    tracing::error!(request = id, method, route, status, ms, cause, left_out, "a request failed");
+                }
+                None => tracing::info!(request = id, method, route, status, ms, "request"),
+            }
+        }
+        // A node that isn't ready says so without failing, to whoever asks every few seconds.
+        None => tracing::info!(request = id, method, route, status, ms, "request"),
+    }
+    let seconds = &app.metrics.request_seconds;
+    let labels = RouteLabels { method, route: route.clone() };
+    seconds.get_or_create(&labels).observe(elapsed.as_secs_f64());
     app.metrics.requests.get_or_create(&RequestLabels { method, route, status }).inc();
-    app.metrics.request_seconds.observe(elapsed.as_secs_f64());
     Ok(response.map_body(|_, body| Answered::new(body, answering)))
 }
 

@@ -9,6 +9,7 @@ pub mod job_states;
 pub mod log_lines;
 pub mod memory;
 pub mod per_minute;
+pub mod process;
 pub mod proxies;
 pub mod random;
 pub mod secrets;

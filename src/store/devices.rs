@@ -150,6 +150,39 @@ macro_rules! behind {
     };
 }
 
+/// Counts the cards that changed since a phone that holds them last asked, or last fetched them: of up to $1 devices that
+/// are due to be told, and of as many that were told and haven't followed yet.
+macro_rules! cards_behind {
+    ($joins:literal) => {
+        concat!(
+            "WITH o AS MATERIALIZED (SELECT workspace_id AS workspace, pass_type_id AS pass_type, id AS device, asked
+                FROM (SELECT * FROM devices WHERE due_at IS NOT NULL LIMIT $1) due
+                UNION ALL SELECT workspace_id, pass_type_id, id, asked
+                FROM (SELECT * FROM devices WHERE remind_at IS NOT NULL AND due_at IS NULL LIMIT $1) told)
+            SELECT COUNT(*) FROM (SELECT DISTINCT c.workspace_id, c.id FROM o ",
+            $joins,
+            " WHERE c.erased_at IS NULL AND ((c.position > r.position AND (c.position > o.asked OR c.position > ",
+            fetched!(),
+            ")) OR (",
+            published!(),
+            " > r.position AND (",
+            published!(),
+            " > o.asked OR ",
+            published!(),
+            " > ",
+            fetched!(),
+            ")))) behind"
+        )
+    };
+}
+
+/// The newest face of the card `c` that was fetched.
+macro_rules! fetched {
+    () => {
+        "COALESCE((SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id), 0)"
+    };
+}
+
 /// Looks at devices that were due to be reminded, and makes those due that are behind.
 macro_rules! remind {
     ($ending:literal) => {
@@ -348,6 +381,28 @@ statements! {
     REMIND = { sqlite: remind!(""), postgres: remind!(" FOR NO KEY UPDATE SKIP LOCKED") };
     RELEASE = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease = $1";
     RELEASE_ALL = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease IS NOT NULL";
+    // One step through the index for each pass type, as above.
+    OLDEST_DUE = "WITH RECURSIVE waiting (id) AS (
+            SELECT MIN(pass_type_id) FROM devices WHERE due_at IS NOT NULL
+            UNION ALL
+            SELECT (SELECT MIN(d.pass_type_id) FROM devices d WHERE d.due_at IS NOT NULL AND d.pass_type_id > waiting.id)
+            FROM waiting WHERE waiting.id IS NOT NULL)
+        SELECT MIN(oldest) FROM (SELECT (SELECT MIN(d.due_at) FROM devices d
+            WHERE d.due_at IS NOT NULL AND d.pass_type_id = waiting.id) AS oldest FROM waiting WHERE waiting.id IS NOT NULL) each";
+    CARDS_BEHIND = {
+        sqlite: cards_behind!(
+            "CROSS JOIN registrations r
+                ON r.workspace_id = o.workspace AND r.pass_type_id = o.pass_type AND r.device_id = o.device
+            CROSS JOIN cards c ON c.workspace_id = r.workspace_id AND c.id = r.card_id
+            CROSS JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id"
+        ),
+        postgres: cards_behind!(
+            "CROSS JOIN LATERAL (SELECT * FROM registrations WHERE workspace_id = o.workspace
+                AND pass_type_id = o.pass_type AND device_id = o.device OFFSET 0) r
+            CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = r.workspace_id AND id = r.card_id OFFSET 0) c
+            CROSS JOIN LATERAL (SELECT * FROM templates WHERE workspace_id = c.workspace_id AND id = c.template_id OFFSET 0) t"
+        ),
+    };
     UNFINISHED = "SELECT COUNT(*) FROM devices WHERE due_at IS NOT NULL";
 }
 
@@ -973,6 +1028,23 @@ pub async fn release_all(tx: &mut Tx) -> Result<u64, StoreError> {
 /// When the database fails.
 pub async fn unfinished(session: &mut impl Session) -> Result<i64, StoreError> {
     on_db!(session, UNFINISHED, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+}
+
+/// When the device became due that has been due for the longest time; a moment to come when none is due yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn oldest_due(session: &mut impl Session) -> Result<Option<Timestamp>, StoreError> {
+    on_db!(session, OLDEST_DUE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+}
+
+/// How many cards a phone holds in an older state: of up to `limit` devices that are due to be told, and of as many that were
+/// told and haven't followed yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cards_behind(session: &mut impl Session, limit: i64) -> Result<i64, StoreError> {
+    on_db!(session, CARDS_BEHIND, |sql, c| Ok(sqlx::query_scalar(sql).bind(limit).fetch_one(c).await?))
 }
 
 fn micros(span: Duration) -> i64 {

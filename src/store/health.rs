@@ -7,6 +7,10 @@ statements! {
     PING = "SELECT COUNT(*) FROM workspaces";
     APPLIED = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
     TRY_WRITE = "INSERT INTO write_probes (id, content) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET content = excluded.content";
+    SIZE = {
+        sqlite: "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+        postgres: "SELECT pg_database_size(current_database())",
+    };
     CLOCK = {
         sqlite: "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
         postgres: "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
@@ -42,6 +46,14 @@ pub async fn try_write(tx: &mut Tx, content: &str) -> Result<(), StoreError> {
 /// When the database fails, or was never migrated.
 pub async fn applied_migrations(session: &mut impl Session) -> Result<Vec<i64>, StoreError> {
     on_db!(session, APPLIED, |sql, c| Ok(sqlx::query_scalar(sql).fetch_all(c).await?))
+}
+
+/// How many bytes the database takes: of the embedded one its file without the log beside it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn size(session: &mut impl Session) -> Result<i64, StoreError> {
+    on_db!(session, SIZE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
 }
 
 /// The database server's own time, to compare with ours; nothing is ever decided by it.

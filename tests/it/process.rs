@@ -847,3 +847,45 @@ fn an_inner_port_that_is_taken_is_skipped_in_the_sandbox_and_stops_a_production_
         format!("passloom: PASSLOOM_INTERNAL_LISTEN: {address} can't be listened on; expected a free address");
     assert!(said.lines().last().unwrap_or_default().starts_with(&expected), "{said}");
 }
+
+#[test]
+fn each_request_is_one_line_at_info_with_its_route_and_without_its_address() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let mut command = command(directory.path(), free_port());
+    command.env("PASSLOOM_LOG_FORMAT", "json").stderr(std::fs::File::create(&log).unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut said = |name: &str| lines.next().unwrap().strip_prefix(name).unwrap().to_owned();
+    let (studio, key, demo) = (said("Studio: "), said("API key: "), said("Demo card: "));
+    let base = studio.split("/studio").next().unwrap().to_owned();
+    let program = Program { child, base: base.clone(), key, demo: demo.clone() };
+    let asked = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut asked = Vec::new();
+        for (path, route, status) in [
+            (demo.strip_prefix(&base).unwrap(), "/c/{token}", 200),
+            ("/api/v1/cards/M-Zvirbule", "/api/v1/cards/{id}", 401),
+            ("/Zvirbule", "(none)", 404),
+            ("/readyz", "/readyz", 200),
+        ] {
+            let answer = http.get(format!("{base}{path}")).send().await.unwrap();
+            assert_eq!(answer.status(), status, "{path}");
+            asked.push((answer.headers()["x-request-id"].to_str().unwrap().to_owned(), route, status));
+        }
+        asked
+    });
+    assert!(program.terminate().success());
+    let log = std::fs::read_to_string(&log).unwrap();
+    for (id, route, status) in asked {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&id)).collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        let line: Value = serde_json::from_str(lines[0]).unwrap();
+        assert_eq!((&line["level"], &line["message"]), (&json!("INFO"), &json!("request")));
+        let told = (&line["request"], &line["method"], &line["route"], &line["status"]);
+        assert_eq!(told, (&json!(id), &json!("GET"), &json!(route), &json!(status)));
+        assert!(line["ms"].is_u64(), "{line}");
+    }
+    let token = demo.rsplit('/').next().unwrap();
+    assert!(!log.contains("Zvirbule") && !log.contains(token), "{log}");
+}

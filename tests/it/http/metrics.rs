@@ -9,24 +9,34 @@ use passloom::sandbox::apns::Answer;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::service::{PASS_TYPE, Service, bakery};
+use crate::support::service::{PASS_TYPE, Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
 
-on_both_databases![every_metric_keeps_to_the_conventions_and_tells_of_nobody];
+on_both_databases![
+    every_metric_keeps_to_the_conventions_and_tells_of_nobody,
+    the_queue_the_cards_behind_and_the_database_are_measured_at_most_every_ten_seconds,
+];
 
 /// All of them. What is new here is brought about in the test below: one that has no value yet isn't shown.
-const METRICS: [(&str, &str); 11] = [
+const METRICS: [(&str, &str); 18] = [
+    ("passloom_build_info", "gauge"),
+    ("passloom_cards_behind", "gauge"),
     ("passloom_certificate_remaining_seconds", "gauge"),
+    ("passloom_database_size_bytes", "gauge"),
     ("passloom_files_hashed", "counter"),
     ("passloom_http_request_duration_seconds", "histogram"),
     ("passloom_http_requests", "counter"),
     ("passloom_job_failures", "counter"),
+    ("passloom_open_files", "gauge"),
     ("passloom_passes_served", "counter"),
     ("passloom_push_delay_seconds", "histogram"),
     ("passloom_pushes", "counter"),
     ("passloom_pushes_paused", "gauge"),
+    ("passloom_queue_age_seconds", "gauge"),
     ("passloom_renders", "counter"),
+    ("passloom_resident_memory_bytes", "gauge"),
     ("passloom_signatures", "counter"),
+    ("passloom_uptime_seconds", "gauge"),
 ];
 
 /// Words of names by which spans and sizes are known, and units that Prometheus doesn't want.
@@ -49,7 +59,9 @@ fn is_known(label: &str, value: &str) -> bool {
         "status" => value.parse::<u16>().is_ok_and(|status| (200..600).contains(&status)),
         "outcome" | "cause" | "reader" => is_name(value),
         "pass_type" => value == PASS_TYPE,
+        "wallet" => value == "apple",
         "job" => value == "deliver",
+        "version" => value == env!("CARGO_PKG_VERSION"),
         "le" => value == "+Inf" || value.parse::<f64>().is_ok_and(|bound| bound > 0.0),
         _ => false,
     }
@@ -169,6 +181,8 @@ async fn every_metric_keeps_to_the_conventions_and_tells_of_nobody(database: Tes
         "passloom_pushes_total{outcome=\"delivered\"} 1",
         "passloom_pushes_total{outcome=\"issuer_refused\"} 1",
         "passloom_push_delay_seconds_count 1",
+        "passloom_http_request_duration_seconds_count{method=\"PUT\",route=\"/api/v1/cards/{id}\"} 2",
+        concat!("passloom_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(last.lines().any(|one| one == line), "{line} is missing in {last}");
     }
@@ -180,5 +194,52 @@ async fn every_metric_keeps_to_the_conventions_and_tells_of_nobody(database: Tes
             assert!(!text.contains(&part.to_lowercase()), "{part} in {text}");
         }
     }
+    service.stop().await;
+}
+
+/// The value of a metric that has one.
+fn value(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is missing in {text}")).parse().unwrap()
+}
+
+async fn the_queue_the_cards_behind_and_the_database_are_measured_at_most_every_ten_seconds(database: TestDatabase) {
+    let service = Service::shop(&database).await;
+    let mut cards = Vec::new();
+    for id in ["M-1", "M-2", "M-3"] {
+        cards.push(service.put_card(id, &anna(0)).await);
+    }
+    let (mut phone, _) = service.phone_with(&cards[0]).await;
+    phone.add(cards[1]["urls"]["page"].as_str().unwrap(), service.now()).await.unwrap();
+    let _other = service.phone_with(&cards[0]).await;
+    const BEHIND: &str = "passloom_cards_behind{wallet=\"apple\"}";
+    let measured = async || {
+        let text = metrics(&service).await;
+        (value(&text, "passloom_queue_age_seconds"), value(&text, BEHIND))
+    };
+    assert_eq!(measured().await, (0.0, 0.0), "every phone has what it should show");
+    let text = metrics(&service).await;
+    assert!(value(&text, "passloom_database_size_bytes") > 100_000.0, "{text}");
+    assert!(value(&text, "passloom_resident_memory_bytes") > 1_000_000.0, "{text}");
+    assert!(value(&text, "passloom_open_files") > 3.0, "{text}");
+
+    // A card on two phones counts once; one that nobody holds doesn't count.
+    service.patch_card("M-1", &json!({"attributes": {"points": 1}})).await;
+    service.patch_card("M-3", &json!({"attributes": {"points": 1}})).await;
+    service.clock.advance(Duration::from_secs(9));
+    assert_eq!(measured().await, (0.0, 0.0), "what was read ten seconds ago is shown");
+    service.clock.advance(Duration::from_secs(1));
+    assert_eq!(measured().await, (10.0, 1.0));
+    service.patch_card("M-2", &json!({"attributes": {"points": 1}})).await;
+    service.clock.advance(Duration::from_secs(20));
+    assert_eq!(measured().await, (30.0, 2.0));
+
+    // Told is not fetched: the cards are behind until the phones follow.
+    assert_eq!(service.deliver().await, 2);
+    service.clock.advance(Duration::from_secs(10));
+    assert_eq!(measured().await, (0.0, 2.0));
+    assert_eq!(service.wake(&mut phone).await.len(), 2);
+    service.clock.advance(Duration::from_secs(10));
+    assert_eq!(measured().await, (0.0, 1.0), "the other phone has not asked yet");
     service.stop().await;
 }
