@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use openssl::x509::X509;
+use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
+use crate::actions::audit::record;
 use crate::actions::card_locks::CardLocks;
 use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
@@ -20,6 +22,8 @@ use crate::actions::renders::Renders;
 use crate::actions::wake::Wake;
 use crate::actions::write_probe::WriteProbe;
 use crate::config::Limits;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::domain::zone::Zone;
@@ -281,7 +285,10 @@ impl App {
     /// When the database fails.
     pub async fn ensure_workspace(&self, id: &WorkspaceId, name: &str) -> Result<(), ActionError> {
         let mut tx = self.store.begin().await?;
-        self.add_workspace(&mut tx, id, name).await?;
+        if self.add_workspace(&mut tx, id, name).await? {
+            let made = (AuditAction::WorkspaceCreated, id.as_str(), json!({}));
+            record(self, &mut tx, id, &Actor::System, &[made]).await?;
+        }
         Ok(tx.commit().await?)
     }
 

@@ -9,6 +9,7 @@ use super::card_order::IfMatch;
 use super::error::ActionError;
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::card::{Card, Content, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
@@ -24,16 +25,23 @@ use crate::store::{cards, devices, events, templates, workspaces};
 pub async fn erase_card(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &CardId,
     if_match: &IfMatch,
 ) -> Result<(), ActionError> {
-    retry(app, async || erase(app, workspace, id, if_match).await).await?;
+    retry(app, async || erase(app, workspace, actor, id, if_match).await).await?;
     app.erased.store(true, Ordering::Release);
     app.wake.notify_one();
     Ok(())
 }
 
-async fn erase(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: &IfMatch) -> Result<(), ActionError> {
+async fn erase(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    id: &CardId,
+    if_match: &IfMatch,
+) -> Result<(), ActionError> {
     let secret = app.secret(workspace).await?;
     let now = app.now();
     let mut tx = app.store.begin().await?;
@@ -69,7 +77,7 @@ async fn erase(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: &IfMat
     // of the card knows it by its serial number, which is ours and random.
     let named = json!({"card": secret.stand_in(&remains.serial), "serial_number": remains.serial});
     let event = app.event(EventKind::CardErased, None, named)?;
-    events::record(&mut tx, workspace, position, remains.updated_at, &[event]).await?;
+    events::record(&mut tx, workspace, actor, position, remains.updated_at, &[event]).await?;
     Ok(tx.commit().await?)
 }
 

@@ -9,6 +9,7 @@ pub mod wake;
 pub mod write_probe;
 
 pub mod api_keys;
+pub mod audit;
 pub mod card_answer;
 pub mod card_change;
 pub mod card_document;

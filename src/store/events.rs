@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::types::Json;
 use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::actor::Actor;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
@@ -67,24 +68,24 @@ statements! {
         postgres: count_repeats!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(id text, data text)"),
     };
     RECORD = {
-        sqlite: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
+        sqlite: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data, actor_kind, actor_id)
             SELECT $1, $2, 1 + e.key + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
-                e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
+                e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data', $5, $6
             FROM json_each($4) e WHERE e.value ->> 'card' IS NULL
                 OR (SELECT c.erased_at IS NULL AND c.serial_number = COALESCE(e.value ->> 'serial', c.serial_number)
                     FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
-        postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
+        postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data, actor_kind, actor_id)
             SELECT $1, $2, e.n + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
-                e.id, e.type, e.card, $3, e.data
+                e.id, e.type, e.card, $3, e.data, $5, $6
             FROM ROWS FROM (json_to_recordset(CAST($4 AS json)) AS (id text, type text, card text, serial text, data text))
                 WITH ORDINALITY AS e(id, type, card, serial, data, n)
             WHERE e.card IS NULL
                 OR (SELECT c.erased_at IS NULL AND c.serial_number = COALESCE(e.serial, c.serial_number)
                     FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)",
     };
-    OF_CARD = "SELECT id, type, at, data, position, n FROM events
+    OF_CARD = "SELECT id, type, at, actor_kind, actor_id, data, position, n FROM events
         WHERE workspace_id = $1 AND card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5";
-    AFTER = "SELECT id, type, at, data, position, n FROM events
+    AFTER = "SELECT id, type, at, actor_kind, actor_id, data, position, n FROM events
         WHERE workspace_id = $1 AND (position, n) > ($2, $3) AND type <> '' ORDER BY position, n LIMIT $4";
     PLACE_OF = "SELECT position, n FROM events WHERE workspace_id = $1 AND id = $2";
     FORGET = "UPDATE events SET card_id = NULL, type = '', data = '{}' WHERE workspace_id = $1 AND card_id = $2";
@@ -111,14 +112,15 @@ pub struct NewEvent<'c> {
     pub data: Value,
 }
 
-/// Records events in the caller's transaction, which took `position` ([`super::workspaces::take_position`]). Nothing is
-/// recorded of a card that isn't there any more: an erasure takes a position, too, so it either sees an event or is seen.
+/// Records events in the caller's transaction, which took `position` ([`super::workspaces::take_position`]); all of them come
+/// from `actor`. Nothing is recorded of a card that isn't there any more: an erasure takes a position, too, so it either sees an event or is seen.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn record(
     tx: &mut Tx,
     workspace: &WorkspaceId,
+    actor: &Actor,
     position: i64,
     now: Timestamp,
     events: &[NewEvent<'_>],
@@ -137,7 +139,8 @@ pub async fn record(
         return Ok(());
     }
     on_db!(tx, RECORD, |sql, c| {
-        sqlx::query(sql).bind(workspace).bind(position).bind(now).bind(Json(&rows)).execute(c).await?;
+        let query = sqlx::query(sql).bind(workspace).bind(position).bind(now).bind(Json(&rows));
+        query.bind(actor.kind()).bind(actor.id()).execute(c).await?;
         Ok(())
     })
 }
@@ -236,11 +239,18 @@ pub struct Event {
     pub at: Timestamp,
     /// What there is to say.
     pub data: Json<Map<String, Value>>,
+    actor_kind: Option<String>,
+    actor_id: Option<String>,
     position: i64,
     n: i64,
 }
 
 impl Event {
+    /// From whom or what it comes; unknown for events that are older than the record of it.
+    pub fn actor(&self) -> Option<Actor> {
+        Actor::from_stored(self.actor_kind.as_deref()?, self.actor_id.clone())
+    }
+
     /// Where it stands.
     pub fn place(&self) -> Place {
         Place { position: self.position, n: self.n }

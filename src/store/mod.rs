@@ -9,6 +9,7 @@
 //! are arguments, never `now()`.
 
 pub mod api_keys;
+pub mod audit;
 pub mod cards;
 pub mod device_logs;
 pub mod devices;
@@ -88,6 +89,7 @@ pub(crate) use on_db;
 /// Every statement, for the test that prepares them.
 pub const STATEMENTS: &[&[Sql]] = &[
     api_keys::STATEMENTS,
+    audit::STATEMENTS,
     cards::STATEMENTS,
     device_logs::STATEMENTS,
     devices::STATEMENTS,

@@ -52,7 +52,7 @@ pub(super) fn answer(found: &Page, next_cursor: Option<String>) -> HttpResponse 
     let data: Vec<Value> = found
         .events
         .iter()
-        .map(|event| json!({"id": event.id, "type": event.kind, "timestamp": event.at, "data": event.data.0}))
+        .map(|event| json!({"id": event.id, "type": event.kind, "timestamp": event.at, "actor": event.actor(), "data": event.data.0}))
         .collect();
     HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
