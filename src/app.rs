@@ -95,6 +95,8 @@ pub struct App {
     pub in_flight: usize,
     /// How many devices are told of publishings in a second.
     pub refresh_rate: u32,
+    /// For how long events and entries of the audit list are kept.
+    pub event_retention: Duration,
     /// Tells streams without an end that the node stops.
     pub stopping: watch::Sender<bool>,
     /// Room in memory for what requests make this node hold.
@@ -173,6 +175,7 @@ pub struct AppParts {
     pub trusted_proxies: TrustedProxies,
     pub in_flight: usize,
     pub refresh_rate: u32,
+    pub event_retention: Duration,
     pub limits: Limits,
     pub time_zone: Zone,
 }
@@ -199,6 +202,7 @@ impl App {
             trusted_proxies: parts.trusted_proxies,
             in_flight: parts.in_flight.max(1),
             refresh_rate: parts.refresh_rate,
+            event_retention: parts.event_retention,
             store: parts.store,
             clock: parts.clock,
             request_ids: RequestIds::default(),

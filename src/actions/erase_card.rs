@@ -7,6 +7,7 @@ use serde_json::{Map, json};
 use super::card_change::put_in_place;
 use super::card_order::IfMatch;
 use super::error::ActionError;
+use super::retention::count_before_erasing;
 use super::retry::retry;
 use crate::app::App;
 use crate::domain::actor::Actor;
@@ -42,7 +43,8 @@ async fn erase(
     id: &CardId,
     if_match: &IfMatch,
 ) -> Result<(), ActionError> {
-    let secret = app.secret(workspace).await?;
+    let (secret, zone) = (app.secret(workspace).await?, app.zone_of(workspace).await?);
+    let day = |at| zone.civil(at).date().to_string();
     let now = app.now();
     let mut tx = app.store.begin().await?;
     let issued = cards::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("card"))?;
@@ -70,6 +72,8 @@ async fn erase(
     let publication = templates::publication(&mut tx, workspace, &remains.content.template).await?;
     put_in_place(&mut remains, (position, at), &publication);
     remains.updated_at = at;
+    // While the card still says of which template it is.
+    count_before_erasing(&mut tx, workspace, id, day).await?;
     cards::erase(&mut tx, id, &remains, &hash, now).await?;
     events::forget(&mut tx, workspace, id).await?;
     // Not an event of that card any more: its timeline is gone, and the id may soon be another card's. The backend's number

@@ -42,6 +42,7 @@ pub mod put_template;
 pub mod refresh_cards;
 pub mod register_device;
 pub mod renders;
+pub mod retention;
 pub mod retry;
 pub mod rotate_secrets;
 pub mod starters;

@@ -1,7 +1,8 @@
 //! The audit list: who changed what and when. Entries of its own for what no event tells, and the events that are changes.
 //!
 //! Entries are recorded by the transaction that makes the change, at the position which that transaction took, so what is
-//! read after an entry never misses one that commits later. Entries are only ever added; no statement changes one.
+//! read after an entry never misses one that commits later. Entries are only ever added; no statement changes one, and
+//! retention alone removes them.
 //! They hold no secret and no personal value.
 
 use futures_util::TryStreamExt;
@@ -31,6 +32,8 @@ macro_rules! of_events {
 statements! {
     RECORD = "INSERT INTO audit (workspace_id, position, n, id, at, actor_kind, actor_id, action, subject_kind, subject_id, data)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    OLDEST = "SELECT position, n, at FROM audit WHERE workspace_id = $1 ORDER BY position, n LIMIT $2";
+    REMOVE_THROUGH = "DELETE FROM audit WHERE workspace_id = $1 AND (position, n) <= ($2, $3)";
     AFTER = {
         sqlite: concat!(
             "SELECT * FROM (SELECT position, 0 AS source, n, id, at, actor_kind, actor_id, action, subject_id, data FROM audit
@@ -47,6 +50,32 @@ statements! {
         sqlite: of_events!("card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5"),
         postgres: of_events!("card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5"),
     };
+}
+
+/// Up to `limit` of a workspace's oldest entries: place and moment of each.
+///
+/// # Errors
+/// When the database fails.
+pub async fn oldest(
+    session: &mut impl Session,
+    workspace: &WorkspaceId,
+    limit: i64,
+) -> Result<Vec<(i64, i64, Timestamp)>, StoreError> {
+    on_db!(session, OLDEST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(limit).fetch_all(c).await?))
+}
+
+/// Removes a workspace's entries up to that place; how many. Only retention does that.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_through(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    (position, n): (i64, i64),
+) -> Result<u64, StoreError> {
+    on_db!(tx, REMOVE_THROUGH, |sql, c| {
+        Ok(sqlx::query(sql).bind(workspace).bind(position).bind(n).execute(c).await?.rows_affected())
+    })
 }
 
 /// An entry on its way into the database.

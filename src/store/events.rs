@@ -89,6 +89,15 @@ statements! {
         WHERE workspace_id = $1 AND (position, n) > ($2, $3) AND type <> '' ORDER BY position, n LIMIT $4";
     PLACE_OF = "SELECT position, n FROM events WHERE workspace_id = $1 AND id = $2";
     FORGET = "UPDATE events SET card_id = NULL, type = '', data = '{}' WHERE workspace_id = $1 AND card_id = $2";
+    OLDEST = "SELECT id, at, position, n FROM events WHERE workspace_id = $1 ORDER BY position, n LIMIT $2";
+    OLDEST_SHOWN = "SELECT id FROM events WHERE workspace_id = $1 AND type <> '' ORDER BY position, n LIMIT 1";
+    REMOVE_THROUGH = "DELETE FROM events WHERE workspace_id = $1 AND (position, n) <= ($2, $3)";
+    // Of events the newest stays, so the oldest is looked at where there is a second one.
+    AGED = "SELECT w.id FROM workspaces w WHERE w.id > $1 AND (
+            ((SELECT e.at FROM events e WHERE e.workspace_id = w.id ORDER BY e.position, e.n LIMIT 1) < $2
+                AND (SELECT e.at FROM events e WHERE e.workspace_id = w.id ORDER BY e.position, e.n LIMIT 1 OFFSET 1) IS NOT NULL)
+            OR (SELECT a.at FROM audit a WHERE a.workspace_id = w.id ORDER BY a.position, a.n LIMIT 1) < $2)
+        ORDER BY w.id LIMIT 1";
     PAGE_OPENED = "SELECT at FROM events WHERE workspace_id = $1 AND card_id = $2 AND type = 'card.page_opened'
         ORDER BY position DESC LIMIT 1";
 }
@@ -343,6 +352,64 @@ pub async fn place_of(
     let place: Option<(i64, i64)> =
         on_db!(session, PLACE_OF, |sql, c| sqlx::query_as(sql).bind(workspace).bind(id).fetch_optional(c).await?);
     Ok(place.map(|(position, n)| Place { position, n }))
+}
+
+/// An event as retention looks at it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Aged {
+    /// Its id.
+    pub id: String,
+    /// When it happened.
+    pub at: Timestamp,
+    position: i64,
+    n: i64,
+}
+
+impl Aged {
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        Place { position: self.position, n: self.n }
+    }
+}
+
+/// The first workspace after that id whose oldest event, or oldest entry of the audit list, is from before a moment. The only
+/// event of a workspace doesn't count.
+///
+/// # Errors
+/// When the database fails.
+pub async fn aged(
+    session: &mut impl Session,
+    before: Timestamp,
+    after: &str,
+) -> Result<Option<WorkspaceId>, StoreError> {
+    on_db!(session, AGED, |sql, c| Ok(sqlx::query_scalar(sql).bind(after).bind(before).fetch_optional(c).await?))
+}
+
+/// Up to `limit` of a workspace's oldest events, those of erased cards too.
+///
+/// # Errors
+/// When the database fails.
+pub async fn oldest(session: &mut impl Session, workspace: &WorkspaceId, limit: i64) -> Result<Vec<Aged>, StoreError> {
+    on_db!(session, OLDEST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(limit).fetch_all(c).await?))
+}
+
+/// The id of the oldest event that readers are shown.
+///
+/// # Errors
+/// When the database fails.
+pub async fn oldest_shown(session: &mut impl Session, workspace: &WorkspaceId) -> Result<Option<String>, StoreError> {
+    on_db!(session, OLDEST_SHOWN, |sql, c| Ok(sqlx::query_scalar(sql).bind(workspace).fetch_optional(c).await?))
+}
+
+/// Removes a workspace's events up to that place; how many. Only retention does that.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_through(tx: &mut Tx, workspace: &WorkspaceId, last: Place) -> Result<u64, StoreError> {
+    on_db!(tx, REMOVE_THROUGH, |sql, c| {
+        let query = sqlx::query(sql).bind(workspace).bind(last.position).bind(last.n);
+        Ok(query.execute(c).await?.rows_affected())
+    })
 }
 
 /// When the card's page was last noted as opened.

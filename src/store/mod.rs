@@ -11,6 +11,7 @@
 pub mod api_keys;
 pub mod audit;
 pub mod cards;
+pub mod daily_counts;
 pub mod device_logs;
 pub mod devices;
 mod error;
@@ -91,6 +92,7 @@ pub const STATEMENTS: &[&[Sql]] = &[
     api_keys::STATEMENTS,
     audit::STATEMENTS,
     cards::STATEMENTS,
+    daily_counts::STATEMENTS,
     device_logs::STATEMENTS,
     devices::STATEMENTS,
     events::STATEMENTS,

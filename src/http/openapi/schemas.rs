@@ -30,6 +30,7 @@ schemas! {
             "title": {"type": "string"},
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": {"type": "string", "description": "What happened this time."},
+            "oldest": nullable(json!({"type": "string", "description": "Of `events-gone`: the id of the oldest event that can be read."})),
             "errors": {
                 "type": "array",
                 "description": "All problems of the request at once.",

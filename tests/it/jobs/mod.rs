@@ -4,4 +4,5 @@ mod expiry;
 mod never_missed;
 mod nodes;
 mod refresh;
+mod retention;
 mod unchanged;
