@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use openssl::x509::X509;
+use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
+use crate::actions::audit::record;
 use crate::actions::card_locks::CardLocks;
 use crate::actions::draft::{Scaled, ScaledKey};
 use crate::actions::error::ActionError;
@@ -21,6 +23,8 @@ use crate::actions::renders::Renders;
 use crate::actions::wake::Wake;
 use crate::actions::write_probe::WriteProbe;
 use crate::config::Limits;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::domain::zone::Zone;
@@ -97,6 +101,8 @@ pub struct App {
     pub in_flight: usize,
     /// How many devices are told of publishings in a second.
     pub refresh_rate: u32,
+    /// For how long events and entries of the audit list are kept.
+    pub event_retention: Duration,
     /// Tells streams without an end that the node stops.
     pub stopping: watch::Sender<bool>,
     /// Room in memory for what requests make this node hold.
@@ -175,6 +181,7 @@ pub struct AppParts {
     pub trusted_proxies: TrustedProxies,
     pub in_flight: usize,
     pub refresh_rate: u32,
+    pub event_retention: Duration,
     pub limits: Limits,
     pub time_zone: Zone,
 }
@@ -203,6 +210,7 @@ impl App {
             trusted_proxies: parts.trusted_proxies,
             in_flight: parts.in_flight.max(1),
             refresh_rate: parts.refresh_rate,
+            event_retention: parts.event_retention,
             store: parts.store,
             clock: parts.clock,
             request_ids: RequestIds::default(),
@@ -289,7 +297,10 @@ impl App {
     /// When the database fails.
     pub async fn ensure_workspace(&self, id: &WorkspaceId, name: &str) -> Result<(), ActionError> {
         let mut tx = self.store.begin().await?;
-        self.add_workspace(&mut tx, id, name).await?;
+        if self.add_workspace(&mut tx, id, name).await? {
+            let made = (AuditAction::WorkspaceCreated, id.as_str(), json!({}));
+            record(self, &mut tx, id, &Actor::System, &[made]).await?;
+        }
         Ok(tx.commit().await?)
     }
 

@@ -58,6 +58,7 @@ settings! {
     APNS_TIMEOUT "apns_timeout" "how many seconds APNs may take to answer, 1 to 40";
     APNS_PUSH_TYPE "apns_push_type" "none, background or alert";
     REFRESH_RATE "refresh_rate" "how many devices are told in a second that a template was published, 1 to 10000";
+    EVENT_RETENTION "event_retention" "how many days events are kept, 30 to 36500";
     RATE_LIMIT "rate_limit" "requests per minute and address on public pages, 0 to 1000000 (0 for no limit)";
     TIME_ZONE "time_zone" "a name of the IANA database such as Europe/Riga, or an offset such as +05:30";
     SANDBOX "sandbox" "on or off";
@@ -154,6 +155,8 @@ pub struct Config {
     pub apns_timeout: Duration,
     pub apns_push_type: PushType,
     pub refresh_rate: u32,
+    /// For how long events and entries of the audit list are kept.
+    pub event_retention: Duration,
     pub limits: Limits,
     /// In which zone workspaces write moments that name none of their own.
     pub time_zone: Zone,
@@ -278,6 +281,11 @@ impl Config {
             refresh_rate: values
                 .read(&REFRESH_RATE, |t| t.parse().ok().filter(|n| (1..=10_000).contains(n)))?
                 .unwrap_or(200),
+            event_retention: days(
+                values
+                    .read(&EVENT_RETENTION, |t| t.parse().ok().filter(|n| (30..=36_500).contains(n)))?
+                    .unwrap_or(EVENT_RETENTION_DAYS),
+            ),
             limits: Limits {
                 pages: values
                     .read(&RATE_LIMIT, |t| t.parse().ok().filter(|n| (0..=1_000_000).contains(n)))?
@@ -296,6 +304,13 @@ impl Config {
                 .unwrap_or(LogFormat::Text),
         })
     }
+}
+
+/// Thirteen months, so that a month can be compared with the same one of the year before.
+const EVENT_RETENTION_DAYS: u64 = 396;
+
+fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 3600)
 }
 
 /// Whether a text filters logs. Words that are no levels are names of libraries, and nothing else is shown then.
@@ -393,6 +408,7 @@ mod tests {
         assert_eq!(config.database_url, "sqlite://data/passloom.db");
         assert!(config.sandbox.is_none() && !config.data_dir_given);
         assert_eq!(config.time_zone.as_str(), "UTC");
+        assert_eq!(config.event_retention, days(396));
     }
 
     #[test]
@@ -413,6 +429,8 @@ mod tests {
             ("PASSLOOM_APNS_TIMEOUT", "41"),
             ("PASSLOOM_APNS_PUSH_TYPE", "voip"),
             ("PASSLOOM_REFRESH_RATE", "0"),
+            ("PASSLOOM_EVENT_RETENTION", "29"),
+            ("PASSLOOM_EVENT_RETENTION", "P13M"),
             ("PASSLOOM_RATE_LIMIT", "-1"),
             ("PASSLOOM_RATE_LIMIT", "many"),
             ("PASSLOOM_TIME_ZONE", "Europe/Rigaa"),

@@ -154,6 +154,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         trusted_proxies: config.trusted_proxies,
         in_flight: config.apns_in_flight,
         refresh_rate: config.refresh_rate,
+        event_retention: config.event_retention,
         limits: config.limits,
         time_zone: config.time_zone,
     }));

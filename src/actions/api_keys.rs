@@ -1,10 +1,13 @@
 //! Keys by which backends use the API.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::audit::record;
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::WorkspaceId;
 use crate::domain::input::{Lines, Node, Problems};
 use crate::outside::random;
@@ -72,6 +75,8 @@ impl Scope {
 pub struct Bearer {
     /// In which workspace.
     pub workspace: WorkspaceId,
+    /// Who that is in events and in the audit list.
+    pub actor: Actor,
     /// Whether it is the bootstrap key of the configuration, which alone may add workspaces.
     pub bootstrap: bool,
     scopes: String,
@@ -98,10 +103,12 @@ pub async fn authenticate(app: &App, secret: &str) -> Result<Option<Bearer>, Act
     if let Some(admin) = &app.admin_key
         && same(&hex::encode(admin), &hex::encode(&hash))
     {
-        return Ok(Some(Bearer { workspace: default_workspace(), bootstrap: true, scopes: "admin".to_owned() }));
+        let actor = Actor::ApiKey(Actor::BOOTSTRAP.to_owned());
+        let (workspace, scopes) = (default_workspace(), "admin".to_owned());
+        return Ok(Some(Bearer { workspace, actor, bootstrap: true, scopes }));
     }
     let found = api_keys::find(&mut app.store.read().await?, &hash).await?;
-    Ok(found.map(|(workspace, scopes)| Bearer { workspace, bootstrap: false, scopes }))
+    Ok(found.map(|(id, workspace, scopes)| Bearer { workspace, actor: Actor::ApiKey(id), bootstrap: false, scopes }))
 }
 
 /// A key that was just made; its secret is shown this once.
@@ -114,6 +121,13 @@ pub struct IssuedKey {
     pub secret: String,
 }
 
+impl IssuedKey {
+    /// What the audit list tells of it.
+    pub(super) fn told(&self) -> (AuditAction, &str, Value) {
+        (AuditAction::KeyCreated, &self.id, json!({"scopes": self.scopes}))
+    }
+}
+
 impl std::fmt::Debug for IssuedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IssuedKey").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
@@ -124,12 +138,18 @@ impl std::fmt::Debug for IssuedKey {
 ///
 /// # Errors
 /// Every problem of the document at once, or the database fails.
-pub async fn create_key(app: &App, workspace: &WorkspaceId, body: &Value) -> Result<IssuedKey, ActionError> {
+pub async fn create_key(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    body: &Value,
+) -> Result<IssuedKey, ActionError> {
     let mut problems = Problems::new();
     let read = read_key(body, &mut problems);
     let (name, scopes) = problems.or(read)?;
     let mut tx = app.store.begin().await?;
     let key = add_key(app, &mut tx, workspace, name, &scopes).await?;
+    record(app, &mut tx, workspace, actor, &[key.told()]).await?;
     tx.commit().await?;
     Ok(key)
 }
@@ -151,7 +171,7 @@ fn read_key<'v>(body: &'v Value, problems: &mut Problems) -> Option<(&'v str, Ve
     Some((name?, scopes))
 }
 
-/// Adds a key within the caller's transaction.
+/// Adds a key within the caller's transaction, which notes it in the audit list ([`IssuedKey::told`]).
 ///
 /// # Errors
 /// When the database fails.
@@ -190,24 +210,29 @@ pub async fn list_keys(
 ///
 /// # Errors
 /// When the workspace has no such key.
-pub async fn revoke_key(app: &App, workspace: &WorkspaceId, id: &str) -> Result<(), ActionError> {
+pub async fn revoke_key(app: &App, workspace: &WorkspaceId, actor: &Actor, id: &str) -> Result<(), ActionError> {
     // Other texts than ours can't be one, and some the database doesn't take.
     let id = uuid::Uuid::try_parse(id).map_err(|_| ActionError::NotFound("key"))?.to_string();
     let mut tx = app.store.begin().await?;
-    if !api_keys::revoke(&mut tx, workspace, &id, app.now()).await? {
+    if api_keys::revoke(&mut tx, workspace, &id, app.now()).await? {
+        record(app, &mut tx, workspace, actor, &[(AuditAction::KeyRevoked, &id, json!({}))]).await?;
+    } else if !api_keys::exists(&mut tx, workspace, &id).await? {
         return Err(ActionError::NotFound("key"));
     }
     Ok(tx.commit().await?)
 }
 
-/// Makes a key with every scope under a name, and revokes those that had the name before.
+/// Makes a key with every scope under a name, and revokes those that had the name before; an act of the service itself.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn replace_key(app: &App, workspace: &WorkspaceId, name: &str) -> Result<String, ActionError> {
     let mut tx = app.store.begin().await?;
-    api_keys::revoke_named(&mut tx, workspace, name, app.now()).await?;
+    let revoked = api_keys::revoke_named(&mut tx, workspace, name, app.now()).await?;
     let key = add_key(app, &mut tx, workspace, name, &[Scope::Admin]).await?;
+    let revoked = revoked.iter().map(|id| (AuditAction::KeyRevoked, id.as_str(), json!({})));
+    let done: Vec<_> = revoked.chain([key.told()]).collect();
+    record(app, &mut tx, workspace, &Actor::System, &done).await?;
     tx.commit().await?;
     Ok(key.secret)
 }

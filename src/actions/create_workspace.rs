@@ -1,10 +1,13 @@
 //! Adds a workspace with its first key.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::api_keys::{IssuedKey, MAX_NAME, Scope, add_key};
+use super::audit::record;
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::WorkspaceId;
 use crate::domain::input::{Lines, Node, Problems};
 use crate::domain::zone::Zone;
@@ -29,7 +32,7 @@ pub struct NewWorkspace {
 ///
 /// # Errors
 /// Every problem of the document at once; [`ActionError::Exists`] when the id is taken.
-pub async fn create_workspace(app: &App, body: &Value) -> Result<NewWorkspace, ActionError> {
+pub async fn create_workspace(app: &App, actor: &Actor, body: &Value) -> Result<NewWorkspace, ActionError> {
     let mut problems = Problems::new();
     let read = read(body, &mut problems);
     let (id, name, own_zone) = problems.or(read)?;
@@ -41,6 +44,9 @@ pub async fn create_workspace(app: &App, body: &Value) -> Result<NewWorkspace, A
         workspaces::set_time_zone(&mut tx, &id, zone).await?;
     }
     let key = add_key(app, &mut tx, &id, FIRST_KEY, &[Scope::Admin]).await?;
+    // The list that it begins is the new workspace's own.
+    let made = (AuditAction::WorkspaceCreated, id.as_str(), json!({}));
+    record(app, &mut tx, &id, actor, &[made, key.told()]).await?;
     tx.commit().await?;
     Ok(NewWorkspace { id, name, time_zone: own_zone, key })
 }

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::error::ActionError;
 use super::push_lines::certificate_of;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::breaker::{Blame, Failure, Gate};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, PassTypeId, SerialNumber, WorkspaceId};
@@ -484,7 +485,7 @@ async fn record_events(
     }
     for (workspace, events) in told {
         let position = workspaces::take_position(tx, workspace).await?;
-        events::record(tx, workspace, position, app.now(), &events).await?;
+        events::record(tx, workspace, &Actor::System, position, app.now(), &events).await?;
     }
     Ok(())
 }

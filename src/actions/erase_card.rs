@@ -7,8 +7,10 @@ use serde_json::{Map, json};
 use super::card_change::put_in_place;
 use super::card_order::IfMatch;
 use super::error::ActionError;
+use super::retention::count_before_erasing;
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::card::{Card, Content, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
@@ -24,17 +26,25 @@ use crate::store::{cards, devices, events, templates, workspaces};
 pub async fn erase_card(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &CardId,
     if_match: &IfMatch,
 ) -> Result<(), ActionError> {
-    retry(app, async || erase(app, workspace, id, if_match).await).await?;
+    retry(app, async || erase(app, workspace, actor, id, if_match).await).await?;
     app.erased.store(true, Ordering::Release);
     app.wake.notify_one();
     Ok(())
 }
 
-async fn erase(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: &IfMatch) -> Result<(), ActionError> {
-    let secret = app.secret(workspace).await?;
+async fn erase(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    id: &CardId,
+    if_match: &IfMatch,
+) -> Result<(), ActionError> {
+    let (secret, zone) = (app.secret(workspace).await?, app.zone_of(workspace).await?);
+    let day = |at| zone.civil(at).date().to_string();
     let now = app.now();
     let mut tx = app.store.begin().await?;
     let issued = cards::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("card"))?;
@@ -62,6 +72,8 @@ async fn erase(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: &IfMat
     let publication = templates::publication(&mut tx, workspace, &remains.content.template).await?;
     put_in_place(&mut remains, (position, at), &publication);
     remains.updated_at = at;
+    // While the card still says of which template it is.
+    count_before_erasing(&mut tx, workspace, id, day).await?;
     cards::erase(&mut tx, id, &remains, &hash, now).await?;
     events::forget(&mut tx, workspace, id).await?;
     // Not an event of that card any more: its timeline is gone, and the id may soon be another card's. The backend's number
@@ -69,7 +81,7 @@ async fn erase(app: &App, workspace: &WorkspaceId, id: &CardId, if_match: &IfMat
     // of the card knows it by its serial number, which is ours and random.
     let named = json!({"card": secret.stand_in(&remains.serial), "serial_number": remains.serial});
     let event = app.event(EventKind::CardErased, None, named)?;
-    events::record(&mut tx, workspace, position, remains.updated_at, &[event]).await?;
+    events::record(&mut tx, workspace, actor, position, remains.updated_at, &[event]).await?;
     Ok(tx.commit().await?)
 }
 

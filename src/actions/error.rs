@@ -40,6 +40,12 @@ pub enum ActionError {
     /// The draft changed each time while it was made ready to be published.
     #[error("the draft kept changing while it was being published")]
     DraftChanging,
+    /// The event after which to read is older than events are kept.
+    #[error("the events from there on are gone")]
+    EventsGone {
+        /// The oldest event that is left.
+        oldest: Option<String>,
+    },
     /// The card is at another revision than the caller expects.
     #[error("the card is at revision {found}")]
     WrongRevision {

@@ -13,6 +13,7 @@ use super::error::ActionError;
 use super::renders::Reader;
 use super::unchanged::pin;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::card::{Card, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, PassTypeId, TemplateId, WorkspaceId};
@@ -97,7 +98,7 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
     }
     let changed: Vec<&Card> = ended.iter().map(|issued| &issued.card).collect();
     cards::update_many(&mut tx, workspace, &changed).await?;
-    events::record(&mut tx, workspace, position, at, &told).await?;
+    events::record(&mut tx, workspace, &Actor::System, position, at, &told).await?;
     tx.commit().await?;
     app.wake.notify_one();
     Ok(ids.len())

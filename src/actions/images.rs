@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::audit::record;
 use super::draft::Draft;
 use super::error::ActionError;
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::locale::Language;
@@ -55,6 +58,12 @@ impl ImagePlace {
         problems.or(Some(Self { role, locale: locale.unwrap_or_default(), tier: tier.to_owned() })).map_err(Into::into)
     }
 
+    /// What the audit list tells of it.
+    fn told(&self) -> Value {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        json!({"role": self.role, "locale": some(&self.locale), "tier": some(&self.tier)})
+    }
+
     pub(super) fn key(&self) -> ImageKey<'_> {
         ImageKey { role: &self.role, locale: &self.locale, tier: &self.tier }
     }
@@ -67,6 +76,7 @@ impl ImagePlace {
 pub async fn put_image(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &TemplateId,
     place: &ImagePlace,
     bytes: Bytes,
@@ -76,16 +86,16 @@ pub async fn put_image(
     }
     let bytes = usable(app, bytes).await?.map_err(|why| Problems::one("", why))?;
     let digest = digest(&bytes);
-    retry(app, async || store_image(app, workspace, id, place, &digest, &bytes).await).await
+    retry(app, async || store_image(app, workspace, actor, id, place, (&digest, &bytes)).await).await
 }
 
 async fn store_image(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &TemplateId,
     place: &ImagePlace,
-    digest: &[u8],
-    bytes: &[u8],
+    (digest, bytes): (&[u8], &[u8]),
 ) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
     if templates::lock(&mut tx, workspace, id).await?.is_none() {
@@ -103,6 +113,8 @@ async fn store_image(
     }
     templates::put_blob(&mut tx, workspace, digest, bytes).await?;
     templates::put_image(&mut tx, workspace, id, &place.key(), digest).await?;
+    let done = (AuditAction::ImagePut, id.as_str(), place.told());
+    record(app, &mut tx, workspace, actor, &[done]).await?;
     Ok(tx.commit().await?)
 }
 
@@ -159,6 +171,7 @@ pub async fn list_images(app: &App, workspace: &WorkspaceId, id: &TemplateId) ->
 pub async fn delete_image(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &TemplateId,
     place: &ImagePlace,
 ) -> Result<(), ActionError> {
@@ -169,6 +182,8 @@ pub async fn delete_image(
         if !templates::delete_image(&mut tx, workspace, id, &place.key()).await? {
             return Err(ActionError::NotFound("image"));
         }
+        let done = (AuditAction::ImageDeleted, id.as_str(), place.told());
+        record(app, &mut tx, workspace, actor, &[done]).await?;
         Ok(tx.commit().await?)
     })
     .await

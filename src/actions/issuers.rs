@@ -12,9 +12,12 @@ use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
 use self::claim::Claim;
+use super::audit::record;
 use super::error::ActionError;
 use super::push_lines::certificate_of;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::input::{Lines, Node, Problems};
 use crate::issuers::{AppleIssuer, Source};
@@ -125,7 +128,12 @@ fn purpose_of(key: &AppleCertificateKey) -> String {
 ///
 /// # Errors
 /// What is wrong with it, at its place; a pass type that isn't free; more certificates than a workspace has.
-pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) -> Result<(), ActionError> {
+pub async fn put_apple_issuer(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    body: &Value,
+) -> Result<(), ActionError> {
     let mut problems = Problems::new();
     let read = Upload::read(body, &mut problems);
     let upload = problems.or(read)?;
@@ -178,6 +186,8 @@ pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) 
     let kept = Zeroizing::new(serde_json::to_vec(&kept).map_err(|e| ActionError::Fault(e.to_string()))?);
     let sealed = app.seal(&purpose_of(&key), &kept)?;
     issuers::put_apple(&mut tx, &key, &sealed).await?;
+    let data = json!({"wallet": "apple", "certificate": key.fingerprint});
+    record(app, &mut tx, workspace, actor, &[(AuditAction::IssuerPut, key.pass_type.as_str(), data)]).await?;
     tx.commit().await?;
     claim.tell();
     tracing::info!(%workspace, pass_type = %key.pass_type, fingerprint = key.fingerprint, "a certificate was set");
@@ -195,10 +205,15 @@ pub async fn put_apple_issuer(app: &App, workspace: &WorkspaceId, body: &Value) 
 pub async fn remove_apple_certificate(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     fingerprint: &str,
 ) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
     let removed = issuers::remove_apple(&mut tx, workspace, fingerprint).await?;
+    if removed {
+        let done = (AuditAction::CertificateRemoved, fingerprint, json!({"wallet": "apple"}));
+        record(app, &mut tx, workspace, actor, &[done]).await?;
+    }
     tx.commit().await?;
     if !removed {
         let configured = |issuer: &std::sync::Arc<AppleIssuer>| issuer.identity.fingerprint == fingerprint;

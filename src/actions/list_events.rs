@@ -9,6 +9,7 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::outside::random::uuid;
+use crate::store::daily_counts;
 use crate::store::events::{self, NewEvent, Page, Place};
 
 impl App {
@@ -45,7 +46,7 @@ pub async fn events_of_card(
 /// request.
 ///
 /// # Errors
-/// A problem at `pointer` when there is no such event.
+/// A problem at `pointer` when there is no such event; [`ActionError::EventsGone`] when it is older than events are kept.
 pub async fn events_after(
     app: &App,
     workspace: &WorkspaceId,
@@ -53,11 +54,24 @@ pub async fn events_after(
     limit: i64,
 ) -> Result<Page, ActionError> {
     let mut reader = app.store.read().await?;
-    let after = match id {
-        None => Place::START,
-        Some(id) => events::place_of(&mut reader, workspace, id)
-            .await?
-            .ok_or_else(|| ActionError::Invalid(Problems::one(pointer, "is not an event of this workspace")))?,
-    };
-    Ok(events::after(&mut reader, workspace, after, limit).await?)
+    let Some(id) = id else { return Ok(events::after(&mut reader, workspace, Place::START, limit).await?) };
+    if let Some(after) = events::place_of(&mut reader, workspace, id).await? {
+        let page = events::after(&mut reader, workspace, after, limit).await?;
+        // While it is there, nothing that comes after it was removed before the page was read.
+        if events::place_of(&mut reader, workspace, id).await?.is_some() {
+            return Ok(page);
+        }
+    }
+    let mark = daily_counts::mark(&mut reader, workspace).await?;
+    if !is_removed(id, mark.and_then(|mark| mark.pruned_id).as_deref()) {
+        return Err(Problems::one(pointer, "is not an event of this workspace").into());
+    }
+    Err(ActionError::EventsGone { oldest: events::oldest_shown(&mut reader, workspace).await? })
+}
+
+/// Whether an id that names no event is taken for one that retention removed: ids begin with their moment, and those that were
+/// removed are not greater than the greatest of them.
+fn is_removed(id: &str, greatest: Option<&str>) -> bool {
+    let is_ours = uuid::Uuid::try_parse(id).is_ok_and(|uuid| uuid.get_version_num() == 7 && uuid.to_string() == id);
+    is_ours && greatest.is_some_and(|greatest| id <= greatest)
 }

@@ -9,6 +9,7 @@ pub mod wake;
 pub mod write_probe;
 
 pub mod api_keys;
+pub mod audit;
 pub mod card_answer;
 pub mod card_change;
 pub mod card_document;
@@ -42,6 +43,7 @@ pub mod readings;
 pub mod refresh_cards;
 pub mod register_device;
 pub mod renders;
+pub mod retention;
 pub mod retry;
 pub mod rotate_secrets;
 pub mod starters;

@@ -12,6 +12,7 @@ use super::error::ActionError;
 use super::retry::retry;
 use super::together::Together;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::store::cards::{self, Issued};
@@ -75,7 +76,7 @@ async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) 
     let new = cards::note_fetches(&mut tx, workspace, &faces, app.now()).await?;
     let told = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
     let told = told.collect::<Result<Vec<_>, _>>()?;
-    events::record(&mut tx, workspace, position, app.now(), &told).await?;
+    events::record(&mut tx, workspace, &Actor::System, position, app.now(), &told).await?;
     Ok(tx.commit().await?)
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::error::ActionError;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::card::Card;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
@@ -47,7 +48,7 @@ async fn note(app: &App, workspace: &WorkspaceId, card: &CardId, serial: &Serial
     }
     let event = app.event(EventKind::CardPageOpened, Some(card), json!({}))?;
     let event = NewEvent { serial: Some(serial), ..event };
-    events::record(&mut tx, workspace, position, app.now(), &[event]).await?;
+    events::record(&mut tx, workspace, &Actor::System, position, app.now(), &[event]).await?;
     Ok(tx.commit().await?)
 }
 

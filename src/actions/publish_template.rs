@@ -11,6 +11,7 @@ use super::error::ActionError;
 use super::renders::Reader;
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::attribute::AttributeType;
 use crate::domain::card::Publication;
 use crate::domain::checks::{Issue, Severity};
@@ -74,7 +75,12 @@ enum Stored {
 /// # Errors
 /// When the template is unknown, breaks rules, or the workspace has no issuer; [`ActionError::DraftChanging`] when somebody
 /// keeps changing the draft.
-pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Publishing, ActionError> {
+pub async fn publish_template(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    id: &TemplateId,
+) -> Result<Publishing, ActionError> {
     // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
     for _ in 0..ATTEMPTS {
         let draft = Draft::read(app, workspace, id).await?;
@@ -82,7 +88,7 @@ pub async fn publish_template(app: &App, workspace: &WorkspaceId, id: &TemplateI
             Err(ActionError::DraftChanging) => continue,
             prepared => prepared?,
         };
-        match retry(app, async || store(app, workspace, id, &draft, &files).await).await? {
+        match retry(app, async || store(app, workspace, actor, id, &draft, &files).await).await? {
             Stored::DraftChanged => {}
             Stored::Unchanged(version) => return cards_keeping(app, workspace, id, version).await,
             Stored::New(version) => {
@@ -248,6 +254,7 @@ fn rows(rows: &[(String, String, String, Vec<u8>)]) -> BTreeSet<(&str, &str, &st
 async fn store(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &TemplateId,
     draft: &Draft,
     files: &[PassFile],
@@ -290,7 +297,7 @@ async fn store(
         templates::put_file(&mut tx, workspace, id, version, &key, digest).await?;
     }
     let event = app.event(EventKind::TemplatePublished, None, json!({"template": id, "version": version}))?;
-    events::record(&mut tx, workspace, position, now, &[event]).await?;
+    events::record(&mut tx, workspace, actor, position, now, &[event]).await?;
     tx.commit().await?;
     Ok(Stored::New(version))
 }

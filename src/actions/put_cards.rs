@@ -24,6 +24,7 @@ use super::judge_orders::{Design, Designs, Done, Judge, Verdicts, Working};
 use super::renders::Reader;
 use super::retry::pause;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::card::Publication;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::retry::WINDOW;
@@ -80,12 +81,17 @@ enum Attempt {
 ///
 /// # Errors
 /// Why it can't be carried out.
-pub async fn put_card(app: &App, workspace: &WorkspaceId, order: Order) -> Result<(Issued, Done), ActionError> {
+pub async fn put_card(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    order: Order,
+) -> Result<(Issued, Done), ActionError> {
     let id = order.id.clone();
     // Orders for one card come one after the other anyway: one that waits here needn't be judged twice.
     let locks = app.card_locks.lock(workspace, [&id]).await;
     let batch = foresee(app, workspace, vec![order]).await;
-    let mut fulfilled = carry_out(app, workspace, batch, Some(locks)).await?;
+    let mut fulfilled = carry_out(app, workspace, actor, batch, Some(locks)).await?;
     let missing = || ActionError::Fault("an order has no outcome".to_owned());
     let (done, _) = fulfilled.each.pop().ok_or_else(missing)??;
     Ok((fulfilled.cards.remove(&id).ok_or_else(missing)?, done))
@@ -118,13 +124,19 @@ async fn look_ahead(
 ///
 /// # Errors
 /// When nothing could be stored: the database fails or is too busy.
-pub async fn put_cards(app: &App, workspace: &WorkspaceId, batch: Batch) -> Result<Fulfilled, ActionError> {
-    carry_out(app, workspace, batch, None).await
+pub async fn put_cards(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    batch: Batch,
+) -> Result<Fulfilled, ActionError> {
+    carry_out(app, workspace, actor, batch, None).await
 }
 
 async fn carry_out<'a>(
     app: &'a App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     batch: Batch,
     mut locks: Option<Vec<CardLock<'a>>>,
 ) -> Result<Fulfilled, ActionError> {
@@ -137,7 +149,7 @@ async fn carry_out<'a>(
             None => look_ahead(app, workspace, &orders).await?,
         };
         let attempted = match foreseen_now {
-            Some(foreseen) => fulfil(app, workspace, &orders, foreseen).await,
+            Some(foreseen) => fulfil(app, workspace, actor, &orders, foreseen).await,
             None => Ok(Attempt::Outdated),
         };
         let overtaken = match attempted {
@@ -255,6 +267,7 @@ async fn judge_all(
 async fn fulfil(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     orders: &[Order],
     mut foreseen: Foreseen,
 ) -> Result<Attempt, ActionError> {
@@ -266,7 +279,7 @@ async fn fulfil(
         return Ok(Attempt::Overtaken(foreseen, changed));
     }
     let now = app.now();
-    if !store(tx, app, &foreseen.judge, orders, &mut foreseen.verdicts, now).await? {
+    if !store(tx, app, actor, &foreseen.judge, orders, &mut foreseen.verdicts, now).await? {
         return Ok(Attempt::Outdated);
     }
     let verdicts = foreseen.verdicts;
@@ -285,6 +298,7 @@ async fn fulfil(
 async fn store(
     mut tx: Tx,
     app: &App,
+    actor: &Actor,
     judge: &Judge,
     orders: &[Order],
     verdicts: &mut Verdicts,
@@ -342,7 +356,7 @@ async fn store(
         for event in verdicts.told.drain(..) {
             told.push(app.event(event.kind, orders.get(event.order).map(|order| &order.id), event.data)?);
         }
-        events::record(&mut tx, workspace, position, at, &told).await?;
+        events::record(&mut tx, workspace, actor, position, at, &told).await?;
     }
     let written: Vec<_> = working.values().filter(|card| card.written).map(|card| &card.card).collect();
     cards::update_many(&mut tx, workspace, &written).await?;

@@ -6,10 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::audit::record;
 use super::draft::parse;
 use super::error::ActionError;
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::zone::Zone;
@@ -39,6 +42,7 @@ const ADDED: [&str; 2] = ["id", "published_version"];
 pub async fn put_template(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &TemplateId,
     mut draft: Value,
 ) -> Result<Put, ActionError> {
@@ -51,6 +55,8 @@ pub async fn put_template(
         let mut tx = app.store.begin().await?;
         let before = templates::lock(&mut tx, workspace, id).await?;
         templates::put_draft(&mut tx, workspace, id, &draft, app.now()).await?;
+        let done = (AuditAction::TemplatePut, id.as_str(), json!({"created": before.is_none()}));
+        record(app, &mut tx, workspace, actor, &[done]).await?;
         tx.commit().await?;
         Ok(if before.is_some() { Put::Replaced } else { Put::Created })
     })
@@ -61,7 +67,12 @@ pub async fn put_template(
 ///
 /// # Errors
 /// Every problem of the document at once; [`ActionError::TemplateExists`] when there is one of that id.
-pub async fn create_template(app: &App, workspace: &WorkspaceId, mut draft: Value) -> Result<TemplateId, ActionError> {
+pub async fn create_template(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    mut draft: Value,
+) -> Result<TemplateId, ActionError> {
     let mut problems = Problems::new();
     let id = match take_added(&mut draft) {
         [None | Some(Value::Null), _] => Some(Ok(new_id(app)?)),
@@ -87,6 +98,8 @@ pub async fn create_template(app: &App, workspace: &WorkspaceId, mut draft: Valu
         if !templates::insert_draft(&mut tx, workspace, &id, &draft, app.now()).await? {
             return Err(ActionError::TemplateExists);
         }
+        let done = (AuditAction::TemplatePut, id.as_str(), json!({"created": true}));
+        record(app, &mut tx, workspace, actor, &[done]).await?;
         Ok(tx.commit().await?)
     })
     .await?;
@@ -163,11 +176,20 @@ pub async fn list_templates(
 ///
 /// # Errors
 /// When there is no such template, or it has cards.
-pub async fn delete_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<(), ActionError> {
+pub async fn delete_template(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    id: &TemplateId,
+) -> Result<(), ActionError> {
     retry(app, async || {
         let mut tx = app.store.begin().await?;
         match templates::delete(&mut tx, workspace, id).await? {
-            Some(true) => Ok(tx.commit().await?),
+            Some(true) => {
+                let done = (AuditAction::TemplateDeleted, id.as_str(), json!({}));
+                record(app, &mut tx, workspace, actor, &[done]).await?;
+                Ok(tx.commit().await?)
+            }
             Some(false) => Err(ActionError::TemplateInUse),
             None => Err(ActionError::NotFound("template")),
         }

@@ -8,6 +8,7 @@ use super::error::ActionError;
 use super::holder::held_card;
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
 use crate::store::cards::Issued;
@@ -152,7 +153,7 @@ async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, positi
     let card = &issued.card;
     let (devices, _) = devices::of_card(tx, card, position).await?;
     let event = app.event(kind, Some(&card.id), json!({"wallet": "apple", "devices": devices}))?;
-    Ok(events::record(tx, &card.workspace, position, app.now(), &[event]).await?)
+    Ok(events::record(tx, &card.workspace, &Actor::System, position, app.now(), &[event]).await?)
 }
 
 /// The workspace and the card of the pass, when the token is its own.

@@ -1,13 +1,19 @@
 //! Encrypts everything anew under another master key, while nodes that know both serve.
 
+use serde_json::json;
+
 use super::error::ActionError;
 use super::{idempotency, issuers};
 use crate::app::secret_purpose;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
+use crate::domain::time::Timestamp;
 use crate::outside::crash;
-use crate::outside::random::Random;
+use crate::outside::random::{Random, uuid};
 use crate::outside::secrets::MasterKey;
-use crate::store::Store;
+use crate::store::audit::{self, NewEntry};
 use crate::store::sealed::{self, Kind, Place};
+use crate::store::{Store, workspaces};
 
 fn purpose(place: &Place) -> String {
     match place {
@@ -27,6 +33,7 @@ pub async fn rotate_secrets(
     random: &dyn Random,
     old: &MasterKey,
     new: &MasterKey,
+    now: Timestamp,
 ) -> Result<u64, ActionError> {
     let mut done = 0;
     for kind in Kind::ALL {
@@ -42,7 +49,14 @@ pub async fn rotate_secrets(
                     .open(&purpose, read)
                     .map_err(|error| ActionError::Fault(format!("the secret of {purpose} can't be opened: {error}")))?;
                 // One that was set anew meanwhile comes again, if it is under the old key.
-                done += u64::from(sealed::replace(&mut tx, place, read, &new.seal(random, &purpose, &opened)?).await?);
+                let replaced = sealed::replace(&mut tx, place, read, &new.seal(random, &purpose, &opened)?).await?;
+                done += u64::from(replaced);
+                if let (true, Place::Workspace(id)) = (replaced, place) {
+                    let (action, data) = (AuditAction::SecretRotated, json!({}));
+                    let entry = NewEntry { id: uuid(random, now)?, action, subject: id.as_str(), data };
+                    let position = workspaces::take_position(&mut tx, id).await?;
+                    audit::record(&mut tx, id, &Actor::System, position, now, &[entry]).await?;
+                }
             }
             tx.commit().await?;
             crash::point("after-rotated-batch");

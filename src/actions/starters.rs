@@ -9,6 +9,7 @@ use super::publish_template::publish_template;
 use super::put_cards::put_card;
 use super::put_template::put_template;
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::starters;
 use crate::store::cards::Issued;
@@ -40,12 +41,12 @@ pub async fn load_starters(app: &App, workspace: &WorkspaceId) -> Result<(), Act
         if !missing.contains(&id) {
             continue;
         }
-        put_template(app, workspace, &id, starter.document.clone()).await?;
+        put_template(app, workspace, &Actor::System, &id, starter.document.clone()).await?;
         for image in starter.images {
             let place = ImagePlace::parse(&image.role, None, image.tier.as_deref())?;
-            put_image(app, workspace, &id, &place, image.png.into()).await?;
+            put_image(app, workspace, &Actor::System, &id, &place, image.png.into()).await?;
         }
-        let version = publish_template(app, workspace, &id).await?.version;
+        let version = publish_template(app, workspace, &Actor::System, &id).await?.version;
         tracing::info!(template = %id, version, "loaded a starter template");
     }
     Ok(())
@@ -64,5 +65,5 @@ pub async fn demo_card(app: &App, workspace: &WorkspaceId) -> Result<Issued, Act
         "template": "bakery-points", "locale": "en",
         "attributes": {"points": 120, "balance": "1.20", "tier": "silver", "name": "Anna"},
     });
-    Ok(put_card(app, workspace, Order::put(id, document, IfMatch::Anything)?).await?.0)
+    Ok(put_card(app, workspace, &Actor::System, Order::put(id, document, IfMatch::Anything)?).await?.0)
 }

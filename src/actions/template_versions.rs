@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::audit::record;
 use super::error::ActionError;
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::store::templates;
 
@@ -35,6 +38,7 @@ pub async fn list_versions(
 pub async fn restore_version(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     id: &TemplateId,
     version: i64,
 ) -> Result<(), ActionError> {
@@ -47,6 +51,8 @@ pub async fn restore_version(
         let document = document.ok_or(ActionError::NotFound("template version"))?;
         templates::put_draft(&mut tx, workspace, id, &document, app.now()).await?;
         templates::restore_images(&mut tx, workspace, id, version).await?;
+        let done = (AuditAction::TemplateRestored, id.as_str(), json!({"version": version}));
+        record(app, &mut tx, workspace, actor, &[done]).await?;
         Ok(tx.commit().await?)
     })
     .await

@@ -9,16 +9,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use super::audit::record;
 use super::draft::Draft;
 use super::error::ActionError;
 use super::images::{ImagePlace, LARGEST_PICTURE, MAX_BYTES, MAX_PICTURES, usable};
 use super::put_template::{LARGEST_DOCUMENT, checked, get_template, new_id, take_added};
 use super::retry::retry;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::checks::Severity;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::{Problems, normalise_line_ends, pointer};
@@ -127,6 +130,7 @@ struct FoundPicture {
 pub async fn import_template(
     app: &App,
     workspace: &WorkspaceId,
+    actor: &Actor,
     wanted: Option<TemplateId>,
     archive: Bytes,
 ) -> Result<TemplateId, ActionError> {
@@ -181,6 +185,8 @@ pub async fn import_template(
             templates::put_blob(&mut tx, workspace, digest, bytes).await?;
             templates::put_image(&mut tx, workspace, &id, &place.key(), digest).await?;
         }
+        let done = (AuditAction::TemplateImported, id.as_str(), json!({}));
+        record(app, &mut tx, workspace, actor, &[done]).await?;
         tx.commit().await?;
         Ok(id)
     })

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::actions::rotate_secrets::rotate_secrets;
 use crate::config::Config;
+use crate::outside::clock::{Clock, SystemClock};
 use crate::outside::random::SystemRandom;
 use crate::store::{Store, sealed};
 
@@ -61,7 +62,7 @@ pub fn run(args: SecretsArgs) -> anyhow::Result<ExitCode> {
             .await
             .context("PASSLOOM_DATABASE_URL: the database can't be opened")?;
         let rotated = async {
-            let count = rotate_secrets(&store, &SystemRandom, old, new).await?;
+            let count = rotate_secrets(&store, &SystemRandom, old, new, SystemClock.now()).await?;
             let left = sealed::count_under_others(&mut store.read().await?, (new.mark(), new.mark())).await?;
             anyhow::Ok((count, left))
         };

@@ -65,6 +65,22 @@ impl EventKind {
         }
     }
 
+    /// Whether it is a change of a card or template, which the audit list holds: not what phones and customers do, and not
+    /// what deliveries come to.
+    pub fn is_change(self) -> bool {
+        match self {
+            Self::CardCreated | Self::CardUpdated | Self::CardExpired | Self::CardErased | Self::TemplatePublished => {
+                true
+            }
+            Self::CardInstalled
+            | Self::CardRemoved
+            | Self::CardPageOpened
+            | Self::CardPushed
+            | Self::CardFetched
+            | Self::DeliveryFailed => false,
+        }
+    }
+
     /// The kind of that word.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)

@@ -3,8 +3,10 @@
 //! Nothing here does input or output, knows the time, HTTP or SQL: everything comes in as arguments, so that every
 //! rule can be tested by itself and the same code serves phones, pages, previews and checks.
 
+pub mod actor;
 pub mod address;
 pub mod attribute;
+pub mod audit;
 pub mod breaker;
 pub mod card;
 pub mod change;

@@ -13,6 +13,7 @@ use super::problem::{FAULT, FORBIDDEN, Problem, UNAUTHENTICATED};
 use super::server::Shared;
 use crate::actions::api_keys::{Bearer, Scope, authenticate};
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::ids::WorkspaceId;
 
 /// A scope as a type.
@@ -39,6 +40,8 @@ scopes!(CardsRead, CardsWrite, TemplatesRead, TemplatesWrite, LinksRead, LinksWr
 pub struct Key<S> {
     /// The key's workspace: the only one that the request may touch.
     pub workspace: WorkspaceId,
+    /// The key as the one who makes the request's changes.
+    pub actor: Actor,
     scope: PhantomData<S>,
 }
 
@@ -53,23 +56,26 @@ impl<S: NeedsScope> FromRequest for Key<S> {
             Some(bearer) if !bearer.may(S::SCOPE) => {
                 Err(Problem::new(&FORBIDDEN, format!("the key lacks the scope {}", S::SCOPE.name())))
             }
-            Some(bearer) => Ok(Self { workspace: bearer.workspace, scope: PhantomData }),
+            Some(bearer) => Ok(Self { workspace: bearer.workspace, actor: bearer.actor, scope: PhantomData }),
         })
     }
 }
 
 /// The bootstrap key of the configuration, which alone may add workspaces.
 #[derive(Debug)]
-pub struct Bootstrap;
+pub struct Bootstrap {
+    /// The key as the one who makes the request's changes.
+    pub actor: Actor,
+}
 
 impl FromRequest for Bootstrap {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let allowed = request.extensions().get::<Bearer>().is_some_and(|bearer| bearer.bootstrap);
+        let bearer = request.extensions().get::<Bearer>().filter(|bearer| bearer.bootstrap).cloned();
         let refused = || Problem::new(&FORBIDDEN, "only the bootstrap key (PASSLOOM_ADMIN_KEY) allows this");
-        ready(if allowed { Ok(Self) } else { Err(refused()) })
+        ready(bearer.map(|bearer| Self { actor: bearer.actor }).ok_or_else(refused))
     }
 }
 

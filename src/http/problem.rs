@@ -52,6 +52,7 @@ kinds! {
     DRAFT_CHANGING = 409 "draft-changing" "The draft is being changed" "Wait until nobody changes the draft, then publish again.";
     IDEMPOTENCY_UNDER_WAY = 409 "request-under-way" "The same request is being answered" "Repeat it with the same Idempotency-Key in a moment.";
     STALE = 409 "stale" "A newer change was stored already" "Nothing to do: the card is ahead of this change.";
+    EVENTS_GONE = 410 "events-gone" "The events from there on are gone" "Read what the cards are now (GET /api/v1/cards), then events without after: they begin with the one that oldest names.";
     WRONG_REVISION = 412 "wrong-revision" "The card is at another revision" "Read the card and decide anew.";
     TOO_LARGE = 413 "too-large" "The body is too large" "Send less; the detail names the limit.";
     INVALID = 422 "invalid" "The input breaks rules" "Mend what errors lists; nothing was stored.";
@@ -79,6 +80,8 @@ pub struct Problem {
     kind: &'static Kind,
     detail: String,
     errors: Vec<Value>,
+    /// The oldest event that can be read, where that is what matters.
+    oldest: Option<String>,
     /// What really happened, for the log only.
     cause: Option<String>,
 }
@@ -86,7 +89,7 @@ pub struct Problem {
 impl Problem {
     /// A problem of that kind; `detail` says what happened this time.
     pub fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self { kind, detail: detail.into(), errors: Vec::new(), oldest: None, cause: None }
     }
 
     /// What the input breaks.
@@ -138,6 +141,9 @@ impl Problem {
         });
         if let (false, Some(map)) = (self.errors.is_empty(), document.as_object_mut()) {
             map.insert("errors".to_owned(), Value::Array(self.errors.clone()));
+        }
+        if self.kind.code == EVENTS_GONE.code {
+            document["oldest"] = json!(self.oldest);
         }
         document
     }
@@ -202,6 +208,13 @@ impl From<ActionError> for Problem {
                 Self::new(&CERTIFICATE_CONFIGURED, "the certificate is one of the node's settings, not set by API")
             }
             ActionError::Unpublishable(issues) => Self::unpublishable(issues),
+            ActionError::EventsGone { oldest } => Self {
+                oldest,
+                ..Self::new(
+                    &EVENTS_GONE,
+                    "the event is older than events are kept, so what came after it may be gone too",
+                )
+            },
             ActionError::WrongRevision { found: 0 } => Self::new(&WRONG_REVISION, "there is no such card yet"),
             ActionError::WrongRevision { found } => {
                 Self::new(&WRONG_REVISION, format!("the card is at revision {found}"))

@@ -13,7 +13,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, Route};
 
-use super::api::events;
+use super::api::{audit, events};
 use super::api::{cards, device_logs, issuers, keys, templates, workspaces};
 use super::internal::{health, metrics};
 use super::openapi::{self, Operation};
@@ -71,6 +71,7 @@ pub const BACKENDS: &[Endpoint] = endpoints! {
     get    "/api/v1/cards/{id}/apple"               cards::get::apple, cards::get::APPLE_DOC;
     get    "/api/v1/cards/{id}/events"              cards::events::events, cards::events::DOC;
     get    "/api/v1/events"                         events::list, events::DOC;
+    get    "/api/v1/audit"                          audit::list, audit::DOC;
     get    "/api/v1/cards/{id}/delivery"            cards::delivery::delivery, cards::delivery::DOC;
     get    "/api/v1/devices/logs"                   device_logs::list, device_logs::DOC;
     post   "/api/v1/templates/import"               templates::transfer::import, templates::transfer::IMPORT_DOC;

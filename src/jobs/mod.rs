@@ -8,7 +8,7 @@
 //! | expire | every second, every 20 ms while there are more | sets the state of cards whose end has passed |
 //! | hear | when another node says that something is due | wakes the first |
 //! | issuers | every 2 seconds | learns of certificates that were set on other nodes |
-//! | prune | every 15 minutes | forgets what is kept for a while only |
+//! | prune | every 15 minutes; every minute for counts | forgets what is kept for a while only, and counts events by day |
 //! | remind | every 30 s | repeats pushes that phones didn't follow |
 //! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
 

@@ -1,4 +1,4 @@
-//! Forgets what is kept for a while only.
+//! Forgets what is kept for a while only, and counts events by day before they go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,13 @@ use tokio::sync::watch;
 
 use super::pause;
 use crate::actions::erase_card::clear_erased;
-use crate::actions::{device_logs, idempotency};
+use crate::actions::{device_logs, idempotency, retention};
 use crate::app::App;
 
 /// How soon what was erased is gone from the database's log, too.
 const CLEAR_EVERY: Duration = Duration::from_secs(2);
+/// How soon what happened is among the counts of its day.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(15 * 60);
 
@@ -23,10 +25,24 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         if let Err(error) = device_logs::forget_complaints(&app).await {
             tracing::error!(%error, "old messages of phones can't be forgotten");
         }
+        let stopping = stopped.clone();
+        match retention::prune_events(&app, || *stopping.borrow()).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed events that are older than they are kept"),
+            Err(error) => tracing::error!(%error, "old events can't be removed"),
+        }
         let next = tokio::time::Instant::now() + EVERY;
+        let mut count_at = tokio::time::Instant::now();
         while tokio::time::Instant::now() < next {
             if pause(CLEAR_EVERY, &mut stopped).await {
                 return;
+            }
+            if tokio::time::Instant::now() >= count_at {
+                count_at = tokio::time::Instant::now() + COUNT_EVERY;
+                let stopping = stopped.clone();
+                if let Err(error) = retention::count_events(&app, || *stopping.borrow()).await {
+                    tracing::error!(%error, "events can't be counted");
+                }
             }
             if let Err(error) = clear_erased(&app).await {
                 tracing::error!(%error, "what was erased stays in the database's log for now");

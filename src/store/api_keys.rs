@@ -6,10 +6,12 @@ use crate::domain::time::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO api_keys (id, workspace_id, name, hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
-    REVOKE_NAMED = "UPDATE api_keys SET revoked_at = $3 WHERE workspace_id = $1 AND name = $2 AND revoked_at IS NULL";
-    REVOKE = "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE workspace_id = $1 AND id = $2";
+    REVOKE_NAMED = "UPDATE api_keys SET revoked_at = $3 WHERE workspace_id = $1 AND name = $2 AND revoked_at IS NULL
+        RETURNING id";
+    REVOKE = "UPDATE api_keys SET revoked_at = $3 WHERE workspace_id = $1 AND id = $2 AND revoked_at IS NULL";
+    EXISTS = "SELECT id FROM api_keys WHERE workspace_id = $1 AND id = $2";
     LIST = "SELECT id, name, scopes, created_at, revoked_at FROM api_keys WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT $3";
-    FIND = "SELECT workspace_id, scopes FROM api_keys WHERE hash = $1 AND revoked_at IS NULL";
+    FIND = "SELECT id, workspace_id, scopes FROM api_keys WHERE hash = $1 AND revoked_at IS NULL";
 }
 
 /// A new key; `hash` is its secret's SHA-256, `scopes` are parted by spaces.
@@ -36,22 +38,29 @@ pub async fn insert(tx: &mut Tx, key: &NewApiKey<'_>) -> Result<(), StoreError> 
     })
 }
 
-/// Revokes the workspace's keys of that name.
+/// Revokes the workspace's keys of that name; their ids.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn revoke_named(tx: &mut Tx, workspace: &WorkspaceId, name: &str, now: Timestamp) -> Result<(), StoreError> {
+pub async fn revoke_named(
+    tx: &mut Tx,
+    workspace: &WorkspaceId,
+    name: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, StoreError> {
     on_db!(tx, REVOKE_NAMED, |sql, c| {
-        sqlx::query(sql).bind(workspace).bind(name).bind(now).execute(c).await?;
-        Ok(())
+        Ok(sqlx::query_scalar(sql).bind(workspace).bind(name).bind(now).fetch_all(c).await?)
     })
 }
 
-/// The workspace and scopes of the key with that hash, unless it was revoked.
+/// The id, workspace and scopes of the key with that hash, unless it was revoked.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find(session: &mut impl Session, hash: &[u8]) -> Result<Option<(WorkspaceId, String)>, StoreError> {
+pub async fn find(
+    session: &mut impl Session,
+    hash: &[u8],
+) -> Result<Option<(String, WorkspaceId, String)>, StoreError> {
     on_db!(session, FIND, |sql, c| Ok(sqlx::query_as(sql).bind(hash).fetch_optional(c).await?))
 }
 
@@ -80,7 +89,7 @@ pub async fn list(
     on_db!(session, LIST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(after).bind(limit).fetch_all(c).await?))
 }
 
-/// Revokes a key of the workspace; false when it has none of that id. A revoked one keeps its time.
+/// Revokes a key of the workspace; false when it has none of that id, or it was revoked before and keeps its time.
 ///
 /// # Errors
 /// When the database fails.
@@ -88,5 +97,16 @@ pub async fn revoke(tx: &mut Tx, workspace: &WorkspaceId, id: &str, now: Timesta
     on_db!(tx, REVOKE, |sql, c| {
         let done = sqlx::query(sql).bind(workspace).bind(id).bind(now).execute(c).await?;
         Ok(done.rows_affected() == 1)
+    })
+}
+
+/// Whether the workspace has a key of that id, a revoked one too.
+///
+/// # Errors
+/// When the database fails.
+pub async fn exists(session: &mut impl Session, workspace: &WorkspaceId, id: &str) -> Result<bool, StoreError> {
+    on_db!(session, EXISTS, |sql, c| {
+        let found: Option<String> = sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_optional(c).await?;
+        Ok(found.is_some())
     })
 }

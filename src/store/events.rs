@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::types::Json;
 use super::{Session, StoreError, Tx, on_db, statements};
+use crate::domain::actor::Actor;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
@@ -67,27 +68,36 @@ statements! {
         postgres: count_repeats!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(id text, data text)"),
     };
     RECORD = {
-        sqlite: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
+        sqlite: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data, actor_kind, actor_id)
             SELECT $1, $2, 1 + e.key + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
-                e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data'
+                e.value ->> 'id', e.value ->> 'type', e.value ->> 'card', $3, e.value ->> 'data', $5, $6
             FROM json_each($4) e WHERE e.value ->> 'card' IS NULL
                 OR (SELECT c.erased_at IS NULL AND c.serial_number = COALESCE(e.value ->> 'serial', c.serial_number)
                     FROM cards c WHERE c.workspace_id = $1 AND c.id = e.value ->> 'card')",
-        postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
+        postgres: "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data, actor_kind, actor_id)
             SELECT $1, $2, e.n + (SELECT COALESCE(MAX(n), 0) FROM events WHERE workspace_id = $1 AND position = $2),
-                e.id, e.type, e.card, $3, e.data
+                e.id, e.type, e.card, $3, e.data, $5, $6
             FROM ROWS FROM (json_to_recordset(CAST($4 AS json)) AS (id text, type text, card text, serial text, data text))
                 WITH ORDINALITY AS e(id, type, card, serial, data, n)
             WHERE e.card IS NULL
                 OR (SELECT c.erased_at IS NULL AND c.serial_number = COALESCE(e.serial, c.serial_number)
                     FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)",
     };
-    OF_CARD = "SELECT id, type, at, data, position, n FROM events
+    OF_CARD = "SELECT id, type, at, actor_kind, actor_id, data, position, n FROM events
         WHERE workspace_id = $1 AND card_id = $2 AND (position, n) > ($3, $4) ORDER BY position, n LIMIT $5";
-    AFTER = "SELECT id, type, at, data, position, n FROM events
+    AFTER = "SELECT id, type, at, actor_kind, actor_id, data, position, n FROM events
         WHERE workspace_id = $1 AND (position, n) > ($2, $3) AND type <> '' ORDER BY position, n LIMIT $4";
     PLACE_OF = "SELECT position, n FROM events WHERE workspace_id = $1 AND id = $2";
     FORGET = "UPDATE events SET card_id = NULL, type = '', data = '{}' WHERE workspace_id = $1 AND card_id = $2";
+    OLDEST = "SELECT id, at, position, n FROM events WHERE workspace_id = $1 ORDER BY position, n LIMIT $2";
+    OLDEST_SHOWN = "SELECT id FROM events WHERE workspace_id = $1 AND type <> '' ORDER BY position, n LIMIT 1";
+    REMOVE_THROUGH = "DELETE FROM events WHERE workspace_id = $1 AND (position, n) <= ($2, $3)";
+    // Of events the newest stays, so the oldest is looked at where there is a second one.
+    AGED = "SELECT w.id FROM workspaces w WHERE w.id > $1 AND (
+            ((SELECT e.at FROM events e WHERE e.workspace_id = w.id ORDER BY e.position, e.n LIMIT 1) < $2
+                AND (SELECT e.at FROM events e WHERE e.workspace_id = w.id ORDER BY e.position, e.n LIMIT 1 OFFSET 1) IS NOT NULL)
+            OR (SELECT a.at FROM audit a WHERE a.workspace_id = w.id ORDER BY a.position, a.n LIMIT 1) < $2)
+        ORDER BY w.id LIMIT 1";
     PAGE_OPENED = "SELECT at FROM events WHERE workspace_id = $1 AND card_id = $2 AND type = 'card.page_opened'
         ORDER BY position DESC LIMIT 1";
 }
@@ -111,14 +121,15 @@ pub struct NewEvent<'c> {
     pub data: Value,
 }
 
-/// Records events in the caller's transaction, which took `position` ([`super::workspaces::take_position`]). Nothing is
-/// recorded of a card that isn't there any more: an erasure takes a position, too, so it either sees an event or is seen.
+/// Records events in the caller's transaction, which took `position` ([`super::workspaces::take_position`]); all of them come
+/// from `actor`. Nothing is recorded of a card that isn't there any more: an erasure takes a position, too, so it either sees an event or is seen.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn record(
     tx: &mut Tx,
     workspace: &WorkspaceId,
+    actor: &Actor,
     position: i64,
     now: Timestamp,
     events: &[NewEvent<'_>],
@@ -137,7 +148,8 @@ pub async fn record(
         return Ok(());
     }
     on_db!(tx, RECORD, |sql, c| {
-        sqlx::query(sql).bind(workspace).bind(position).bind(now).bind(Json(&rows)).execute(c).await?;
+        let query = sqlx::query(sql).bind(workspace).bind(position).bind(now).bind(Json(&rows));
+        query.bind(actor.kind()).bind(actor.id()).execute(c).await?;
         Ok(())
     })
 }
@@ -236,11 +248,18 @@ pub struct Event {
     pub at: Timestamp,
     /// What there is to say.
     pub data: Json<Map<String, Value>>,
+    actor_kind: Option<String>,
+    actor_id: Option<String>,
     position: i64,
     n: i64,
 }
 
 impl Event {
+    /// From whom or what it comes; unknown for events that are older than the record of it.
+    pub fn actor(&self) -> Option<Actor> {
+        Actor::from_stored(self.actor_kind.as_deref()?, self.actor_id.clone())
+    }
+
     /// Where it stands.
     pub fn place(&self) -> Place {
         Place { position: self.position, n: self.n }
@@ -333,6 +352,64 @@ pub async fn place_of(
     let place: Option<(i64, i64)> =
         on_db!(session, PLACE_OF, |sql, c| sqlx::query_as(sql).bind(workspace).bind(id).fetch_optional(c).await?);
     Ok(place.map(|(position, n)| Place { position, n }))
+}
+
+/// An event as retention looks at it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Aged {
+    /// Its id.
+    pub id: String,
+    /// When it happened.
+    pub at: Timestamp,
+    position: i64,
+    n: i64,
+}
+
+impl Aged {
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        Place { position: self.position, n: self.n }
+    }
+}
+
+/// The first workspace after that id whose oldest event, or oldest entry of the audit list, is from before a moment. The only
+/// event of a workspace doesn't count.
+///
+/// # Errors
+/// When the database fails.
+pub async fn aged(
+    session: &mut impl Session,
+    before: Timestamp,
+    after: &str,
+) -> Result<Option<WorkspaceId>, StoreError> {
+    on_db!(session, AGED, |sql, c| Ok(sqlx::query_scalar(sql).bind(after).bind(before).fetch_optional(c).await?))
+}
+
+/// Up to `limit` of a workspace's oldest events, those of erased cards too.
+///
+/// # Errors
+/// When the database fails.
+pub async fn oldest(session: &mut impl Session, workspace: &WorkspaceId, limit: i64) -> Result<Vec<Aged>, StoreError> {
+    on_db!(session, OLDEST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(limit).fetch_all(c).await?))
+}
+
+/// The id of the oldest event that readers are shown.
+///
+/// # Errors
+/// When the database fails.
+pub async fn oldest_shown(session: &mut impl Session, workspace: &WorkspaceId) -> Result<Option<String>, StoreError> {
+    on_db!(session, OLDEST_SHOWN, |sql, c| Ok(sqlx::query_scalar(sql).bind(workspace).fetch_optional(c).await?))
+}
+
+/// Removes a workspace's events up to that place; how many. Only retention does that.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_through(tx: &mut Tx, workspace: &WorkspaceId, last: Place) -> Result<u64, StoreError> {
+    on_db!(tx, REMOVE_THROUGH, |sql, c| {
+        let query = sqlx::query(sql).bind(workspace).bind(last.position).bind(last.n);
+        Ok(query.execute(c).await?.rows_affected())
+    })
 }
 
 /// When the card's page was last noted as opened.

@@ -9,7 +9,9 @@
 //! are arguments, never `now()`.
 
 pub mod api_keys;
+pub mod audit;
 pub mod cards;
+pub mod daily_counts;
 pub mod device_logs;
 pub mod devices;
 mod error;
@@ -88,7 +90,9 @@ pub(crate) use on_db;
 /// Every statement, for the test that prepares them.
 pub const STATEMENTS: &[&[Sql]] = &[
     api_keys::STATEMENTS,
+    audit::STATEMENTS,
     cards::STATEMENTS,
+    daily_counts::STATEMENTS,
     device_logs::STATEMENTS,
     devices::STATEMENTS,
     events::STATEMENTS,

@@ -8,6 +8,7 @@ use passloom::actions::card_order::{IfMatch, Order};
 use passloom::actions::error::ActionError;
 use passloom::actions::judge_orders::Done;
 use passloom::actions::put_cards::{Batch, foresee, put_cards};
+use passloom::domain::actor::Actor;
 use passloom::domain::ids::{CardId, WorkspaceId};
 use passloom::domain::time::Timestamp;
 use passloom::outside::clock::{Clock, ManualClock};
@@ -58,7 +59,7 @@ fn put(body: Value) -> Order {
 
 /// What came of the order for M-1.
 async fn stored(service: &Service, batch: Batch) -> Result<(Done, i64), ActionError> {
-    let mut each = put_cards(&service.app, &default(), batch).await.unwrap().each.into_iter();
+    let mut each = put_cards(&service.app, &default(), &Actor::System, batch).await.unwrap().each.into_iter();
     let first = each.next().unwrap();
     assert!(matches!(each.next(), Some(Ok((Done::Created, 1)))), "the other one is stored");
     first
@@ -92,7 +93,7 @@ async fn a_patch_is_laid_over_what_was_stored_meanwhile(database: TestDatabase) 
     let batch = foreseen_again(&service, patch(json!({"attributes": {"points": 3}}))).await;
     let aloud = service.patch_card("M-1", &json!({"attributes": {"tier": "basic"}, "locale": "en"})).await;
     assert_eq!(aloud["revision"], 3);
-    put_cards(&service.app, &default(), batch).await.unwrap();
+    put_cards(&service.app, &default(), &Actor::System, batch).await.unwrap();
     let mut design = bakery();
     design["attributes"][2]["default"] = json!("gold");
     design["languages"] = json!(["lv", "en", "ru"]);
@@ -249,7 +250,7 @@ async fn nothing_is_rendered_while_a_transaction_is_open(database: TestDatabase)
 
     random.hold(true);
     let app = service.app.clone().into_inner();
-    let storing = tokio::spawn(async move { put_cards(&app, &default(), batch).await });
+    let storing = tokio::spawn(async move { put_cards(&app, &default(), &Actor::System, batch).await });
     let asked = random.clone();
     tokio::task::spawn_blocking(move || asked.wait()).await.unwrap();
     let other = async {

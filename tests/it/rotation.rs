@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use passloom::actions::rotate_secrets::rotate_secrets;
 use passloom::config::Config;
-use passloom::outside::clock::SystemClock;
+use passloom::outside::clock::{Clock, SystemClock};
 use passloom::outside::random::SystemRandom;
 use passloom::outside::secrets::MasterKey;
 use passloom::start::{Contents, Outside, prepare};
@@ -61,7 +61,7 @@ async fn nodes_serve_while_the_master_key_is_replaced(database: TestDatabase) {
 
     let [one, other] = [node(&database, new(), Some(old())).await, node(&database, new(), Some(old())).await];
     let store = database.store().await;
-    let rotated = async { rotate_secrets(&store, &SystemRandom, &old(), &new()).await.unwrap() };
+    let rotated = async { rotate_secrets(&store, &SystemRandom, &old(), &new(), SystemClock.now()).await.unwrap() };
     let served = async {
         for number in 0..10 {
             for (node, id) in [(&one, "one"), (&other, "other")] {
@@ -78,7 +78,11 @@ async fn nodes_serve_while_the_master_key_is_replaced(database: TestDatabase) {
     // The secrets of two workspaces, a certificate, and an answer.
     let (rotated, ()) = tokio::join!(rotated, served);
     assert_eq!(rotated, 4);
-    assert_eq!(rotate_secrets(&store, &SystemRandom, &old(), &new()).await.unwrap(), 0, "nothing was added under it");
+    assert_eq!(
+        rotate_secrets(&store, &SystemRandom, &old(), &new(), SystemClock.now()).await.unwrap(),
+        0,
+        "nothing was added under it"
+    );
     for node in [&one, &other] {
         assert_eq!(make_key(node, &spa).await, made, "the answer is kept");
         assert_eq!(node.api_as(&spa, Method::GET, "/api/v1/cards/M-1/apple", &Value::Null).await.status, 200);

@@ -6,9 +6,14 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
+use crate::actions::audit::record;
 use crate::actions::error::ActionError;
 use crate::actions::issuers::load_issuers;
 use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::store::{StoreError, Tx, devices, issuers, workspaces};
@@ -84,6 +89,9 @@ impl Claim {
         }
         workspaces::move_pass_type(tx, pass_type, former, workspace, &self.team).await?;
         issuers::remove_of_pass_type(tx, former, pass_type).await?;
+        // By whom is behind the other workspace's wall.
+        let lost = (AuditAction::PassTypeLost, pass_type.as_str(), json!({"wallet": "apple"}));
+        record(app, tx, former, &Actor::System, &[lost]).await?;
         Ok(true)
     }
 

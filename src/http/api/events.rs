@@ -9,7 +9,7 @@ use crate::actions::list_events::events_after;
 use crate::app::App;
 use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
-use crate::http::problem::{INVALID, Problem};
+use crate::http::problem::{EVENTS_GONE, INVALID, Problem};
 use crate::http::query::Query;
 use crate::store::events::Page;
 
@@ -19,12 +19,14 @@ pub const DOC: Operation = Operation {
     tag: "Events",
     summary: "Read what happened",
     description: "What happened in the workspace after the event `after`, oldest first; everything without it. What commits \
-        later comes later, so nothing is missed. A cursor is the id of the last event read.",
+        later comes later, so nothing is missed. A cursor is the id of the last event read. \
+        Events are kept for PASSLOOM_EVENT_RETENTION days, the newest one always; an event that is older leads to 410 with the \
+        `oldest` that is left.",
     needs: Needs::Scope(Scope::CardsRead),
     parameters: &[&parameters::AFTER, &parameters::LIMIT, &parameters::CURSOR],
     body: Content::Nothing,
     answers: &[Answer { status: 200, meaning: "The events", content: Content::Json(&schemas::EVENTS) }],
-    problems: &[&INVALID],
+    problems: &[&INVALID, &EVENTS_GONE],
 };
 
 /// What happened in the workspace after the event `after`, oldest first. A cursor is an event's id, too: the last one
@@ -52,7 +54,7 @@ pub(super) fn answer(found: &Page, next_cursor: Option<String>) -> HttpResponse 
     let data: Vec<Value> = found
         .events
         .iter()
-        .map(|event| json!({"id": event.id, "type": event.kind, "timestamp": event.at, "data": event.data.0}))
+        .map(|event| json!({"id": event.id, "type": event.kind, "timestamp": event.at, "actor": event.actor(), "data": event.data.0}))
         .collect();
     HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -1,5 +1,6 @@
 //! The API for the loyalty backend: one file per endpoint.
 
+pub mod audit;
 pub mod cards;
 pub mod device_logs;
 pub mod events;

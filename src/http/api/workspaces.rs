@@ -32,8 +32,8 @@ pub const DOC: Operation = Operation {
 ///
 /// # Errors
 /// See [`create_workspace`].
-pub async fn create(app: web::Data<App>, _: Bootstrap, body: Json) -> Result<HttpResponse, Problem> {
-    let made = create_workspace(&app, &body.0).await?;
+pub async fn create(app: web::Data<App>, key: Bootstrap, body: Json) -> Result<HttpResponse, Problem> {
+    let made = create_workspace(&app, &key.actor, &body.0).await?;
     let mut answer = json!({"id": made.id, "name": made.name, "key": made.key});
     if let Some(zone) = made.time_zone {
         answer["time_zone"] = json!(zone);

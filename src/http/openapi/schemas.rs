@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::Schema;
 use crate::actions::api_keys::Scope;
+use crate::domain::actor::Actor;
+use crate::domain::audit;
 use crate::domain::event::EventKind;
 use crate::domain::styles;
 
@@ -28,6 +30,7 @@ schemas! {
             "title": {"type": "string"},
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": {"type": "string", "description": "What happened this time."},
+            "oldest": nullable(json!({"type": "string", "description": "Of `events-gone`: the id of the oldest event that can be read."})),
             "errors": {
                 "type": "array",
                 "description": "All problems of the request at once.",
@@ -152,11 +155,30 @@ schemas! {
     /// A page of cards.
     CARDS "Cards" => page_of(&CARD.reference());
     /// What happened.
-    EVENTS "Events" => page_of(&closed(&["id", "type", "timestamp", "data"], json!({
+    EVENTS "Events" => page_of(&closed(&["id", "type", "timestamp", "actor", "data"], json!({
         "id": {"type": "string", "description": "Unique everywhere; also the id of the webhook calls that tell of it."},
         "type": {"enum": EventKind::ALL.map(EventKind::as_str)},
         "timestamp": time(),
+        "actor": nullable(json!({"$ref": "#/components/schemas/Actor"})),
         "data": {"type": "object", "description": "What there is to say, the card's id as `card`; never a personal value. Of `card.installed`, `card.removed` and `delivery.failed` a card has 20 a day; further ones are counted on the last: `repeats` is how many, `last_at` when the last of them happened.", "additionalProperties": true},
+    })));
+    /// Who or what a change comes from.
+    ACTOR "Actor" => {
+        let mut actor = closed(&["kind", "id"], json!({"kind": {"enum": Actor::KINDS}, "id": nullable(json!({"type": "string"}))}));
+        actor["description"] = json!("Whom or what it comes from: an API key by its id (`bootstrap` is PASSLOOM_ADMIN_KEY), a signed-in user, a customer by a link's slug, or the system: what phones do (registering, fetching), customers on a card's page, and the service by itself. Null for what is older than the record of it.");
+        actor
+    };
+    /// Who changed what.
+    AUDIT "Audit" => page_of(&closed(&["id", "type", "timestamp", "actor", "subject", "data"], json!({
+        "id": {"type": "string", "description": "Unique everywhere; the event's own, where there is one."},
+        "type": {"enum": audit::kinds()},
+        "timestamp": time(),
+        "actor": nullable(json!({"$ref": "#/components/schemas/Actor"})),
+        "subject": closed(&["kind", "id"], json!({
+            "kind": {"enum": ["workspace", "key", "issuer", "certificate", "template", "card"]},
+            "id": nullable(json!({"type": "string", "description": "Its id; of an issuer the pass type, of a certificate the fingerprint, of an erased card a stand-in."})),
+        })),
+        "data": {"type": "object", "description": "What else there is to say: names of attributes, a version, a picture's role. Never a secret or a personal value.", "additionalProperties": true},
     })));
     /// The name of a template.
     TEMPLATE_ID "TemplateId" => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use passloom::config::Limits;
+use passloom::domain::actor::Actor;
 use passloom::domain::event::EventKind;
 use passloom::domain::ids::{CardId, WorkspaceId};
 use passloom::sandbox::phone::Phone;
@@ -102,7 +103,7 @@ async fn failures_to_tell_a_card_are_counted_beyond_some_a_day_and_so_is_a_batch
         };
         let mut told: Vec<NewEvent<'_>> = (0..10).map(|_| event(&serial)).collect();
         told.push(event(&other));
-        events::record(&mut tx, &workspace, position, service.now(), &told).await.unwrap();
+        events::record(&mut tx, &workspace, &Actor::System, position, service.now(), &told).await.unwrap();
         tx.commit().await.unwrap();
     }
     let failed = timeline(&service, "delivery.failed").await;

@@ -1,4 +1,5 @@
 mod apple_v1;
+mod audit;
 mod bounded_growth;
 mod bulk;
 mod card_lists;

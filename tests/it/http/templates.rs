@@ -429,7 +429,7 @@ async fn a_check_and_a_preview_need_no_issuer_and_store_nothing(database: TestDa
     let workspace = WorkspaceId::parse("drafting").unwrap();
     service.app.ensure_workspace(&workspace, "Drafting").await.unwrap();
     let id = TemplateId::parse("bakery").unwrap();
-    put_template(&service.app, &workspace, &id, bakery()).await.unwrap();
+    put_template(&service.app, &workspace, &passloom::domain::actor::Actor::System, &id, bakery()).await.unwrap();
     let issues = check_template(&service.app, &workspace, &id).await.unwrap();
     assert!(issues.iter().any(|issue| issue.rule == "image-icon-missing"));
     let preview = preview_template(&service.app, &workspace, &id, &json!({})).await.unwrap();

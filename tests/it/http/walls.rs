@@ -36,7 +36,7 @@ fn case(method: &str, path: &str) -> Option<(Vec<u8>, u16)> {
         ("get", "/api/v1/cards/{id}/apple") => nothing(404),
         ("get", "/api/v1/cards/{id}/events" | "/api/v1/cards/{id}/delivery") => nothing(404),
         ("delete", "/api/v1/cards/{id}") => nothing(404),
-        ("get", "/api/v1/cards" | "/api/v1/events") => nothing(200),
+        ("get", "/api/v1/cards" | "/api/v1/events" | "/api/v1/audit") => nothing(200),
         ("post", "/api/v1/cards/bulk") => json(json!({"id": "B-1", "template": "walled"}), 200),
         // One of his own, of the same name.
         ("put", "/api/v1/templates/{id}") => json(bakery(), 201),

@@ -4,5 +4,6 @@ mod expiry;
 mod never_missed;
 mod nodes;
 mod refresh;
+mod retention;
 mod supervision;
 mod unchanged;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use passloom::domain::actor::Actor;
 use passloom::domain::card::Card;
 use passloom::domain::event::EventKind;
 use passloom::domain::ids::CardId;
@@ -106,7 +107,7 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
                     data: json!({}),
                 })
                 .collect();
-            events::record(tx, &shop.workspace, position, at(1.0), &told).await.unwrap();
+            events::record(tx, &shop.workspace, &Actor::System, position, at(1.0), &told).await.unwrap();
         })
         .await;
     measured

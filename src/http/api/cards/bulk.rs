@@ -16,6 +16,7 @@ use crate::actions::api_keys::Scope;
 use crate::actions::error::ActionError;
 use crate::actions::put_cards::{Batch, foresee, put_cards};
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::http::auth::{CardsWrite, Key, was_revoked};
 use crate::http::lines::{Body, BrokenOff, Line};
@@ -76,10 +77,10 @@ pub async fn bulk(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let workspace = key.workspace;
+    let Key { workspace, actor, .. } = key;
     let room = app.memory.bulks.take(BULK).await?;
     let answers = stream::try_unfold(Next::Reading(read(Body::new(payload))), move |next| {
-        let (app, workspace, request) = (app.clone(), workspace.clone(), request.clone());
+        let (app, workspace, actor, request) = (app.clone(), workspace.clone(), actor.clone(), request.clone());
         // As long as there is a stream of answers.
         let _ = &room;
         async move {
@@ -87,7 +88,7 @@ pub async fn bulk(
                 Next::Judged(judged) => {
                     still_allowed(&app, &request).await?;
                     let (body, batch) = *judged;
-                    return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, body, batch?).await?));
+                    return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, &actor, body, batch?).await?));
                 }
                 Next::Reading(reading) => reading.await,
                 Next::ReadingAhead(reading) => match reading.await {
@@ -107,7 +108,7 @@ pub async fn bulk(
             let room = app.memory.batches.take(need).await.map_err(Problem::from)?;
             let batch = JudgedLines::judge(&app, &workspace, lines, room, &mut body).await?;
             still_allowed(&app, &request).await?;
-            Ok(Some(store(&app, &workspace, body, batch).await?))
+            Ok(Some(store(&app, &workspace, &actor, body, batch).await?))
         }
     });
     Ok(HttpResponse::Ok()
@@ -135,8 +136,14 @@ fn read(mut body: Body) -> Reading {
 
 /// Stores a batch, and reads and judges the next one meanwhile, if it comes; no answer waits for lines that may not come
 /// before it is read.
-async fn store(app: &App, workspace: &WorkspaceId, body: Body, batch: JudgedLines) -> Result<(Bytes, Next), Problem> {
-    let storing = pin!(batch.store(app, workspace));
+async fn store(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    body: Body,
+    batch: JudgedLines,
+) -> Result<(Bytes, Next), Problem> {
+    let storing = pin!(batch.store(app, workspace, actor));
     let (answers, next) = match future::select(storing, read(body)).await {
         Either::Left((answers, reading)) => (answers, Next::ReadingAhead(reading)),
         Either::Right(((body, Ok(lines)), storing)) if !lines.is_empty() => {
@@ -259,10 +266,10 @@ impl JudgedLines {
     ///
     /// # Errors
     /// When the service stops: it may be stored.
-    async fn store(self, app: &App, workspace: &WorkspaceId) -> Result<Bytes, Problem> {
+    async fn store(self, app: &App, workspace: &WorkspaceId, actor: &Actor) -> Result<Bytes, Problem> {
         let stored = match self.orders {
             None => Ok(Vec::new()),
-            Some(batch) => put_cards(app, workspace, batch).await.map(|fulfilled| fulfilled.each),
+            Some(batch) => put_cards(app, workspace, actor, batch).await.map(|fulfilled| fulfilled.each),
         };
         let base_path = app.base_path.clone();
         let mut stored = stored.map(Vec::into_iter).map_err(|error| {

@@ -36,6 +36,6 @@ pub async fn erase(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
-    erase_card(&app, &key.workspace, &id, &if_match(&request)).await?;
+    erase_card(&app, &key.workspace, &key.actor, &id, &if_match(&request)).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -52,6 +52,6 @@ pub async fn patch(
             return Err(wrong.into());
         }
     };
-    let (issued, _) = put_card(&app, &key.workspace, order).await?;
+    let (issued, _) = put_card(&app, &key.workspace, &key.actor, order).await?;
     answer(&app, HttpResponse::Ok(), &issued).await
 }

@@ -45,7 +45,7 @@ pub async fn put(
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|e| Problems::one("/id", e.to_string()))?;
     let order = Order::put(id, body.0, if_match(&request))?;
-    let (issued, done) = put_card(&app, &key.workspace, order).await?;
+    let (issued, done) = put_card(&app, &key.workspace, &key.actor, order).await?;
     let response = match done {
         Done::Created => HttpResponse::Created(),
         Done::Updated | Done::Unchanged => HttpResponse::Ok(),

@@ -76,7 +76,7 @@ pub async fn get(app: web::Data<App>, key: Key<Admin>) -> Result<HttpResponse, P
 /// # Errors
 /// See [`put_apple_issuer`].
 pub async fn put(app: web::Data<App>, key: Key<Admin>, body: Json) -> Result<HttpResponse, Problem> {
-    put_apple_issuer(&app, &key.workspace, &body.0).await?;
+    put_apple_issuer(&app, &key.workspace, &key.actor, &body.0).await?;
     answer(&app, &key.workspace).await
 }
 
@@ -89,6 +89,6 @@ pub async fn delete(
     key: Key<Admin>,
     fingerprint: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    remove_apple_certificate(&app, &key.workspace, &fingerprint).await?;
+    remove_apple_certificate(&app, &key.workspace, &key.actor, &fingerprint).await?;
     Ok(HttpResponse::NoContent().finish())
 }

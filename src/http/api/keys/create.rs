@@ -32,6 +32,6 @@ pub const DOC: Operation = Operation {
 /// # Errors
 /// See [`create_key`].
 pub async fn create(app: web::Data<App>, key: Key<Admin>, body: Json) -> Result<HttpResponse, Problem> {
-    let made = create_key(&app, &key.workspace, &body.0).await?;
+    let made = create_key(&app, &key.workspace, &key.actor, &body.0).await?;
     Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(made))
 }

@@ -26,6 +26,6 @@ pub const DOC: Operation = Operation {
 /// # Errors
 /// When the workspace has no such key.
 pub async fn revoke(app: web::Data<App>, key: Key<Admin>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    revoke_key(&app, &key.workspace, &id).await?;
+    revoke_key(&app, &key.workspace, &key.actor, &id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

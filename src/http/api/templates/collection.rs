@@ -56,7 +56,7 @@ pub async fn list(app: web::Data<App>, key: Key<TemplatesRead>, request: HttpReq
 /// # Errors
 /// See [`create_template`].
 pub async fn post(app: web::Data<App>, key: Key<TemplatesWrite>, body: TemplateJson) -> Result<HttpResponse, Problem> {
-    let id = create_template(&app, &key.workspace, body.0).await?;
+    let id = create_template(&app, &key.workspace, &key.actor, body.0).await?;
     let document = get_template(&app, &key.workspace, &id).await?;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("{}/api/v1/templates/{id}", app.base_path)))

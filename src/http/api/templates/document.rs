@@ -66,7 +66,7 @@ pub async fn put(
     body: TemplateJson,
 ) -> Result<HttpResponse, Problem> {
     let id = TemplateId::parse(&id).map_err(|e| Problems::one("/id", e.to_string()))?;
-    let put = put_template(&app, &key.workspace, &id, body.0).await?;
+    let put = put_template(&app, &key.workspace, &key.actor, &id, body.0).await?;
     let document = get_template(&app, &key.workspace, &id).await?;
     Ok(match put {
         Put::Created => HttpResponse::Created().json(document),
@@ -91,6 +91,6 @@ pub async fn delete(
     key: Key<TemplatesWrite>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    delete_template(&app, &key.workspace, &existing(&id)?).await?;
+    delete_template(&app, &key.workspace, &key.actor, &existing(&id)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }

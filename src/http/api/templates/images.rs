@@ -96,7 +96,7 @@ pub async fn put(
     body: Limited<IMAGE>,
 ) -> Result<HttpResponse, Problem> {
     let place = place(&path.1, &request)?;
-    put_image(&app, &key.workspace, &existing(&path.0)?, &place, body.0).await?;
+    put_image(&app, &key.workspace, &key.actor, &existing(&path.0)?, &place, body.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -143,6 +143,6 @@ pub async fn delete(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let place = place(&path.1, &request)?;
-    delete_image(&app, &key.workspace, &existing(&path.0)?, &place).await?;
+    delete_image(&app, &key.workspace, &key.actor, &existing(&path.0)?, &place).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -36,7 +36,7 @@ pub async fn publish(
     key: Key<TemplatesWrite>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let published = publish_template(&app, &key.workspace, &existing(&id)?).await?;
+    let published = publish_template(&app, &key.workspace, &key.actor, &existing(&id)?).await?;
     let keeping: Vec<Value> = published
         .keeping
         .into_iter()

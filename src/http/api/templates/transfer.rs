@@ -83,7 +83,7 @@ pub async fn import(
     let mut query = Query::of(&request);
     let wanted = query.parsed("id", TemplateId::parse);
     query.finish()?;
-    let id = import_template(&app, &key.workspace, wanted, body.0).await?;
+    let id = import_template(&app, &key.workspace, &key.actor, wanted, body.0).await?;
     let location = format!("{}/api/v1/templates/{id}", app.base_path);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(json!({"id": id})))
 }

@@ -68,6 +68,6 @@ pub async fn restore(
 ) -> Result<HttpResponse, Problem> {
     let id = existing(&path.0)?;
     let version = path.1.parse().map_err(|_| Problem::new(&NOT_FOUND, "there is no such template version"))?;
-    restore_version(&app, &key.workspace, &id, version).await?;
+    restore_version(&app, &key.workspace, &key.actor, &id, version).await?;
     Ok(HttpResponse::Ok().json(get_template(&app, &key.workspace, &id).await?))
 }

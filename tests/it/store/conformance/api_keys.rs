@@ -14,13 +14,17 @@ async fn a_key_is_found_until_it_is_revoked(database: TestDatabase) {
         let key = NewApiKey { id, workspace: &shop.workspace, name, hash, scopes: "cards:write", created_at: at(0.0) };
         api_keys::insert(&mut tx, &key).await.unwrap();
     }
-    api_keys::revoke_named(&mut tx, &shop.workspace, "till", at(1.0)).await.unwrap();
+    let revoked = api_keys::revoke_named(&mut tx, &shop.workspace, "till", at(1.0)).await.unwrap();
+    assert_eq!(revoked, ["1"]);
+    assert!(!api_keys::revoke(&mut tx, &shop.workspace, "1", at(2.0)).await.unwrap(), "it was revoked before");
+    assert!(api_keys::exists(&mut tx, &shop.workspace, "1").await.unwrap());
+    assert!(!api_keys::exists(&mut tx, &shop.workspace, "3").await.unwrap());
     tx.commit().await.unwrap();
 
     let mut reader = store.read().await.unwrap();
     assert_eq!(api_keys::find(&mut reader, b"hash-1").await.unwrap(), None);
     let found = api_keys::find(&mut reader, b"hash-2").await.unwrap();
-    assert_eq!(found, Some((shop.workspace, "cards:write".to_owned())));
+    assert_eq!(found, Some(("2".to_owned(), shop.workspace.clone(), "cards:write".to_owned())));
     assert_eq!(api_keys::find(&mut reader, b"hash-3").await.unwrap(), None);
 }
 
