@@ -54,8 +54,8 @@ impl Device {
     async fn list(&mut self, service: &Service) -> u16 {
         let path = format!("/apple/v1/devices/{}/registrations/{PASS_TYPE}?passesUpdatedSince={}", self.name, self.tag);
         let answer = service.send(Method::GET, &path, &[], Vec::new()).await;
-        if let Some(tag) = answer.json()["lastUpdated"].as_str() {
-            tag.clone_into(&mut self.tag);
+        if answer.status == 200 {
+            answer.json()["lastUpdated"].as_str().unwrap().clone_into(&mut self.tag);
         }
         answer.status
     }
