@@ -9,8 +9,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use passloom::domain::ids::{PassTypeId, PushToken};
-use passloom::outside::clock::{Clock, SystemClock};
-use passloom::outside::random::SystemRandom;
+use passloom::platform::clock::{Clock, SystemClock};
+use passloom::platform::random::SystemRandom;
 use passloom::sandbox::certificates::PASS_TYPE;
 use passloom::sandbox::phone::{Phone, PhoneOptions};
 use serde_json::json;

@@ -9,7 +9,7 @@ use passloom::domain::card::{Card, Content, State};
 use passloom::domain::ids::{AuthToken, CardId, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use passloom::domain::render::render;
 use passloom::domain::template::Template;
-use passloom::outside::clock::{Clock, SystemClock};
+use passloom::platform::clock::{Clock, SystemClock};
 use passloom::wallets::apple::development_chain::DevelopmentChain;
 use passloom::wallets::apple::identity::SigningIdentity;
 use passloom::wallets::apple::pass::build;

@@ -13,7 +13,7 @@ use actix_web::{App as Application, HttpResponse, HttpServer, web};
 use passloom::actions::api_keys::default_workspace;
 use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken};
 use passloom::domain::time::Timestamp;
-use passloom::outside::clock::{Clock, SystemClock};
+use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates::PASS_TYPE;
 use passloom::store::devices::{self, DeviceKey, DeviceKind};
 use passloom::store::{STATEMENTS, cards};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use passloom::actions::api_keys::default_workspace;
 use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken};
-use passloom::outside::clock::{Clock, SystemClock};
+use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates::PASS_TYPE;
 use passloom::store::devices::{self, DeviceKey, DeviceKind};
 use serde_json::json;

@@ -29,15 +29,15 @@ use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::domain::zone::Zone;
 use crate::issuers::{AppleIssuer, AppleIssuers};
-use crate::outside::clock::Clock;
-use crate::outside::job_states::JobStates;
-use crate::outside::log_lines::StrangersLines;
-use crate::outside::memory::MemoryBudget;
-use crate::outside::per_minute::PerMinute;
-use crate::outside::proxies::TrustedProxies;
-use crate::outside::random::{Random, RequestIds};
-use crate::outside::secrets::{MasterKeys, SecretError, WorkspaceSecret};
-use crate::outside::workers::Workers;
+use crate::platform::clock::Clock;
+use crate::platform::job_states::JobStates;
+use crate::platform::log_lines::StrangersLines;
+use crate::platform::memory::MemoryBudget;
+use crate::platform::proxies::TrustedProxies;
+use crate::platform::random::{Random, RequestIds};
+use crate::platform::rate_limit::PerMinute;
+use crate::platform::secrets::{MasterKeys, SecretError, WorkspaceSecret};
+use crate::platform::workers::Workers;
 use crate::sandbox::apns::SimulatedApns;
 use crate::store::issuers::AppleCertificateKey;
 use crate::store::{Store, Tx, workspaces};
@@ -217,7 +217,7 @@ impl App {
             random: parts.random,
             base_path: path_of(&parts.public_url).to_owned(),
             public_url: parts.public_url.trim_end_matches('/').to_owned(),
-            admin_key: parts.admin_key.as_deref().map(crate::outside::secrets::fingerprint),
+            admin_key: parts.admin_key.as_deref().map(crate::platform::secrets::fingerprint),
             metrics: Metrics::new(),
             stopping: watch::Sender::new(false),
             memory: MemoryBudget::default(),
@@ -309,7 +309,7 @@ impl App {
     /// # Errors
     /// When the database fails.
     pub async fn add_workspace(&self, tx: &mut Tx, id: &WorkspaceId, name: &str) -> Result<bool, ActionError> {
-        let secret = Zeroizing::new(crate::outside::random::bytes::<32>(&*self.random)?);
+        let secret = Zeroizing::new(crate::platform::random::bytes::<32>(&*self.random)?);
         let sealed = self.master_key.seal(&*self.random, &secret_purpose(id), &*secret)?;
         Ok(workspaces::insert(tx, id, name, &sealed, self.now()).await?)
     }
@@ -325,7 +325,7 @@ impl App {
         let sealed = workspaces::secret(&mut self.store.read().await?, workspace).await?;
         let sealed = sealed.ok_or(ActionError::NotFound("workspace"))?;
         let opened = self.master_key.open(&secret_purpose(workspace), &sealed)?;
-        let bytes = opened.as_slice().try_into().map_err(|_| crate::outside::secrets::SecretError::Damaged)?;
+        let bytes = opened.as_slice().try_into().map_err(|_| crate::platform::secrets::SecretError::Damaged)?;
         let secret = WorkspaceSecret::new(bytes);
         self.secrets.write().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), secret.clone());
         Ok(secret)

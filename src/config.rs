@@ -11,8 +11,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::domain::zone::Zone;
-use crate::outside::proxies::TrustedProxies;
-use crate::outside::secrets::MasterKey;
+use crate::platform::proxies::TrustedProxies;
+use crate::platform::secrets::MasterKey;
 use crate::telemetry::LogFormat;
 use crate::wallets::apple::apns::PushType;
 

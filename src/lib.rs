@@ -24,7 +24,7 @@ pub mod domain;
 pub mod http;
 pub mod issuers;
 pub mod jobs;
-pub mod outside;
+pub mod platform;
 pub mod sandbox;
 pub mod start;
 pub mod starters;

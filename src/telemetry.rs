@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::actions::renders::Reader;
 use crate::domain::ids::PassTypeId;
 use crate::domain::input::{Lines, forbidden_character};
-use crate::outside::process::Usage;
+use crate::platform::process::Usage;
 
 /// The label of a pass type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

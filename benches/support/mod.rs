@@ -7,8 +7,8 @@ use std::sync::Arc;
 use actix_web::web;
 use passloom::app::App;
 use passloom::config::Config;
-use passloom::outside::clock::SystemClock;
-use passloom::outside::random::SystemRandom;
+use passloom::platform::clock::SystemClock;
+use passloom::platform::random::SystemRandom;
 use passloom::start::{Contents, JobMode, Outside, Running, SandboxFacts, prepare};
 use tempfile::TempDir;
 

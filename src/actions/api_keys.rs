@@ -10,8 +10,8 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::WorkspaceId;
 use crate::domain::input::{Lines, Node, Problems};
-use crate::outside::random;
-use crate::outside::secrets::{fingerprint, same};
+use crate::platform::random;
+use crate::platform::secrets::{fingerprint, same};
 use crate::store::Tx;
 use crate::store::api_keys::{self, ListedKey, NewApiKey};
 

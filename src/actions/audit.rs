@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::WorkspaceId;
-use crate::outside::random::uuid;
+use crate::platform::random::uuid;
 use crate::store::audit::{self, Filter, NewEntry, Page, Place};
 use crate::store::{Tx, workspaces};
 

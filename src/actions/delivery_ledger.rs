@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::time::Timestamp;
-use crate::outside::secrets::short_form;
+use crate::platform::secrets::short_form;
 use crate::store::cards::{Fetch, Issued};
 use crate::store::devices::{self, Target};
 use crate::store::{push_pauses, refreshes};

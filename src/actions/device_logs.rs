@@ -6,7 +6,7 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::domain::complaint::{self, Complaint};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
-use crate::outside::secrets::{digest, short_form};
+use crate::platform::secrets::{digest, short_form};
 use crate::store::device_logs::{self, Group};
 use crate::store::{cards, workspaces};
 use crate::telemetry::from_outside;

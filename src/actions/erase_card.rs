@@ -15,7 +15,7 @@ use crate::domain::card::{Card, Content, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::retry::WINDOW;
-use crate::outside::secrets::fingerprint;
+use crate::platform::secrets::fingerprint;
 use crate::store::{cards, devices, events, templates, workspaces};
 
 /// Erases a card. What is left holds no value of it: its serial number and pass type, by which phones still prove that

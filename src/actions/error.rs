@@ -2,8 +2,8 @@
 
 use crate::domain::checks::Issue;
 use crate::domain::input::Problems;
-use crate::outside::secrets::SecretError;
-use crate::outside::workers::WorkError;
+use crate::platform::secrets::SecretError;
+use crate::platform::workers::WorkError;
 use crate::store::StoreError;
 use crate::wallets::apple::pass::BuildError;
 

@@ -8,7 +8,7 @@ use super::api_keys::default_workspace;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::{PassTypeId, SerialNumber, WorkspaceId};
-use crate::outside::secrets::same;
+use crate::platform::secrets::same;
 use crate::store::cards::{self, Issued};
 
 /// The card that the token is of; `None` for a wrong token and for a card that isn't there alike.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::ids::WorkspaceId;
-use crate::outside::random;
+use crate::platform::random;
 use crate::store::idempotency::{self, Attempt};
 
 /// How long an answer is kept.

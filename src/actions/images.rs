@@ -14,8 +14,8 @@ use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::locale::Language;
 use crate::domain::picture::PictureName;
-use crate::outside::secrets::digest;
-use crate::outside::workers::WorkError;
+use crate::platform::secrets::digest;
+use crate::platform::workers::WorkError;
 use crate::store::templates::{self, ImageKey, ImageRow};
 use crate::wallets::apple::images::{decode, media_type};
 

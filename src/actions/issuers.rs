@@ -21,7 +21,7 @@ use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::input::{Lines, Node, Problems};
 use crate::issuers::{AppleIssuer, Source};
-use crate::outside::secrets::MasterKeys;
+use crate::platform::secrets::MasterKeys;
 use crate::store::issuers::{self, AppleCertificateKey};
 use crate::store::{Store, StoreError, push_pauses, workspaces};
 use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
@@ -451,7 +451,7 @@ pub async fn stored_identities(
 }
 
 fn unsealed(key: &AppleCertificateKey, opened: &[u8]) -> Result<SigningIdentity, ActionError> {
-    let damaged = |_| crate::outside::secrets::SecretError::Damaged;
+    let damaged = |_| crate::platform::secrets::SecretError::Damaged;
     let kept: Kept = serde_json::from_slice(opened).map_err(|_| damaged(()))?;
     let chain = openssl::x509::X509::stack_from_pem(kept.chain.as_bytes())?;
     let [certificate, intermediate] = chain.as_slice() else { return Err(damaged(()).into()) };

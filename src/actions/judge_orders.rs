@@ -17,8 +17,8 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
-use crate::outside::random::{self, Random};
-use crate::outside::workers::Workers;
+use crate::platform::random::{self, Random};
+use crate::platform::workers::Workers;
 use crate::store::cards::{Fetch, Held, Issued, Unchanged};
 
 /// What there is to draw cards of a template with.

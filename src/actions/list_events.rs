@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::input::Problems;
-use crate::outside::random::uuid;
+use crate::platform::random::uuid;
 use crate::store::daily_counts;
 use crate::store::events::{self, NewEvent, Page, Place};
 

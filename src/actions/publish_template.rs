@@ -19,10 +19,10 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::template::Template;
-use crate::outside::secrets::digest;
-use crate::store::cards::Issued;
-use crate::store::templates::FileKey;
-use crate::store::{Tx, cards, events, refreshes, templates, workspaces};
+use crate::platform::secrets::digest;
+use crate::store::cards::{self, Issued};
+use crate::store::templates::{self, FileKey};
+use crate::store::{Tx, events, refreshes, workspaces};
 use crate::wallets::apple::prepare::PassFile;
 
 /// How often a draft is made ready anew because it changed meanwhile. Its pictures are remembered, so only the first time is

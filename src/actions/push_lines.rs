@@ -8,7 +8,7 @@ use crate::domain::breaker::{Blame, Breaker, Failure, Gate};
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
-use crate::outside::secrets::digest;
+use crate::platform::secrets::digest;
 
 /// All lines of a node.
 #[derive(Debug, Default)]

@@ -29,8 +29,8 @@ use crate::domain::card::Publication;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::retry::WINDOW;
 use crate::domain::time::Timestamp;
-use crate::outside::crash;
-use crate::outside::secrets::fingerprint;
+use crate::platform::crash;
+use crate::platform::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
 use crate::store::{Tx, devices, events, templates, workspaces};
 

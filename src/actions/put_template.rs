@@ -16,7 +16,7 @@ use crate::domain::audit::AuditAction;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
 use crate::domain::zone::Zone;
-use crate::outside::random;
+use crate::platform::random;
 use crate::store::templates::{self, Listed};
 use crate::store::types::Json;
 

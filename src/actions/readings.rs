@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::time::Timestamp;
-use crate::outside::process;
+use crate::platform::process;
 use crate::store::{devices, health};
 use crate::telemetry::InDatabase;
 

@@ -15,7 +15,7 @@ use crate::domain::ids::{SerialNumber, WorkspaceId};
 use crate::domain::picture::Look;
 use crate::domain::template::Colours;
 use crate::domain::time::Timestamp;
-use crate::outside::workers::Workers;
+use crate::platform::workers::Workers;
 use crate::store::StoreError;
 use crate::store::cards::Issued;
 use crate::wallets::apple::pass::SignedPass;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::ActionError;
 use crate::app::App;
-use crate::outside::random;
+use crate::platform::random;
 
 /// How often a thing is tried.
 const ATTEMPTS: u32 = 10;

@@ -25,7 +25,7 @@ use crate::domain::audit::AuditAction;
 use crate::domain::checks::Severity;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::{Problems, normalise_line_ends, pointer};
-use crate::outside::secrets::digest;
+use crate::platform::secrets::digest;
 use crate::store::templates::{self, ImageRow};
 use crate::wallets::apple::design_of_pass::{PASS, design_of_pass};
 use crate::wallets::apple::images::media_type;

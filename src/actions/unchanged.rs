@@ -19,7 +19,7 @@ use crate::domain::ids::{PassTypeId, TemplateId, WorkspaceId};
 use crate::domain::render::render;
 use crate::domain::time::Timestamp;
 use crate::issuers::AppleIssuer;
-use crate::outside::secrets::WorkspaceSecret;
+use crate::platform::secrets::WorkspaceSecret;
 use crate::store::cards::{Issued, Unchanged};
 use crate::store::refreshes;
 use crate::store::templates::{self, Placed};

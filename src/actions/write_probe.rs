@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::error::ActionError;
 use crate::app::App;
 use crate::domain::time::Timestamp;
-use crate::outside::random;
+use crate::platform::random;
 use crate::store::{StoreError, health};
 
 /// For how long what was found out is not tried again, however many ask.

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::actions::after_restore::after_restore;
 use crate::config::Config;
-use crate::outside::clock::{Clock, SystemClock};
+use crate::platform::clock::{Clock, SystemClock};
 use crate::store::Store;
 
 /// Run once after the database was restored from a backup, before or while the service runs again.

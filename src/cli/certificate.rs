@@ -15,7 +15,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::{X509Name, X509Req};
 
 use crate::domain::time::Timestamp;
-use crate::outside::clock::{Clock, SystemClock};
+use crate::platform::clock::{Clock, SystemClock};
 use crate::wallets::apple::identity::{CertificateFacts, KEY_BITS, SigningIdentity, pass_type_and_team, read_parts};
 use crate::wallets::apple::private_key::{Work, read_key};
 use crate::wallets::apple::trust::{Trust, intermediates};

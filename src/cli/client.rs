@@ -5,7 +5,7 @@ use clap::Args;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
-use crate::outside::secrets::digest;
+use crate::platform::secrets::digest;
 use crate::wallets::apple::rules::values::is_loopback;
 
 /// Where the service is.
@@ -63,7 +63,7 @@ impl Client {
         let answer = request
             .send()
             .await
-            .map_err(|error| anyhow!("{} can't be asked: {}", self.base, crate::outside::http_cause::cause(&error)))?;
+            .map_err(|error| anyhow!("{} can't be asked: {}", self.base, crate::platform::http_cause::cause(&error)))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::doctor::{State, examine};
-use crate::outside::clock::SystemClock;
-use crate::outside::random::SystemRandom;
+use crate::platform::clock::SystemClock;
+use crate::platform::random::SystemRandom;
 use crate::start::Outside;
 
 /// Examine this installation and say what is wrong with it.

@@ -11,7 +11,7 @@ use openssl::x509::X509;
 use serde_json::Value;
 
 use crate::domain::checks::Severity;
-use crate::outside::clock::{Clock, SystemClock};
+use crate::platform::clock::{Clock, SystemClock};
 use crate::wallets::apple::inspect::{Inspection, inspect};
 use crate::wallets::apple::trust::Trust;
 

@@ -9,8 +9,8 @@ use anyhow::Context;
 use clap::Args;
 use openssl::x509::X509;
 
-use crate::outside::clock::{Clock, SystemClock};
-use crate::outside::random::SystemRandom;
+use crate::platform::clock::{Clock, SystemClock};
+use crate::platform::random::SystemRandom;
 use crate::sandbox::phone::{Phone, PhoneOptions};
 
 /// Before a line that broke is opened anew.

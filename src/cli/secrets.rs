@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 
 use crate::actions::rotate_secrets::rotate_secrets;
 use crate::config::Config;
-use crate::outside::clock::{Clock, SystemClock};
-use crate::outside::random::SystemRandom;
+use crate::platform::clock::{Clock, SystemClock};
+use crate::platform::random::SystemRandom;
 use crate::store::{Store, sealed};
 
 /// Replace the master key, which encrypts the secrets in the database.

@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, unknown_variables};
 use crate::http::connections;
-use crate::outside::clock::SystemClock;
-use crate::outside::files;
-use crate::outside::random::SystemRandom;
+use crate::platform::clock::SystemClock;
+use crate::platform::files;
+use crate::platform::random::SystemRandom;
 use crate::start::{Contents, JobMode, Outside, SandboxFacts, lock_database, prepare};
 use crate::telemetry::start_logs;
 

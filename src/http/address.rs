@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use actix_web::HttpRequest;
 
-use crate::outside::proxies::TrustedProxies;
+use crate::platform::proxies::TrustedProxies;
 
 /// The client's address, as the proxies that are trusted tell it.
 pub fn client_address(proxies: &TrustedProxies, request: &HttpRequest) -> Option<IpAddr> {

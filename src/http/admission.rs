@@ -1,6 +1,6 @@
 //! Room in memory for a request, taken before it is needed: for its body, what that is parsed to, the work and the answer.
 //! What is taken lies in the request's extensions, and is given back with it; that of the answer goes with the answer's body.
-//! In which order, and why nobody waits in a circle, is said by [`crate::outside::memory`].
+//! In which order, and why nobody waits in a circle, is said by [`crate::platform::memory`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use super::problem::{FAULT, Problem};
 use super::server::Shared;
 use crate::actions::api_keys::Bearer;
 use crate::app::App;
-use crate::outside::memory::{Held, NoRoom};
+use crate::platform::memory::{Held, NoRoom};
 
 const MIB: usize = 1024 * 1024;
 /// What is taken for a body without a key before it is read: phones send less.

@@ -15,7 +15,7 @@ use super::server::Shared;
 use crate::actions::images::LARGEST_PICTURE;
 use crate::actions::put_template::LARGEST_DOCUMENT;
 use crate::domain::input::{Problems, normalise_line_ends};
-use crate::outside::memory::parsed_size;
+use crate::platform::memory::parsed_size;
 
 /// How long the next piece of a body may take, and how long a body may take beyond what its length explains.
 const PATIENCE: Duration = Duration::from_secs(10);

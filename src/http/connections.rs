@@ -20,8 +20,8 @@ use actix_web::web::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::outside::per_minute::network_of;
-use crate::outside::proxies::TrustedProxies;
+use crate::platform::proxies::TrustedProxies;
+use crate::platform::rate_limit::network_of;
 
 /// How long a connection without a request stays open.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::admission::of_shared_content;
 use super::problem::Problem;
-use crate::outside::secrets::digest;
+use crate::platform::secrets::digest;
 
 /// A content with its media type and a validator made from it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
 
-use crate::outside::memory::parsed_size;
+use crate::platform::memory::parsed_size;
 
 /// How long a line may be, without its ending.
 pub const LONGEST: usize = 1024 * 1024;

@@ -21,8 +21,8 @@ use super::public::card_page;
 use super::public::pages::Message;
 use super::server::Shared;
 use crate::app::App;
-use crate::outside::per_minute::Count;
-use crate::outside::secrets::fingerprint;
+use crate::platform::rate_limit::Count;
+use crate::platform::secrets::fingerprint;
 use crate::telemetry::{RequestLabels, RouteLabels};
 
 /// The answer's header with the request's id.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::actions::error::ActionError;
 use crate::domain::checks::Issue;
 use crate::domain::input::{Problem as InputProblem, Problems, cut, more};
-use crate::outside::memory::NoRoom;
-use crate::outside::workers::WorkError;
+use crate::platform::memory::NoRoom;
+use crate::platform::workers::WorkError;
 use crate::store::StoreError;
 
 /// A kind of problem.

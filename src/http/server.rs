@@ -19,7 +19,7 @@ use super::fixed::Contents;
 use super::middleware;
 use super::routes::Served;
 use crate::app::App;
-use crate::outside::files;
+use crate::platform::files;
 
 /// The application as handlers get it.
 pub type Shared = web::Data<App>;

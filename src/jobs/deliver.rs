@@ -244,7 +244,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outside::job_states::JobStates;
+    use crate::platform::job_states::JobStates;
     use crate::telemetry::Metrics;
 
     #[tokio::test(start_paused = true)]

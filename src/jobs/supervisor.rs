@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::pause;
-use crate::outside::job_states::JobStates;
+use crate::platform::job_states::JobStates;
 use crate::telemetry::Metrics;
 
 /// The pause before the first restart; each further one is twice as long.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::domain::checks::Severity;
 use crate::domain::time::Timestamp;
-use crate::outside::random::{self, Random};
+use crate::platform::random::{self, Random};
 use crate::wallets::apple::inspect::inspect;
 use crate::wallets::apple::trust::Trust;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::{X509, X509Req};
 use passloom::domain::ids::PassTypeId;
-use passloom::outside::clock::{Clock, SystemClock};
+use passloom::platform::clock::{Clock, SystemClock};
 use passloom::wallets::apple::development_chain::DevelopmentChain;
 
 const PASS_TYPE: &str = "pass.test.bakery";

@@ -10,7 +10,7 @@ use openssl::rsa::Rsa;
 use openssl::symm::Cipher;
 use openssl::x509::X509;
 use passloom::domain::ids::PassTypeId;
-use passloom::outside::clock::{Clock, SystemClock};
+use passloom::platform::clock::{Clock, SystemClock};
 use passloom::wallets::apple::development_chain::DevelopmentChain;
 use passloom::wallets::apple::identity::{IdentityError, SigningIdentity};
 use passloom::wallets::apple::inspect::inspect;

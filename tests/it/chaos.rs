@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use passloom::domain::ids::PushToken;
-use passloom::outside::clock::{Clock, SystemClock};
+use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::apns::{DeviceChannel, SimulatedApns};
 use passloom::sandbox::certificates;
 use passloom::sandbox::phone::Phone;

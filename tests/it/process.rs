@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use passloom::domain::ids::PushToken;
-use passloom::outside::clock::{Clock, SystemClock};
+use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates;
 use passloom::wallets::apple::identity::SigningIdentity;
 use serde_json::{Value, json};

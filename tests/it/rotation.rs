@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use passloom::actions::rotate_secrets::rotate_secrets;
 use passloom::config::Config;
-use passloom::outside::clock::{Clock, SystemClock};
-use passloom::outside::random::SystemRandom;
-use passloom::outside::secrets::MasterKey;
+use passloom::platform::clock::{Clock, SystemClock};
+use passloom::platform::random::SystemRandom;
+use passloom::platform::secrets::MasterKey;
 use passloom::start::{Contents, Outside, prepare};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::client::{Client, ServiceArgs, block_on, told};
 use crate::domain::ids::TemplateId;
-use crate::outside::secrets::digest;
+use crate::platform::secrets::digest;
 
 /// After how many answers the place is kept.
 const KEEP_EVERY: usize = 500;

@@ -29,7 +29,7 @@ use crate::http::admission::of_shared_content;
 use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
 use crate::http::server::Shared;
-use crate::outside::secrets::fingerprint;
+use crate::platform::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
 
 /// Where our pages' own files are.

@@ -18,7 +18,7 @@ use openssl::x509::X509;
 
 use crate::domain::ids::{PassTypeId, PushToken};
 use crate::domain::time::Timestamp;
-use crate::outside::http_cause::{cause, refuses_our_certificate};
+use crate::platform::http_cause::{cause, refuses_our_certificate};
 use crate::wallets::PushOutcome;
 use crate::wallets::apple::apns_reason;
 

@@ -143,7 +143,7 @@ async fn keys_open_their_own_scopes_only(database: TestDatabase) {
             service.send(Method::GET, "/api/v1/cards/M-1", &[("authorization", authorization)], Vec::new()).await;
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"), "{authorization:?}");
     }
-    let reader = passloom::outside::secrets::fingerprint("reader");
+    let reader = passloom::platform::secrets::fingerprint("reader");
     let mut tx = service.app.store.begin().await.unwrap();
     let key = passloom::store::api_keys::NewApiKey {
         id: "k1",

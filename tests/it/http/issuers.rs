@@ -20,8 +20,8 @@ use passloom::actions::issuers::watch::{CertificateWatch, Warning};
 use passloom::config::Config;
 use passloom::domain::ids::PassTypeId;
 use passloom::domain::time::Timestamp;
-use passloom::outside::clock::{Clock, SystemClock};
-use passloom::outside::random::SystemRandom;
+use passloom::platform::clock::{Clock, SystemClock};
+use passloom::platform::random::SystemRandom;
 use passloom::sandbox::certificates;
 use passloom::start::{Contents, Outside, prepare};
 use passloom::wallets::apple::development_chain::DevelopmentChain;
@@ -484,7 +484,7 @@ async fn private_parts_go_in_and_never_out(database: TestDatabase) {
     let stored = passloom::store::issuers::list_apple(&mut reader).await.unwrap();
     let sealed = passloom::store::issuers::sealed_apple(&mut reader, &stored[0]).await.unwrap().unwrap();
     drop(reader);
-    let master = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32)).unwrap();
+    let master = passloom::platform::secrets::MasterKey::parse(&"5e".repeat(32)).unwrap();
     assert_eq!(hex::encode(&sealed[1..5]), master.id());
     for secret in [b"PRIVATE KEY".as_slice(), lines[0].as_bytes(), &der[40..60]] {
         assert!(sealed.windows(secret.len()).all(|part| part != secret));
@@ -504,7 +504,7 @@ async fn an_issuer_in_the_database_ends_the_sandbox(database: TestDatabase) {
         config.database_url = database.url().to_owned();
         config.public_url = "https://cards.example.com".to_owned();
         config.public_url_default = false;
-        config.master_key = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32));
+        config.master_key = passloom::platform::secrets::MasterKey::parse(&"5e".repeat(32));
         config.sandbox = sandbox;
         config
     };
@@ -530,7 +530,7 @@ async fn an_issuer_in_the_database_ends_the_sandbox(database: TestDatabase) {
     assert_eq!(production.app.issuers.all().len(), 1, "no development chain signs there");
     assert!(start(config(Some(true))).await.unwrap().sandbox.is_some(), "said explicitly, it stays");
     let mut other = config(None);
-    other.master_key = passloom::outside::secrets::MasterKey::parse(&"5f".repeat(32));
+    other.master_key = passloom::platform::secrets::MasterKey::parse(&"5f".repeat(32));
     let refused = start(other).await.expect_err("another master key").to_string();
     assert!(refused.starts_with("PASSLOOM_MASTER_KEY: does not open"), "{refused}");
 }

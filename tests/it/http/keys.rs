@@ -58,7 +58,7 @@ async fn keys_are_made_listed_and_revoked_within_their_workspace(database: TestD
     );
     // The database knows its hash alone.
     let mut reader = service.app.store.read().await.unwrap();
-    let hash = passloom::outside::secrets::fingerprint(secret);
+    let hash = passloom::platform::secrets::fingerprint(secret);
     assert!(passloom::store::api_keys::find(&mut reader, &hash).await.unwrap().is_some());
     drop(reader);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use passloom::actions::after_restore::{EPOCH, after_restore};
 use passloom::actions::device_logs::forget_complaints;
 use passloom::config::Limits;
-use passloom::outside::proxies::TrustedProxies;
+use passloom::platform::proxies::TrustedProxies;
 use passloom::sandbox::phone::Phone;
 use reqwest::Method;
 use serde_json::{Value, json};

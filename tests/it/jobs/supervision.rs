@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use openssl::error::ErrorStack;
-use passloom::outside::clock::ManualClock;
-use passloom::outside::random::{Random, SystemRandom};
+use passloom::platform::clock::ManualClock;
+use passloom::platform::random::{Random, SystemRandom};
 use passloom::start::{Contents, JobMode, Outside};
 use reqwest::Method;
 use serde_json::json;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use passloom::outside::random::SystemRandom;
+use passloom::platform::random::SystemRandom;
 use passloom::sandbox::phone::{Phone, PhoneOptions};
 use serde_json::Value;
 

@@ -96,7 +96,7 @@ fn complaint(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use passloom::domain::ids::PassTypeId;
-    use passloom::outside::clock::{Clock, SystemClock};
+    use passloom::platform::clock::{Clock, SystemClock};
     use passloom::wallets::apple::archive::SharedFiles;
     use passloom::wallets::apple::development_chain::DevelopmentChain;
     use passloom::wallets::apple::signature::PassSigner;

@@ -13,8 +13,8 @@ use passloom::actions::refresh_cards::refresh_step;
 use passloom::app::App;
 use passloom::config::Config;
 use passloom::domain::time::Timestamp;
-use passloom::outside::clock::{Clock, ManualClock, SystemClock};
-use passloom::outside::random::SystemRandom;
+use passloom::platform::clock::{Clock, ManualClock, SystemClock};
+use passloom::platform::random::SystemRandom;
 use passloom::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use passloom::sandbox::phone::{Phone, PhoneOptions, Refreshed};
 use passloom::start::{Contents, JobMode, Outside, Running, prepare};
@@ -162,7 +162,7 @@ impl Service {
         config.admin_key = Some(ADMIN_KEY.to_owned());
         // All of a test's customers come from one address.
         config.limits.pages = 0;
-        config.master_key = passloom::outside::secrets::MasterKey::parse(&"5e".repeat(32));
+        config.master_key = passloom::platform::secrets::MasterKey::parse(&"5e".repeat(32));
         settings(&mut config);
         let start = Timestamp::from_seconds(SystemClock.now().seconds());
         let clock = Arc::new(ManualClock::at(start));

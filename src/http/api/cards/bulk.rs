@@ -22,7 +22,7 @@ use crate::http::auth::{CardsWrite, Key, was_revoked};
 use crate::http::lines::{Body, BrokenOff, Line};
 use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
 use crate::http::problem::Problem;
-use crate::outside::memory::Held;
+use crate::platform::memory::Held;
 use crate::store::cards;
 
 /// What it says of itself.

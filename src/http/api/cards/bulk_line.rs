@@ -10,7 +10,7 @@ use crate::domain::input::{Problems, normalise_line_ends};
 use crate::http::body::VALUES;
 use crate::http::lines::{LONGEST, Line};
 use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
-use crate::outside::memory::parsed_size;
+use crate::platform::memory::parsed_size;
 
 /// A line as far as it can be read without the database.
 #[derive(Debug)]

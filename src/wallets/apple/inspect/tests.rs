@@ -1,4 +1,4 @@
-use crate::outside::clock::{Clock, SystemClock};
+use crate::platform::clock::{Clock, SystemClock};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::sync::LazyLock;

@@ -7,8 +7,8 @@ use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::random::{self, Random};
 use crate::domain::ids::{AuthToken, PageToken, SerialNumber};
+use crate::platform::random::{self, Random};
 
 /// Encrypts what the database must not hold in plain text (AES-256-GCM).
 #[derive(Clone)]
@@ -202,7 +202,7 @@ pub fn same(a: &str, b: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outside::random::SystemRandom;
+    use crate::platform::random::SystemRandom;
 
     #[test]
     fn a_sealed_secret_opens_under_its_own_key_and_purpose_only() {
