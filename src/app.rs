@@ -28,7 +28,6 @@ use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::domain::zone::Zone;
-use crate::issuers::{AppleIssuer, AppleIssuers};
 use crate::platform::clock::Clock;
 use crate::platform::job_states::JobStates;
 use crate::platform::log_lines::StrangersLines;
@@ -44,6 +43,7 @@ use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
 use crate::wallets::apple::apns::ApnsEndpoint;
 use crate::wallets::apple::trust::Roots;
+use crate::wallets::issuers::{AppleIssuer, AppleIssuers};
 
 /// A running service. Holds no state of its own that another node would need: all of that is in the database.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use crate::platform::http_cause::cause;
 use crate::platform::secrets::MasterKeys;
 use crate::platform::{files, random};
 use crate::sandbox::phone::{Phone, PhoneOptions};
-use crate::start::{self, Contents, JobMode, Outside};
+use crate::startup::{self, Contents, JobMode, Outside};
 use crate::store::{Store, health, workspaces};
 use crate::wallets::PushOutcome;
 use crate::wallets::apple::apns::Apns;
@@ -75,7 +75,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     }
     let config = &config;
     let now = outside.clock.now();
-    let sandbox = match start::is_sandbox(config, start::stored_issuers(&config.database_url).await) {
+    let sandbox = match startup::is_sandbox(config, startup::stored_issuers(&config.database_url).await) {
         Ok(sandbox) => sandbox,
         Err(error) => return vec![finding("configuration", State::Error, format!("{error:#}"))],
     };
@@ -92,7 +92,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     )];
     findings.push(open_files());
     findings.extend(database(&config.database_url, now).await);
-    let roots = match start::read_roots(config, sandbox) {
+    let roots = match startup::read_roots(config, sandbox) {
         Ok(roots) => roots,
         Err(error) => {
             findings.push(finding("apple-root", State::Error, format!("{error:#}")));
@@ -107,7 +107,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     }
     findings.extend(secrets(config, sandbox, &roots, outside).await);
     let identity = match &config.apple {
-        Some(files) => match start::read_identity(files, &roots, now) {
+        Some(files) => match startup::read_identity(files, &roots, now) {
             Ok(identity) => Some(identity),
             Err(error) => {
                 findings.push(finding("certificate", State::Error, format!("{error:#}")));
@@ -195,7 +195,7 @@ async fn secrets(config: &Config, sandbox: bool, roots: &Roots, outside: &Outsid
     let sealed = async { workspaces::secret(&mut store.read().await?, &default_workspace()).await }.await;
     let mut findings = Vec::new();
     if let Ok(Some(sealed)) = sealed {
-        let opened = start::master_key(config, sandbox, true, &*outside.random)
+        let opened = startup::master_key(config, sandbox, true, &*outside.random)
             .and_then(|key| Ok(key.open(&secret_purpose(&default_workspace()), &sealed).map(|_| key)?));
         match opened {
             Ok(key) => {
@@ -312,7 +312,7 @@ async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Fi
     if sandbox_only {
         return finding(CHECK, State::Ok, "is simulated by the sandbox; the self-test pushes through it");
     }
-    let endpoint = match start::apns_endpoint(config, None, None) {
+    let endpoint = match startup::apns_endpoint(config, None, None) {
         Ok(endpoint) => endpoint,
         Err(error) => return finding(CHECK, State::Error, format!("{error:#}")),
     };
@@ -387,7 +387,7 @@ async fn self_test(config: &Config, outside: &Outside) -> anyhow::Result<String>
     own.apple.clone_from(&config.apple);
     own.apple_root.clone_from(&config.apple_root);
     let root = if own.apple.is_some() { None } else { Some(folder.0.join("certs/dev/root.pem")) };
-    let prepared = start::prepare(own, outside.clone(), Contents::Starters).await?;
+    let prepared = startup::prepare(own, outside.clone(), Contents::Starters).await?;
     let (facts, base) = (prepared.sandbox.clone(), prepared.app.public_url.clone());
     let running = prepared.run(JobMode::Running)?;
     let outcome = async {

@@ -9,7 +9,7 @@ use passloom::app::App;
 use passloom::config::Config;
 use passloom::platform::clock::SystemClock;
 use passloom::platform::random::SystemRandom;
-use passloom::start::{Contents, JobMode, Outside, Running, SandboxFacts, prepare};
+use passloom::startup::{Contents, JobMode, Outside, Running, SandboxFacts, prepare};
 use tempfile::TempDir;
 
 /// Where the database is when it shall be a PostgreSQL; an empty one for each run.

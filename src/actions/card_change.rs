@@ -16,9 +16,9 @@ use crate::domain::message::{Message, message_key};
 use crate::domain::picture::PictureName;
 use crate::domain::render::{RenderedCard, render};
 use crate::domain::time::Timestamp;
-use crate::issuers::AppleIssuer;
 use crate::platform::secrets::WorkspaceSecret;
 use crate::wallets::apple::pass_json::{PassIdentity, PassJson, pass_json};
+use crate::wallets::issuers::AppleIssuer;
 
 /// How many messages are tried before a change is told without one: each costs a pass.
 const MOST_MESSAGES: usize = 3;

@@ -24,7 +24,6 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, PassTypeId, SerialNumber, WorkspaceId};
 use crate::domain::retry::{BUSY_PAUSE, REMIND_AFTER, WINDOW, delay};
 use crate::domain::time::Timestamp;
-use crate::issuers::AppleIssuer;
 use crate::platform::crash;
 use crate::platform::random::{fraction, token};
 use crate::platform::secrets::short_form;
@@ -33,6 +32,7 @@ use crate::store::events::{self, NewEvent};
 use crate::store::push_pauses::{self, Pause};
 use crate::store::{Tx, workspaces};
 use crate::wallets::PushOutcome;
+use crate::wallets::issuers::AppleIssuer;
 
 /// How long a claim may take before another worker repeats it. Longer than a push can take and wait for its turn,
 /// shorter than the minute within which a dead node's work goes on.

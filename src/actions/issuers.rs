@@ -20,13 +20,13 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::input::{Lines, Node, Problems};
-use crate::issuers::{AppleIssuer, Source};
 use crate::platform::secrets::MasterKeys;
 use crate::store::issuers::{self, AppleCertificateKey};
 use crate::store::{Store, StoreError, push_pauses, workspaces};
 use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
 use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::trust::Proof;
+use crate::wallets::issuers::{AppleIssuer, Source};
 
 /// No certificate or key is as long, in characters.
 const LONGEST: usize = 256 * 1024;

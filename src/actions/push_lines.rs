@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::domain::breaker::{Blame, Breaker, Failure, Gate};
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
-use crate::issuers::AppleIssuer;
 use crate::platform::secrets::digest;
+use crate::wallets::issuers::AppleIssuer;
 
 /// All lines of a node.
 #[derive(Debug, Default)]

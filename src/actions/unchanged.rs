@@ -18,13 +18,13 @@ use crate::domain::card::{Card, Publication, State};
 use crate::domain::ids::{PassTypeId, TemplateId, WorkspaceId};
 use crate::domain::render::render;
 use crate::domain::time::Timestamp;
-use crate::issuers::AppleIssuer;
 use crate::platform::secrets::WorkspaceSecret;
 use crate::store::cards::{Issued, Unchanged};
 use crate::store::refreshes;
 use crate::store::templates::{self, Placed};
 use crate::wallets::apple::pass;
 use crate::wallets::apple::pass_json::PassIdentity;
+use crate::wallets::issuers::AppleIssuer;
 
 /// How far back versions are compared; a card that was not looked at for more counts as changed by the oldest of them.
 const VERSIONS: i64 = 4;

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::doctor::{State, examine};
 use crate::platform::clock::SystemClock;
 use crate::platform::random::SystemRandom;
-use crate::start::Outside;
+use crate::startup::Outside;
 
 /// Examine this installation and say what is wrong with it.
 ///

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::Config;
-use crate::start::lock_database;
+use crate::startup::lock_database;
 use crate::store::{Store, health};
 
 /// Bring the database's schema up to date.

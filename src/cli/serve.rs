@@ -14,7 +14,7 @@ use crate::http::connections;
 use crate::platform::clock::SystemClock;
 use crate::platform::files;
 use crate::platform::random::SystemRandom;
-use crate::start::{Contents, JobMode, Outside, SandboxFacts, lock_database, prepare};
+use crate::startup::{Contents, JobMode, Outside, SandboxFacts, lock_database, prepare};
 use crate::telemetry::start_logs;
 
 /// Serve passes, the web service for phones, and the API.

@@ -13,7 +13,7 @@ use passloom::domain::ids::{CardId, WorkspaceId};
 use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, ManualClock};
 use passloom::platform::random::{Random, SystemRandom};
-use passloom::start::Outside;
+use passloom::startup::Outside;
 use passloom::store::{cards, workspaces};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -10,7 +10,7 @@ use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, ManualClock, SystemClock};
 use passloom::platform::random::SystemRandom;
 use passloom::sandbox::certificates;
-use passloom::start::Outside;
+use passloom::startup::Outside;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

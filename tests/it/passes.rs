@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use passloom::start::{Contents, JobMode};
+use passloom::startup::{Contents, JobMode};
 use reqwest::Method;
 use serde_json::{Value, json};
 

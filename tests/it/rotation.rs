@@ -8,7 +8,7 @@ use passloom::config::Config;
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::platform::random::SystemRandom;
 use passloom::platform::secrets::MasterKey;
-use passloom::start::{Contents, Outside, prepare};
+use passloom::startup::{Contents, Outside, prepare};
 use reqwest::Method;
 use serde_json::{Value, json};
 

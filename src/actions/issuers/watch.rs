@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::domain::ids::PassTypeId;
-use crate::issuers::AppleIssuer;
 use crate::telemetry::CertificateLabels;
+use crate::wallets::issuers::AppleIssuer;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How many days ahead a warning is due; 0 is the end itself.

@@ -23,7 +23,7 @@ use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::platform::random::SystemRandom;
 use passloom::sandbox::certificates;
-use passloom::start::{Contents, Outside, prepare};
+use passloom::startup::{Contents, Outside, prepare};
 use passloom::wallets::apple::development_chain::DevelopmentChain;
 use passloom::wallets::apple::inspect::inspect;
 use passloom::wallets::apple::trust::Trust;

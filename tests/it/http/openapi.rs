@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use passloom::start::{Contents, JobMode};
+use passloom::startup::{Contents, JobMode};
 use serde_json::json;
 
 use crate::support::reader::tool;

@@ -1,6 +1,6 @@
 //! The card's page, over HTTP and in a real browser.
 
-use passloom::start::{Contents, JobMode};
+use passloom::startup::{Contents, JobMode};
 use reqwest::Method;
 use serde_json::json;
 

@@ -13,7 +13,7 @@ use passloom::platform::clock::{Clock, SystemClock};
 use passloom::platform::random::SystemRandom;
 use passloom::platform::secrets::MasterKey;
 use passloom::sandbox::certificates;
-use passloom::start::{Contents, JobMode, Outside, prepare};
+use passloom::startup::{Contents, JobMode, Outside, prepare};
 use passloom::store::issuers::{AppleCertificateKey, put_apple};
 use passloom::wallets::apple::development_chain::DevelopmentChain;
 use reqwest::Method;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use passloom::start::{Contents, JobMode};
+use passloom::startup::{Contents, JobMode};
 use reqwest::Method;
 use serde_json::{Value, json};
 

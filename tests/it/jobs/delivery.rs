@@ -287,7 +287,7 @@ async fn work_is_done_once(database: TestDatabase) {
 }
 
 async fn the_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatabase) {
-    use passloom::start::{Contents, JobMode};
+    use passloom::startup::{Contents, JobMode};
     let service = Service::start_with(&database, Contents::Nothing, JobMode::Running).await;
     service.publish("bakery", &bakery()).await;
     let card = service.put_card("M-1", &anna(1)).await;
@@ -315,7 +315,7 @@ async fn the_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatab
 
 /// What jobs that look seldom find when they start: the past of another node.
 async fn the_seldom_jobs_do_by_themselves_what_the_tests_do_by_hand(database: TestDatabase) {
-    use passloom::start::{Contents, JobMode};
+    use passloom::startup::{Contents, JobMode};
     let mut past = Service::shop(&database).await;
     let card = past.put_card("M-1", &anna(1)).await;
     past.phone_with(&card).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use passloom::actions::expire_cards::expire_step;
-use passloom::start::{Contents, JobMode};
+use passloom::startup::{Contents, JobMode};
 use reqwest::Method;
 use serde_json::{Value, json};
 

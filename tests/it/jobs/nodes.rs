@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use passloom::actions::deliver::{claim_due, push, record};
-use passloom::start::{Contents, JobMode};
+use passloom::startup::{Contents, JobMode};
 use passloom::store::{devices, refreshes};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};

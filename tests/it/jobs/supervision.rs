@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use openssl::error::ErrorStack;
 use passloom::platform::clock::ManualClock;
 use passloom::platform::random::{Random, SystemRandom};
-use passloom::start::{Contents, JobMode, Outside};
+use passloom::startup::{Contents, JobMode, Outside};
 use reqwest::Method;
 use serde_json::json;
 

@@ -17,7 +17,7 @@ use passloom::platform::clock::{Clock, ManualClock, SystemClock};
 use passloom::platform::random::SystemRandom;
 use passloom::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use passloom::sandbox::phone::{Phone, PhoneOptions, Refreshed};
-use passloom::start::{Contents, JobMode, Outside, Running, prepare};
+use passloom::startup::{Contents, JobMode, Outside, Running, prepare};
 use passloom::store::devices;
 use passloom::wallets::apple::development_chain::DevelopmentChain;
 use reqwest::Method;
