@@ -34,7 +34,7 @@ async fn run() -> anyhow::Result<()> {
     let serial = phone.add(facts.demo_card.as_deref().expect("a demo card"), SystemClock.now()).await?;
     let mut line = phone.listen(&serial).await?;
     let url = format!("{}/api/v1/cards/demo", app.public_url);
-    let issuer = app.apple_issuer(&passloom::actions::api_keys::default_workspace()).expect("an issuer");
+    let issuer = app.apple_issuer(&passloom::actions::keys::default_workspace()).expect("an issuer");
     let (topic, token) = (PassTypeId::parse(PASS_TYPE)?, PushToken::parse(phone.push_token())?);
 
     let (mut whole, mut simulator, mut answered) = (Vec::new(), Vec::new(), Vec::new());

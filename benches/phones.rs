@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use actix_web::{App as Application, HttpResponse, HttpServer, web};
-use passloom::actions::api_keys::default_workspace;
+use passloom::actions::keys::default_workspace;
 use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken};
 use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, SystemClock};

@@ -9,7 +9,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use passloom::actions::api_keys::default_workspace;
+use passloom::actions::keys::default_workspace;
 use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken};
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates::PASS_TYPE;

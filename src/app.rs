@@ -12,17 +12,17 @@ use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::actions::audit::record;
-use crate::actions::card_locks::CardLocks;
-use crate::actions::draft::{Scaled, ScaledKey};
+use crate::actions::cards::card_locks::CardLocks;
 use crate::actions::error::ActionError;
-use crate::actions::note_fetches::Notes;
-use crate::actions::published::Published;
-use crate::actions::push_lines::PushLines;
+use crate::actions::passes::record_fetches::Notes;
+use crate::actions::passes::renders::Renders;
 use crate::actions::readings::LastReading;
-use crate::actions::renders::Renders;
-use crate::actions::wake::Wake;
+use crate::actions::templates::draft::{Scaled, ScaledKey};
+use crate::actions::templates::published::Published;
 use crate::actions::write_probe::WriteProbe;
 use crate::config::Limits;
+use crate::delivery::channels::PushLines;
+use crate::delivery::signal::Wake;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
@@ -227,7 +227,7 @@ impl App {
             reading: Workers::new("reading a body", cores / 2),
             opening_keys: Workers::new("opening a file of keys", 1),
             preparing: Semaphore::new(2),
-            page_notes: Arc::new(Semaphore::new(crate::actions::note_page::PAGE_NOTES)),
+            page_notes: Arc::new(Semaphore::new(crate::actions::cards::record_page_view::PAGE_NOTES)),
             sandbox: parts.sandbox,
             issuers: AppleIssuers::default(),
             apns_endpoint: parts.apns_endpoint,

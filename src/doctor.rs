@@ -11,8 +11,8 @@ use openssl::x509::X509;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::actions::api_keys::default_workspace;
 use crate::actions::issuers::stored_identities;
+use crate::actions::keys::default_workspace;
 use crate::app::secret_purpose;
 use crate::config::Config;
 use crate::domain::ids::PushToken;

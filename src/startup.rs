@@ -15,10 +15,10 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use crate::actions::api_keys::{default_workspace, replace_key};
 use crate::actions::error::ActionError;
 use crate::actions::issuers::load_issuers;
-use crate::actions::starters::{demo_card, load_starters};
+use crate::actions::keys::{default_workspace, replace_key};
+use crate::actions::templates::load_starters::{demo_card, load_starters};
 use crate::app::{App, AppParts};
 use crate::config::{AppleFiles, Config};
 use crate::domain::time::Timestamp;

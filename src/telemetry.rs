@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
-use crate::actions::renders::Reader;
+use crate::actions::passes::renders::Reader;
 use crate::domain::ids::PassTypeId;
 use crate::domain::input::{Lines, forbidden_character};
 use crate::platform::process::Usage;

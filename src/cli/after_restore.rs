@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use crate::actions::after_restore::after_restore;
+use crate::actions::workspaces::after_restore::after_restore;
 use crate::config::Config;
 use crate::platform::clock::{Clock, SystemClock};
 use crate::store::Store;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use crate::actions::rotate_secrets::rotate_secrets;
+use crate::actions::workspaces::rotate_secrets::rotate_secrets;
 use crate::config::Config;
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::random::SystemRandom;

@@ -15,7 +15,7 @@ use super::body::{ARCHIVE, JSON};
 use super::openapi::{Content, Operation, parameters};
 use super::problem::{FAULT, Problem};
 use super::server::Shared;
-use crate::actions::api_keys::Bearer;
+use crate::actions::keys::Bearer;
 use crate::app::App;
 use crate::platform::memory::{Held, NoRoom};
 

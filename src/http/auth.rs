@@ -11,7 +11,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
 use super::problem::{FAULT, FORBIDDEN, Problem, UNAUTHENTICATED};
 use super::server::Shared;
-use crate::actions::api_keys::{Bearer, Scope, authenticate};
+use crate::actions::keys::{Bearer, Scope, authenticate};
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::ids::WorkspaceId;

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::admission::{self, BodyRoom, ParsedRoom, SMALL};
 use super::problem::{NOT_JSON, Problem, TOO_LARGE, TOO_SLOW};
 use super::server::Shared;
-use crate::actions::images::LARGEST_PICTURE;
-use crate::actions::put_template::LARGEST_DOCUMENT;
+use crate::actions::templates::images::LARGEST_PICTURE;
+use crate::actions::templates::put_template::LARGEST_DOCUMENT;
 use crate::domain::input::{Problems, normalise_line_ends};
 use crate::platform::memory::parsed_size;
 

@@ -18,8 +18,8 @@ use super::body;
 use super::openapi::{Content, Needs, Operation, parameters};
 use super::problem::{FAULT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_UNDER_WAY, Problem, below};
 use super::server::Shared;
-use crate::actions::api_keys::Bearer;
 use crate::actions::idempotency::{Turn, abandon, keep, take_turn};
+use crate::actions::keys::Bearer;
 use crate::domain::input::Problems;
 use crate::store::idempotency::Attempt;
 

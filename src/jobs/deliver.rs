@@ -13,9 +13,9 @@ use tokio::task::{Id, JoinSet};
 
 use super::pause;
 use super::supervisor::Supervised;
-use crate::actions::deliver::{Delivery, Done, Round, claim_due, hand_back, push, record};
 use crate::actions::error::ActionError;
 use crate::app::App;
+use crate::delivery::engine::{Delivery, Done, Round, claim_due, hand_back, push, record};
 use crate::domain::ids::PassTypeId;
 
 /// The longest sleep. Changes wake the job; this finds those of nodes that died and of a clock that moved.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::pause;
-use crate::actions::expire_cards::expire_step;
+use crate::actions::cards::expire_cards::expire_step;
 use crate::app::App;
 
 /// Between two looks.

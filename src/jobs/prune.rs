@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::pause;
-use crate::actions::erase_card::clear_erased;
-use crate::actions::{device_logs, idempotency, retention};
+use crate::actions::cards::erase_card::clear_erased;
+use crate::actions::passes::device_logs;
+use crate::actions::{idempotency, retention};
 use crate::app::App;
 
 /// How soon what was erased is gone from the database's log, too.

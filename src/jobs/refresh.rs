@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::pause;
-use crate::actions::refresh_cards::refresh_step;
+use crate::actions::templates::refresh_cards::refresh_step;
 use crate::app::App;
 
 /// Between two looks.

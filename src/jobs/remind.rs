@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::pause;
-use crate::actions::deliver::remind_due;
 use crate::app::App;
+use crate::delivery::engine::remind_due;
 
 /// Between two looks.
 const POLL: Duration = Duration::from_secs(30);

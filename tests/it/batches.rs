@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use passloom::actions::card_order::{IfMatch, Order};
+use passloom::actions::cards::command::{IfMatch, Order};
+use passloom::actions::cards::plan_changes::Done;
+use passloom::actions::cards::put_cards::{Batch, foresee, put_cards};
 use passloom::actions::error::ActionError;
-use passloom::actions::judge_orders::Done;
-use passloom::actions::put_cards::{Batch, foresee, put_cards};
 use passloom::domain::actor::Actor;
 use passloom::domain::ids::{CardId, WorkspaceId};
 use passloom::domain::time::Timestamp;

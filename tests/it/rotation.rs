@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use passloom::actions::rotate_secrets::rotate_secrets;
+use passloom::actions::workspaces::rotate_secrets::rotate_secrets;
 use passloom::config::Config;
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::platform::random::SystemRandom;

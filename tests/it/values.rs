@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use passloom::actions::check_template::sample_card;
+use passloom::actions::templates::check_template::sample_card;
 use passloom::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use passloom::domain::render::render;
 use passloom::domain::template::Template;

@@ -4,8 +4,8 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::actions::api_keys::Scope;
 use crate::actions::audit::audit_list;
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::audit::kinds;

@@ -3,8 +3,8 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::actions::api_keys::Scope;
-use crate::actions::device_logs::list_complaints;
+use crate::actions::keys::Scope;
+use crate::actions::passes::device_logs::list_complaints;
 use crate::app::App;
 use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};

@@ -4,8 +4,8 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::actions::api_keys::Scope;
-use crate::actions::list_events::events_after;
+use crate::actions::events::events_after;
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};

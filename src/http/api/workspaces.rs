@@ -4,7 +4,7 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use crate::actions::create_workspace::create_workspace;
+use crate::actions::workspaces::create_workspace::create_workspace;
 use crate::app::App;
 use crate::http::auth::Bootstrap;
 use crate::http::body::Json;

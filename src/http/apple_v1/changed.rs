@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::Failure;
-use crate::actions::list_changed::list_changed;
+use crate::actions::passes::list_changed::list_changed;
 use crate::app::App;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId};
 

@@ -5,7 +5,7 @@ use actix_web::http::header::{IF_MODIFIED_SINCE, LAST_MODIFIED};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{Failure, unauthorized};
-use crate::actions::fetch_pass::{Fetched, Purpose, fetch_pass};
+use crate::actions::passes::fetch_pass::{Fetched, Purpose, fetch_pass};
 use crate::app::App;
 use crate::domain::ids::{PassTypeId, SerialNumber};
 use crate::domain::time::Timestamp;

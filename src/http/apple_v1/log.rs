@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
 use super::Failure;
-use crate::actions::device_logs::take_complaints;
+use crate::actions::passes::device_logs::take_complaints;
 use crate::app::App;
 use crate::http::address::client_address;
 use crate::http::body::{self, LOG, of_phone};

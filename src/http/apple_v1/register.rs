@@ -5,8 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
 use super::{Failure, registration, unauthorized};
-use crate::actions::holder::holder;
-use crate::actions::register_device::{Registered, register_device};
+use crate::actions::passes::holder::holder;
+use crate::actions::passes::register_device::{Registered, register_device};
 use crate::app::App;
 use crate::domain::ids::PushToken;
 use crate::http::auth::authorization;

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{Failure, registration, unauthorized};
-use crate::actions::register_device::unregister_device;
+use crate::actions::passes::register_device::unregister_device;
 use crate::app::App;
 use crate::http::auth::authorization;
 

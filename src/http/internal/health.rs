@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use crate::actions::api_keys::default_workspace;
+use crate::actions::keys::default_workspace;
 use crate::actions::write_probe::can_write;
 use crate::store::health as store_health;
 

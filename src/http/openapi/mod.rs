@@ -18,7 +18,7 @@ use super::problem::{
     TOO_LARGE, TOO_MANY_REQUESTS, TOO_SLOW, UNAUTHENTICATED, UNAVAILABLE,
 };
 use super::routes::{BACKENDS, Endpoint};
-use crate::actions::api_keys::Scope;
+use crate::actions::keys::Scope;
 use crate::app::App;
 
 /// A named shape of JSON (JSON Schema 2020-12, as OpenAPI 3.1 has it).

@@ -5,11 +5,10 @@
 use serde_json::{Value, json};
 
 use super::Schema;
-use crate::actions::api_keys::Scope;
+use crate::actions::keys::Scope;
 use crate::domain::actor::Actor;
-use crate::domain::audit;
 use crate::domain::event::EventKind;
-use crate::domain::styles;
+use crate::domain::{audit, styles};
 
 macro_rules! schemas {
     ($($(#[$doc:meta])* $constant:ident $name:literal => $shape:expr;)*) => {

@@ -13,10 +13,10 @@ use super::pages::{
     asset, card_css, code_svg, qr_svg,
 };
 use super::texts::PageLanguage;
+use crate::actions::cards::record_page_view::note_page_opened;
 use crate::actions::error::ActionError;
-use crate::actions::note_page::note_page_opened;
-use crate::actions::published::Published;
-use crate::actions::renders::{Kind, Made, Reader};
+use crate::actions::passes::renders::{Kind, Made, Reader};
+use crate::actions::templates::published::Published;
 use crate::app::App;
 use crate::domain::card::State;
 use crate::domain::colour::Colour;

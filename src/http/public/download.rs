@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::card_page::{card_of, message};
 use super::pages::Message;
-use crate::actions::fetch_pass::shared_pass;
+use crate::actions::passes::fetch_pass::shared_pass;
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::http::admission::OwnBytes;

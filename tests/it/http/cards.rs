@@ -147,7 +147,7 @@ async fn keys_open_their_own_scopes_only(database: TestDatabase) {
     let mut tx = service.app.store.begin().await.unwrap();
     let key = passloom::store::api_keys::NewApiKey {
         id: "k1",
-        workspace: &passloom::actions::api_keys::default_workspace(),
+        workspace: &passloom::actions::keys::default_workspace(),
         name: "reader",
         hash: &reader,
         scopes: "cards:read",

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use passloom::actions::api_keys::default_workspace;
-use passloom::actions::holder::{held_card, holder};
+use passloom::actions::keys::default_workspace;
+use passloom::actions::passes::holder::{held_card, holder};
 use passloom::domain::ids::{PassTypeId, SerialNumber};
 use passloom::http::routes::BACKENDS;
 use reqwest::Method;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use passloom::actions::deliver::{claim_due, push, record};
-use passloom::actions::erase_card::clear_erased;
+use passloom::actions::cards::erase_card::clear_erased;
+use passloom::delivery::engine::{claim_due, push, record};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};

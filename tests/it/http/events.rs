@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use passloom::actions::note_page::PAGE_NOTES;
+use passloom::actions::cards::record_page_view::PAGE_NOTES;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use passloom::actions::expire_cards::expire_step;
+use passloom::actions::cards::expire_cards::expire_step;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passloom::actions::expire_cards::expire_step;
+use passloom::actions::cards::expire_cards::expire_step;
 use passloom::sandbox::phone::Phone;
 use reqwest::Method;
 use serde_json::{Value, json};

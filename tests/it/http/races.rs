@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use passloom::actions::expire_cards::expire_step;
-use passloom::actions::refresh_cards::refresh_step;
+use passloom::actions::cards::expire_cards::expire_step;
+use passloom::actions::templates::refresh_cards::refresh_step;
 use passloom::domain::ids::{SerialNumber, WorkspaceId};
 use reqwest::Method;
 use serde_json::{Value, json};

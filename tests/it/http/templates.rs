@@ -421,9 +421,9 @@ fn issues(issues: &Value) -> Vec<String> {
 }
 
 async fn a_check_and_a_preview_need_no_issuer_and_store_nothing(database: TestDatabase) {
-    use passloom::actions::check_template::check_template;
-    use passloom::actions::preview_template::preview_template;
-    use passloom::actions::put_template::put_template;
+    use passloom::actions::templates::check_template::check_template;
+    use passloom::actions::templates::preview_template::preview_template;
+    use passloom::actions::templates::put_template::put_template;
     use passloom::domain::ids::{TemplateId, WorkspaceId};
     let service = Service::start(&database).await;
     let workspace = WorkspaceId::parse("drafting").unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use passloom::actions::api_keys::Scope;
+use passloom::actions::keys::Scope;
 use passloom::http::openapi::Needs;
 use passloom::http::routes::{BACKENDS, Endpoint};
 use passloom::store::issuers::{self, AppleCertificateKey};
@@ -130,7 +130,7 @@ async fn furnished(database: &TestDatabase) -> (Service, String) {
     let key = key.json()["id"].as_str().unwrap().to_owned();
     let mut tx = service.app.store.begin().await.unwrap();
     let certificate = AppleCertificateKey {
-        workspace: passloom::actions::api_keys::default_workspace(),
+        workspace: passloom::actions::keys::default_workspace(),
         pass_type: passloom::domain::ids::PassTypeId::parse(PASS_TYPE).unwrap(),
         fingerprint: CERTIFICATE.to_owned(),
         set_at: service.now(),

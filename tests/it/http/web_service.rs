@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use passloom::actions::after_restore::{EPOCH, after_restore};
-use passloom::actions::device_logs::forget_complaints;
+use passloom::actions::passes::device_logs::forget_complaints;
+use passloom::actions::workspaces::after_restore::{EPOCH, after_restore};
 use passloom::config::Limits;
 use passloom::platform::proxies::TrustedProxies;
 use passloom::sandbox::phone::Phone;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passloom::actions::deliver::remind_due;
+use passloom::delivery::engine::remind_due;
 use passloom::domain::ids::PushToken;
 use passloom::sandbox::apns::Answer;
 use passloom::sandbox::phone::Phone;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passloom::actions::deliver::{claim_due, push, record};
+use passloom::delivery::engine::{claim_due, push, record};
 use passloom::startup::{Contents, JobMode};
 use passloom::store::{devices, refreshes};
 use serde_json::json;

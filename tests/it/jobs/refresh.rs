@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passloom::actions::refresh_cards::refresh_step;
+use passloom::actions::templates::refresh_cards::refresh_step;
 use serde_json::{Value, json};
 
 use crate::support::service::{Service, anna, bakery};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use openssl::x509::X509;
-use passloom::actions::deliver::deliver_due;
-use passloom::actions::refresh_cards::refresh_step;
+use passloom::actions::templates::refresh_cards::refresh_step;
 use passloom::app::App;
 use passloom::config::Config;
+use passloom::delivery::engine::deliver_due;
 use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, ManualClock, SystemClock};
 use passloom::platform::random::SystemRandom;

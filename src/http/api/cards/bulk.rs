@@ -12,9 +12,9 @@ use futures_util::stream;
 use serde_json::Value;
 
 use super::bulk_line::{ReadLine, answer, problem_of};
-use crate::actions::api_keys::Scope;
+use crate::actions::cards::put_cards::{Batch, foresee, put_cards};
 use crate::actions::error::ActionError;
-use crate::actions::put_cards::{Batch, foresee, put_cards};
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::ids::{CardId, WorkspaceId};

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::actions::card_order::{IfMatch, Order};
+use crate::actions::cards::command::{IfMatch, Order};
+use crate::actions::cards::plan_changes::Done;
 use crate::actions::error::ActionError;
-use crate::actions::judge_orders::Done;
 use crate::domain::ids::CardId;
 use crate::domain::input::{Problems, normalise_line_ends};
 use crate::http::body::VALUES;

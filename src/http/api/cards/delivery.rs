@@ -3,9 +3,9 @@
 use actix_web::{HttpResponse, web};
 
 use super::get::find;
-use crate::actions::api_keys::Scope;
-use crate::actions::delivery_ledger::delivery_ledger;
+use crate::actions::keys::Scope;
 use crate::app::App;
+use crate::delivery::ledger::delivery_ledger;
 use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{NOT_FOUND, Problem};

@@ -3,8 +3,8 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::if_match;
-use crate::actions::api_keys::Scope;
-use crate::actions::erase_card::erase_card;
+use crate::actions::cards::erase_card::erase_card;
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::http::auth::{CardsWrite, Key};

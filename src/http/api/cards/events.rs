@@ -2,8 +2,8 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::actions::api_keys::Scope;
-use crate::actions::list_events::events_of_card;
+use crate::actions::events::events_of_card;
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::http::api::events;

@@ -3,10 +3,10 @@
 use actix_web::{HttpResponse, web};
 
 use super::answer;
-use crate::actions::api_keys::Scope;
-use crate::actions::card_answer::find_card;
-use crate::actions::fetch_pass::signed_pass;
-use crate::actions::renders::Reader;
+use crate::actions::cards::card_view::find_card;
+use crate::actions::keys::Scope;
+use crate::actions::passes::fetch_pass::signed_pass;
+use crate::actions::passes::renders::Reader;
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::time::Timestamp;

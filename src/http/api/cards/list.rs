@@ -4,9 +4,9 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use crate::actions::api_keys::Scope;
-use crate::actions::card_answer::card_answers;
-use crate::actions::list_cards::list_cards;
+use crate::actions::cards::card_view::card_answers;
+use crate::actions::cards::list_cards::list_cards;
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::domain::card::State;
 use crate::domain::ids::TemplateId;

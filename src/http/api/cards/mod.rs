@@ -13,8 +13,8 @@ pub mod put;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
-use crate::actions::card_answer::card_answer;
-use crate::actions::card_order::IfMatch;
+use crate::actions::cards::card_view::card_answer;
+use crate::actions::cards::command::IfMatch;
 use crate::app::App;
 use crate::http::problem::Problem;
 use crate::store::cards::Issued;

@@ -3,10 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
-use crate::actions::api_keys::Scope;
-use crate::actions::card_order::Order;
-use crate::actions::judge_orders::Done;
-use crate::actions::put_cards::put_card;
+use crate::actions::cards::command::Order;
+use crate::actions::cards::plan_changes::Done;
+use crate::actions::cards::put_cards::put_card;
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::domain::ids::CardId;
 use crate::domain::input::Problems;

@@ -3,8 +3,8 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
 
-use crate::actions::api_keys::Scope;
 use crate::actions::issuers::{apple_issuer_answer, put_apple_issuer, remove_apple_certificate};
+use crate::actions::keys::Scope;
 use crate::app::App;
 use crate::domain::ids::WorkspaceId;
 use crate::http::auth::{Admin, Key};

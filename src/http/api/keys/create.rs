@@ -3,7 +3,7 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
 
-use crate::actions::api_keys::{Scope, create_key};
+use crate::actions::keys::{Scope, create_key};
 use crate::app::App;
 use crate::http::auth::{Admin, Key};
 use crate::http::body::Json;

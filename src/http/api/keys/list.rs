@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::actions::api_keys::{Scope, list_keys};
+use crate::actions::keys::{Scope, list_keys};
 use crate::app::App;
 use crate::http::auth::{Admin, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 
-use crate::actions::api_keys::{Scope, revoke_key};
+use crate::actions::keys::{Scope, revoke_key};
 use crate::app::App;
 use crate::http::auth::{Admin, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters};

@@ -4,9 +4,9 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::existing;
-use crate::actions::api_keys::Scope;
-use crate::actions::check_template::check_template;
-use crate::actions::preview_template::preview_template;
+use crate::actions::keys::Scope;
+use crate::actions::templates::check_template::check_template;
+use crate::actions::templates::preview_template::preview_template;
 use crate::app::App;
 use crate::http::auth::{Key, TemplatesRead};
 use crate::http::body::Json;

@@ -4,8 +4,8 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::actions::api_keys::Scope;
-use crate::actions::put_template::{create_template, get_template, list_templates};
+use crate::actions::keys::Scope;
+use crate::actions::templates::put_template::{create_template, get_template, list_templates};
 use crate::app::App;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::TemplateJson;

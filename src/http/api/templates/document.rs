@@ -3,8 +3,8 @@
 use actix_web::{HttpResponse, web};
 
 use super::existing;
-use crate::actions::api_keys::Scope;
-use crate::actions::put_template::{Put, delete_template, get_template, put_template};
+use crate::actions::keys::Scope;
+use crate::actions::templates::put_template::{Put, delete_template, get_template, put_template};
 use crate::app::App;
 use crate::domain::ids::TemplateId;
 use crate::domain::input::Problems;

@@ -4,8 +4,8 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::existing;
-use crate::actions::api_keys::Scope;
-use crate::actions::images::{ImagePlace, delete_image, get_image, list_images, put_image};
+use crate::actions::keys::Scope;
+use crate::actions::templates::images::{ImagePlace, delete_image, get_image, list_images, put_image};
 use crate::app::App;
 use crate::domain::input::Problems;
 use crate::http::admission::AnswerRoom;

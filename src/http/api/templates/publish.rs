@@ -4,8 +4,8 @@ use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::existing;
-use crate::actions::api_keys::Scope;
-use crate::actions::publish_template::publish_template;
+use crate::actions::keys::Scope;
+use crate::actions::templates::publish_template::publish_template;
 use crate::app::App;
 use crate::http::auth::{Key, TemplatesWrite};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};

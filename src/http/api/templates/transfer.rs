@@ -5,8 +5,8 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::existing;
-use crate::actions::api_keys::Scope;
-use crate::actions::transfer_template::{export_template, import_template};
+use crate::actions::keys::Scope;
+use crate::actions::templates::transfer_template::{export_template, import_template};
 use crate::app::App;
 use crate::domain::ids::TemplateId;
 use crate::http::admission::AnswerRoom;

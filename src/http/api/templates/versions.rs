@@ -4,9 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::collection::page;
 use super::existing;
-use crate::actions::api_keys::Scope;
-use crate::actions::put_template::get_template;
-use crate::actions::template_versions::{list_versions, restore_version};
+use crate::actions::keys::Scope;
+use crate::actions::templates::put_template::get_template;
+use crate::actions::templates::template_versions::{list_versions, restore_version};
 use crate::app::App;
 use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};

@@ -1,0 +1,123 @@
+//! How the API shows a card.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::actions::error::ActionError;
+use crate::actions::passes::renders::Reader;
+use crate::actions::templates::published::Published;
+use crate::app::App;
+use crate::domain::ids::{CardId, WorkspaceId};
+use crate::store::cards::{self, Issued};
+use crate::store::devices;
+
+/// How many cards of a list are drawn before others have a turn.
+const AT_A_TIME: usize = 20;
+
+/// The card of that id.
+///
+/// # Errors
+/// When there is none.
+pub async fn find_card(app: &App, workspace: &WorkspaceId, id: &CardId) -> Result<Issued, ActionError> {
+    let card = cards::find(&mut app.store.read().await?, workspace, id).await?;
+    card.ok_or(ActionError::NotFound("card"))
+}
+
+/// The card as JSON, with its addresses and how many phones show its newest face.
+///
+/// # Errors
+/// When the database fails.
+pub async fn card_answer(app: &App, issued: &Issued) -> Result<Value, ActionError> {
+    let answers = card_answers(app, std::slice::from_ref(issued)).await?;
+    answers.into_iter().next().ok_or_else(|| ActionError::Fault("a card has no answer".to_owned()))
+}
+
+/// Cards of one workspace as JSON; the number of statements doesn't depend on how many there are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn card_answers(app: &App, cards: &[Issued]) -> Result<Vec<Value>, ActionError> {
+    let Some(first) = cards.first() else { return Ok(Vec::new()) };
+    let workspace = &first.card.workspace;
+    let faces: Vec<(&CardId, i64)> = cards.iter().map(|issued| (&issued.card.id, issued.face())).collect();
+    let mut reader = app.store.read().await?;
+    let devices = devices::of_cards(&mut reader, workspace, &faces).await?;
+    let devices: HashMap<CardId, (i64, i64)> = devices.into_iter().map(|(id, all, asked)| (id, (all, asked))).collect();
+    drop(reader);
+    let shown = shown_by(app, cards).await?;
+    let mut answers = Vec::with_capacity(cards.len());
+    for (issued, shown) in cards.iter().zip(shown) {
+        let (devices, asked) = devices.get(&issued.card.id).copied().unwrap_or_default();
+        // A fetch names no device: it counts for the devices that asked since the change.
+        let current = if issued.is_fetched(issued.face()) { asked } else { 0 };
+        answers.push(written(app, issued, shown, json!({"devices": devices, "current": current})).await?);
+    }
+    Ok(answers)
+}
+
+/// The version by which each card is shown. Most are shown by the newest: that is looked at some cards at a time.
+async fn shown_by(app: &App, cards: &[Issued]) -> Result<Vec<(Arc<Published>, i64)>, ActionError> {
+    let now = app.now();
+    let mut all = Vec::with_capacity(cards.len());
+    for some in cards.chunks(AT_A_TIME) {
+        let mut drawn = Vec::with_capacity(some.len());
+        for issued in some {
+            let card = &issued.card;
+            let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
+            let version = issued.publication.version;
+            let newest = app.published(&card.workspace, &card.content.template, version).await?;
+            drawn.push((issued.clone(), page, newest));
+        }
+        let work = move || {
+            let shows = |(issued, page, newest): (Issued, String, Arc<Published>)| {
+                let shows = newest.shows(&issued, &page, now);
+                (shows, page, newest)
+            };
+            drawn.into_iter().map(shows).collect::<Vec<_>>()
+        };
+        for (issued, (shows, page, newest)) in some.iter().zip(app.render(Reader::Backend, work).await?) {
+            all.push(match shows {
+                true => (newest, issued.publication.version),
+                false => app.shown(Reader::Backend, issued, &page).await?,
+            });
+        }
+    }
+    Ok(all)
+}
+
+async fn written(
+    app: &App,
+    issued: &Issued,
+    (published, version): (Arc<Published>, i64),
+    apple: Value,
+) -> Result<Value, ActionError> {
+    let card = &issued.card;
+    let content = &card.content;
+    let page = app.page_url(&card.workspace, &card.serial, card.page_generation).await?;
+    let locale = content.locale.as_ref().or(published.template.languages.first());
+    Ok(json!({
+        "id": card.id,
+        "template": content.template,
+        "template_version": version,
+        "serial_number": card.serial,
+        "state": content.state,
+        "revision": card.revision,
+        "locale": locale,
+        "attributes": card.shown_attributes(&published.template),
+        "expires_at": content.expires_at,
+        "sequence": card.sequence,
+        "urls": {
+            "page": page,
+            "apple": format!("{page}/card.pkpass"),
+            "google": format!("{page}/google"),
+        },
+        "wallets": {
+            "apple": apple,
+            "google": {"saved": false, "current": false},
+        },
+        "created_at": card.created_at,
+        "updated_at": card.updated_at,
+    }))
+}

@@ -1,0 +1,101 @@
+//! Erases a card: what it said of a person is gone with the commit, and the phones that hold its pass get a void one.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, json};
+
+use crate::actions::cards::card_change::put_in_place;
+use crate::actions::cards::command::IfMatch;
+use crate::actions::error::ActionError;
+use crate::actions::retention::count_before_erasing;
+use crate::actions::retry::retry;
+use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::card::{Card, Content, State};
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, WorkspaceId};
+use crate::domain::retry::WINDOW;
+use crate::platform::secrets::fingerprint;
+use crate::store::{cards, devices, events, templates, workspaces};
+
+/// Erases a card. What is left holds no value of it: its serial number and pass type, by which phones still prove that
+/// they hold the pass, its registrations, and the template that the void pass is drawn with. Its id may be issued anew.
+///
+/// # Errors
+/// When the card is unknown or at another revision.
+pub async fn erase_card(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    id: &CardId,
+    if_match: &IfMatch,
+) -> Result<(), ActionError> {
+    retry(app, async || erase(app, workspace, actor, id, if_match).await).await?;
+    app.erased.store(true, Ordering::Release);
+    app.wake.notify_one();
+    Ok(())
+}
+
+async fn erase(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    id: &CardId,
+    if_match: &IfMatch,
+) -> Result<(), ActionError> {
+    let (secret, zone) = (app.secret(workspace).await?, app.zone_of(workspace).await?);
+    let day = |at| zone.civil(at).date().to_string();
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    let issued = cards::lock(&mut tx, workspace, id).await?.ok_or(ActionError::NotFound("card"))?;
+    let card = issued.card;
+    if_match.check(Some(&card))?;
+    let hash = fingerprint(secret.page_token(&card.serial, card.page_generation).as_str());
+    let mut remains = Card {
+        id: CardId::erased(&card.serial),
+        content: Content {
+            template: card.content.template.clone(),
+            locale: None,
+            attributes: Map::new(),
+            state: State::Voided,
+            expires_at: None,
+        },
+        expired_at: None,
+        sequence: None,
+        revision: card.revision + 1,
+        live_message: None,
+        message: None,
+        ..card
+    };
+    devices::mark(&mut tx, workspace, &[id], now, WINDOW).await?;
+    let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
+    let publication = templates::publication(&mut tx, workspace, &remains.content.template).await?;
+    put_in_place(&mut remains, (position, at), &publication);
+    remains.updated_at = at;
+    // While the card still says of which template it is.
+    count_before_erasing(&mut tx, workspace, id, day).await?;
+    cards::erase(&mut tx, id, &remains, &hash, now).await?;
+    events::forget(&mut tx, workspace, id).await?;
+    // Not an event of that card any more: its timeline is gone, and the id may soon be another card's. The backend's number
+    // for the card may itself be personal (a customer's or a telephone number), so a stand-in is named; who kept something
+    // of the card knows it by its serial number, which is ours and random.
+    let named = json!({"card": secret.stand_in(&remains.serial), "serial_number": remains.serial});
+    let event = app.event(EventKind::CardErased, None, named)?;
+    events::record(&mut tx, workspace, actor, position, remains.updated_at, &[event]).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Clears what was erased out of the embedded database's write-ahead log. One time serves all erasures of a moment.
+///
+/// # Errors
+/// When the database fails; it is tried again.
+pub async fn clear_erased(app: &App) -> Result<(), ActionError> {
+    if !app.erased.swap(false, Ordering::AcqRel) {
+        return Ok(());
+    }
+    let cleared = app.store.clear_log().await;
+    if !matches!(cleared, Ok(true)) {
+        app.erased.store(true, Ordering::Release);
+    }
+    Ok(cleared.map(drop)?)
+}

@@ -1,0 +1,138 @@
+//! Cards whose end has passed: their state becomes `expired`, some at a time.
+//!
+//! The end was the backend's word, so it counts as its change: the revision moves, and with it the ETag, so that a
+//! backend that still holds the active card can't overwrite the state unseen. Phones are told only of cards that show it: a
+//! pass names its end from the beginning.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::json;
+
+use crate::actions::cards::card_change::put_in_place;
+use crate::actions::error::ActionError;
+use crate::actions::passes::renders::Reader;
+use crate::actions::templates::unchanged::pin;
+use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::card::{Card, State};
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, PassTypeId, TemplateId, WorkspaceId};
+use crate::domain::retry::WINDOW;
+use crate::domain::time::Timestamp;
+use crate::store::cards::{self, Issued};
+use crate::store::{devices, events, templates, workspaces};
+
+/// How many cards expire in one transaction.
+const STEP: i64 = 200;
+
+/// How many workspaces whose cards can't expire now are passed over in one step.
+const PASSED_OVER: usize = 50;
+
+/// Expires up to 200 cards of one workspace; how many. Safe to repeat and on many nodes: what another node holds is left
+/// to it, and what has expired isn't found again. A workspace whose cards can't expire holds up no other.
+///
+/// # Errors
+/// When no card could expire because the database fails, or holds something unreadable.
+pub async fn expire_step(app: &App) -> Result<usize, ActionError> {
+    let now = app.now();
+    let (mut passed_over, mut failure) = (Vec::new(), None);
+    while passed_over.len() < PASSED_OVER {
+        // Looked at without a transaction first: usually there is nothing, and writers on SQLite wait for each other.
+        let Some(workspace) = cards::ended(&mut app.store.read().await?, now, &passed_over).await? else { break };
+        match expire_some(app, &workspace, now).await {
+            Ok(0) => {}
+            Ok(count) => {
+                if let Some(error) = failure {
+                    tracing::error!(%error, "cards of a workspace can't expire");
+                }
+                return Ok(count);
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+        passed_over.push(workspace);
+    }
+    failure.map_or(Ok(0), Err)
+}
+
+async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Result<usize, ActionError> {
+    let same = same_passes(app, workspace, now).await?;
+    let mut tx = app.store.begin().await?;
+    let mut ended = cards::lock_ended(&mut tx, workspace, now, STEP).await?;
+    if ended.is_empty() {
+        return Ok(0);
+    }
+    // What was found counts for a card that is as it was looked at.
+    let is_same = |issued: &Issued| {
+        let card = &issued.card;
+        same.get(&card.id) == Some(&(card.revision, card.position, issued.publication.version))
+    };
+    let ids: Vec<CardId> = ended.iter().map(|issued| issued.card.id.clone()).collect();
+    let shown: Vec<&CardId> = ended.iter().zip(&ids).filter(|(issued, _)| !is_same(issued)).map(|(_, id)| id).collect();
+    if !shown.is_empty() {
+        devices::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
+    }
+    let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
+    // Read behind the counter, so that no publishing can slip between.
+    let used: Vec<&TemplateId> = ended.iter().map(|issued| &issued.card.content.template).collect();
+    let publications = templates::publications(&mut tx, workspace, &used).await?;
+    let mut told = Vec::with_capacity(ids.len());
+    for (issued, id) in ended.iter_mut().zip(&ids) {
+        let (same, is_looked_at) = (is_same(issued), issued.is_looked_at());
+        let card = &mut issued.card;
+        let publication = publications.iter().find(|(template, _)| *template == card.content.template);
+        let publication = publication.map(|(_, publication)| publication);
+        if same && publication.is_none_or(|newest| newest.version != issued.publication.version) {
+            // Published while this waited for the counter: it is looked at anew.
+            return Ok(0);
+        }
+        card.content.state = State::Expired;
+        card.expired_at = Some(now);
+        card.revision += 1;
+        card.updated_at = at;
+        match same {
+            true => pin(card, &issued.publication, is_looked_at),
+            false => put_in_place(card, (position, at), publication),
+        }
+        let data = json!({"revision": card.revision, "expires_at": card.content.expires_at});
+        told.push(app.event(EventKind::CardExpired, Some(id), data)?);
+    }
+    let changed: Vec<&Card> = ended.iter().map(|issued| &issued.card).collect();
+    cards::update_many(&mut tx, workspace, &changed).await?;
+    events::record(&mut tx, workspace, &Actor::System, position, at, &told).await?;
+    tx.commit().await?;
+    app.wake.notify_one();
+    Ok(ids.len())
+}
+
+/// Which of the cards that end now show as expired what they show already, since a pass names its end: revision, position
+/// and version by which that was found. Nothing is held.
+async fn same_passes(
+    app: &App,
+    workspace: &WorkspaceId,
+    now: Timestamp,
+) -> Result<HashMap<CardId, (i64, i64, i64)>, ActionError> {
+    let mut by_template: BTreeMap<(TemplateId, i64), Vec<Card>> = BTreeMap::new();
+    for issued in cards::all_ended(&mut app.store.read().await?, workspace, now, STEP).await? {
+        let template = issued.card.content.template.clone();
+        by_template.entry((template, issued.publication.version)).or_default().push(issued.card);
+    }
+    let mut same = HashMap::new();
+    for ((template, version), cards) in by_template {
+        let pass_types: BTreeSet<PassTypeId> = cards.iter().map(|card| card.pass_type.clone()).collect();
+        let comparison = app.comparison(workspace, &template, version, pass_types).await?;
+        let found = app.render(Reader::Comparison, move || {
+            let mut found = Vec::new();
+            for card in cards {
+                let mut expired = card.clone();
+                expired.content.state = State::Expired;
+                expired.expired_at = Some(now);
+                if comparison.is_same(&card, &expired) {
+                    found.push((card.id, (card.revision, card.position, version)));
+                }
+            }
+            found
+        });
+        same.extend(found.await?);
+    }
+    Ok(same)
+}

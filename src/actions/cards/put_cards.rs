@@ -1,0 +1,368 @@
+//! Carries out what backends wish for their cards: one order of a PUT or a PATCH, or some hundred lines of a bulk, in one
+//! transaction.
+//!
+//! The number of statements doesn't depend on how many cards there are. Locks are taken in the order of the store's rules
+//! (cards, devices, the workspace's counter), each by key; orders are carried out in the order in which they were made, so
+//! a card may be named more than once.
+//!
+//! Orders are judged before their cards are held ([`foresee`]) and off the threads that serve: a template may have much to
+//! compute, and meanwhile others have the database. Nothing is ever rendered while a transaction is open: when the cards
+//! are held and one of them has changed since it was read, the transaction is given up and that card's orders are judged
+//! anew. The second attempt holds the cards' locks of this node ([`CardLocks`]), as a single order does from the start, so
+//! that requests of one node don't keep overtaking each other; what other nodes and phones change is met by some further
+//! attempts. A card that changes all the time fails alone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actions::cards::card_change::{Desk, put_in_place};
+use crate::actions::cards::card_locks::CardLock;
+use crate::actions::cards::command::Order;
+use crate::actions::cards::plan_changes::{Design, Designs, Done, Judge, Verdicts, Working};
+use crate::actions::error::ActionError;
+use crate::actions::passes::renders::Reader;
+use crate::actions::retry::pause;
+use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::card::Publication;
+use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
+use crate::domain::retry::WINDOW;
+use crate::domain::time::Timestamp;
+use crate::platform::crash;
+use crate::platform::secrets::fingerprint;
+use crate::store::cards::{self, Issued};
+use crate::store::{Tx, devices, events, templates, workspaces};
+
+/// How often a batch is attempted when others change its cards and templates, or the database asks for it.
+const ATTEMPTS: u32 = 24;
+/// After how many attempts cards that keep changing are given up, so that the others of their batch can be stored.
+const ATTEMPTS_FOR_ALL: u32 = 8;
+/// For how long what was foreseen is believed: of cards it is known when they are held, of who signs and of what was
+/// refused it isn't.
+const BELIEVED: Duration = Duration::from_secs(5);
+
+/// What came of a batch; committed.
+#[derive(Debug)]
+pub struct Fulfilled {
+    /// For each order in turn, what came of it and the card's revision then.
+    pub each: Vec<Result<(Done, i64), ActionError>>,
+    /// The cards as they are now.
+    pub cards: HashMap<CardId, Issued>,
+}
+
+/// Orders of one workspace, and what will come of them if their cards stay as they were when they were looked at.
+#[derive(Debug)]
+pub struct Batch {
+    orders: Arc<[Order]>,
+    foreseen: Option<Foreseen>,
+}
+
+#[derive(Debug)]
+struct Foreseen {
+    judge: Arc<Judge>,
+    verdicts: Verdicts,
+    at: Timestamp,
+    /// Cards that changed too often; they are left as they are.
+    given_up: BTreeSet<CardId>,
+}
+
+/// What came of an attempt to store a batch.
+enum Attempt {
+    /// It is stored.
+    Fulfilled(Fulfilled),
+    /// Nothing is stored: these cards changed after they were looked at.
+    Overtaken(Foreseen, BTreeSet<CardId>),
+    /// Nothing is stored: templates or cards are others than those that everything was judged with.
+    Outdated,
+}
+
+/// Carries out a single order.
+///
+/// # Errors
+/// Why it can't be carried out.
+pub async fn put_card(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    order: Order,
+) -> Result<(Issued, Done), ActionError> {
+    let id = order.id.clone();
+    // Orders for one card come one after the other anyway: one that waits here needn't be judged twice.
+    let locks = app.card_locks.lock(workspace, [&id]).await;
+    let batch = foresee(app, workspace, vec![order]).await;
+    let mut fulfilled = carry_out(app, workspace, actor, batch, Some(locks)).await?;
+    let missing = || ActionError::Fault("an order has no outcome".to_owned());
+    let (done, _) = fulfilled.each.pop().ok_or_else(missing)??;
+    Ok((fulfilled.cards.remove(&id).ok_or_else(missing)?, done))
+}
+
+/// Judges orders against their cards as they are, holding nothing. Should that fail, they are judged when they are stored.
+pub async fn foresee(app: &App, workspace: &WorkspaceId, orders: Vec<Order>) -> Batch {
+    let orders: Arc<[Order]> = orders.into();
+    let foreseen = look_ahead(app, workspace, &orders).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a batch could not be judged ahead");
+        None
+    });
+    Batch { orders, foreseen }
+}
+
+/// Judges all orders; `None` when a card has another template by now than when designs were made ready.
+async fn look_ahead(
+    app: &App,
+    workspace: &WorkspaceId,
+    orders: &Arc<[Order]>,
+) -> Result<Option<Foreseen>, ActionError> {
+    let at = app.now();
+    let seen = cards::find_many(&mut app.store.read().await?, workspace, &named(orders)).await?;
+    let judge = Arc::new(prepare(app, workspace, orders, &seen).await?);
+    let verdicts = judge_all(&judge, orders, None, seen, at).await?;
+    Ok(verdicts.map(|verdicts| Foreseen { judge, verdicts, at, given_up: BTreeSet::new() }))
+}
+
+/// Carries out a batch in one transaction; orders that can't be carried out fail alone.
+///
+/// # Errors
+/// When nothing could be stored: the database fails or is too busy.
+pub async fn put_cards(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    batch: Batch,
+) -> Result<Fulfilled, ActionError> {
+    carry_out(app, workspace, actor, batch, None).await
+}
+
+async fn carry_out<'a>(
+    app: &'a App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    batch: Batch,
+    mut locks: Option<Vec<CardLock<'a>>>,
+) -> Result<Fulfilled, ActionError> {
+    let Batch { orders, mut foreseen } = batch;
+    for attempt in 1..=ATTEMPTS {
+        let now = app.now();
+        let believed = foreseen.take().filter(|foreseen| foreseen.at <= now && now <= foreseen.at.plus(BELIEVED));
+        let foreseen_now = match believed {
+            Some(foreseen) => Some(foreseen),
+            None => look_ahead(app, workspace, &orders).await?,
+        };
+        let attempted = match foreseen_now {
+            Some(foreseen) => fulfil(app, workspace, actor, &orders, foreseen).await,
+            None => Ok(Attempt::Outdated),
+        };
+        let overtaken = match attempted {
+            Ok(Attempt::Fulfilled(fulfilled)) => return Ok(fulfilled),
+            Ok(Attempt::Overtaken(foreseen, changed)) => Some((foreseen, changed)),
+            Ok(Attempt::Outdated) => None,
+            Err(ActionError::Store(error)) if error.is_of_another_transaction() => None,
+            Err(error) => return Err(error),
+        };
+        match &locks {
+            None => locks = Some(app.card_locks.lock(workspace, named(&orders)).await),
+            // Whoever got in the way isn't of this node.
+            Some(_) => pause(app, attempt).await?,
+        }
+        foreseen = match overtaken {
+            None => None,
+            Some((mut foreseen, changed)) if attempt >= ATTEMPTS_FOR_ALL && orders.len() > 1 => {
+                foreseen.verdicts.give_up(&changed, &places_of(&orders, &changed));
+                foreseen.given_up.extend(changed);
+                Some(foreseen)
+            }
+            Some((foreseen, changed)) => judge_anew(app, workspace, &orders, foreseen, changed).await?,
+        };
+    }
+    Err(ActionError::Busy)
+}
+
+/// Judges the orders for cards that have changed anew; `None` when all must be.
+async fn judge_anew(
+    app: &App,
+    workspace: &WorkspaceId,
+    orders: &Arc<[Order]>,
+    mut foreseen: Foreseen,
+    changed: BTreeSet<CardId>,
+) -> Result<Option<Foreseen>, ActionError> {
+    let ids: Vec<&CardId> = changed.iter().collect();
+    let seen = cards::find_many(&mut app.store.read().await?, workspace, &ids).await?;
+    let places = places_of(orders, &changed);
+    let newer = judge_all(&foreseen.judge, orders, Some(places.clone()), seen, app.now()).await?;
+    Ok(newer.map(|newer| {
+        foreseen.verdicts.replace(&changed, &places, newer);
+        foreseen
+    }))
+}
+
+/// The places of the orders for these cards, in ascending order.
+fn places_of(orders: &[Order], cards: &BTreeSet<CardId>) -> Vec<usize> {
+    let named = |(place, order): (usize, &Order)| cards.contains(&order.id).then_some(place);
+    orders.iter().enumerate().filter_map(named).collect()
+}
+
+/// The cards' ids, each once and in order.
+fn named(orders: &[Order]) -> Vec<&CardId> {
+    orders.iter().map(|order| &order.id).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Gathers what the orders need to be judged, when their cards are those.
+async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[Issued]) -> Result<Judge, ActionError> {
+    let templates = orders.iter().filter_map(Order::template);
+    let wanted: BTreeSet<&TemplateId> =
+        templates.chain(seen.iter().map(|issued| &issued.card.content.template)).collect();
+    let mut designs = Designs::new();
+    let issuer = app.find_apple_issuer(workspace).await?;
+    for id in wanted {
+        let row = templates::find(&mut app.store.read().await?, workspace, id).await?;
+        let design = match row.map(|row| row.publication()) {
+            None => Design::Unknown,
+            // Who can't sign can't publish either: that is what has to be mended first.
+            Some(None) if issuer.is_none() => Design::NoIssuer(None),
+            Some(None) => Design::Unpublished,
+            Some(Some(publication)) => {
+                match (app.published(workspace, id, publication.version).await, &issuer) {
+                    // It was deleted a moment ago.
+                    (Err(ActionError::NotFound(_)), _) => Design::Unknown,
+                    (Err(error), _) => return Err(error),
+                    (Ok(published), None) => Design::NoIssuer(Some(published)),
+                    (Ok(published), Some(issuer)) => {
+                        let (issuer, secret) = (Arc::clone(issuer), app.secret(workspace).await?);
+                        Design::Published(Desk { published, issuer, secret, public_url: app.public_url.clone() })
+                    }
+                }
+            }
+        };
+        designs.insert(id.clone(), design);
+    }
+    Ok(Judge {
+        workspace: workspace.clone(),
+        designs,
+        random: Arc::clone(&app.random),
+        workers: app.renders.of(Reader::Backend).clone(),
+    })
+}
+
+/// Judges orders off the threads that serve: those at `places`, or all.
+async fn judge_all(
+    judge: &Arc<Judge>,
+    orders: &Arc<[Order]>,
+    places: Option<Vec<usize>>,
+    cards: Vec<Issued>,
+    now: Timestamp,
+) -> Result<Option<Verdicts>, ActionError> {
+    let (judge, orders) = (Arc::clone(judge), Arc::clone(orders));
+    let workers = judge.workers.clone();
+    let work = workers.run(move || {
+        let orders: Vec<&Order> = match places {
+            None => orders.iter().collect(),
+            Some(places) => places.into_iter().filter_map(|place| orders.get(place)).collect(),
+        };
+        judge.all(&orders, cards, now)
+    });
+    Ok(work.await?)
+}
+
+/// One attempt to store what was foreseen. Nothing is rendered here: a transaction is open.
+async fn fulfil(
+    app: &App,
+    workspace: &WorkspaceId,
+    actor: &Actor,
+    orders: &[Order],
+    mut foreseen: Foreseen,
+) -> Result<Attempt, ActionError> {
+    let ids: Vec<&CardId> = named(orders).into_iter().filter(|id| !foreseen.given_up.contains(id)).collect();
+    let mut tx = if orders.len() > 1 { app.store.begin_batch().await? } else { app.store.begin().await? };
+    let held = cards::hold_many(&mut tx, workspace, &ids).await?;
+    let changed = foreseen.verdicts.changed_since(&held);
+    if !changed.is_empty() {
+        return Ok(Attempt::Overtaken(foreseen, changed));
+    }
+    let now = app.now();
+    if !store(tx, app, actor, &foreseen.judge, orders, &mut foreseen.verdicts, now).await? {
+        return Ok(Attempt::Outdated);
+    }
+    let verdicts = foreseen.verdicts;
+    let cards = verdicts
+        .cards
+        .into_iter()
+        .map(|(id, card)| {
+            let Working { card, publication, fetched, unchanged, .. } = card;
+            (id, Issued { card, publication, fetched, unchanged })
+        })
+        .collect();
+    Ok(Attempt::Fulfilled(Fulfilled { each: verdicts.each, cards }))
+}
+
+/// Writes what differs and commits; false when it must be judged anew.
+async fn store(
+    mut tx: Tx,
+    app: &App,
+    actor: &Actor,
+    judge: &Judge,
+    orders: &[Order],
+    verdicts: &mut Verdicts,
+    now: Timestamp,
+) -> Result<bool, ActionError> {
+    let Judge { workspace, designs, .. } = judge;
+    let working = &mut verdicts.cards;
+    if working.values().all(|card| !card.written) {
+        return Ok(true);
+    }
+    let mut new = Vec::new();
+    for card in working.values().filter(|card| card.stored.is_none()) {
+        let secret = app.secret(workspace).await?;
+        let token = secret.page_token(&card.card.serial, card.card.page_generation);
+        new.push((&card.card, fingerprint(token.as_str())));
+    }
+    // Another request may have issued one of them since we looked: then it is a replacement.
+    if !new.is_empty() && !cards::insert_many(&mut tx, workspace, &new).await? {
+        return Ok(false);
+    }
+    let shown: Vec<&CardId> =
+        working.iter().filter(|(_, card)| card.new_face && card.stored.is_some()).map(|(id, _)| id).collect();
+    if !shown.is_empty() {
+        devices::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
+    }
+    if working.values().any(|card| card.changed) {
+        let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
+        // Publishing needs the counter, too: whoever has it knows which version is the newest until he commits.
+        let used: BTreeSet<&TemplateId> = working
+            .values()
+            .flat_map(|card| card.stored.as_deref().into_iter().chain([&card.card]))
+            .map(|card| &card.content.template)
+            .collect();
+        let used: Vec<&TemplateId> = used.into_iter().collect();
+        let newest: HashMap<TemplateId, Publication> =
+            templates::publications(&mut tx, workspace, &used).await?.into_iter().collect();
+        for card in working.values_mut().filter(|card| card.changed) {
+            let template = &card.card.content.template;
+            let Some(publication) = newest.get(template) else { return Ok(false) };
+            if !matches!(designs.get(template), Some(Design::Published(desk)) if desk.published.version == publication.version)
+            {
+                return Ok(false);
+            }
+            card.publication = publication.clone();
+            card.card.updated_at = at;
+            if card.stored.is_none() {
+                card.card.created_at = at;
+            }
+            if card.new_face {
+                let left = card.stored.as_ref().and_then(|stored| newest.get(&stored.content.template));
+                put_in_place(&mut card.card, (position, at), [publication].into_iter().chain(left));
+            }
+        }
+        let mut told = Vec::with_capacity(verdicts.told.len());
+        for event in verdicts.told.drain(..) {
+            told.push(app.event(event.kind, orders.get(event.order).map(|order| &order.id), event.data)?);
+        }
+        events::record(&mut tx, workspace, actor, position, at, &told).await?;
+    }
+    let written: Vec<_> = working.values().filter(|card| card.written).map(|card| &card.card).collect();
+    cards::update_many(&mut tx, workspace, &written).await?;
+    crash::point("before-change-commit");
+    tx.commit().await?;
+    crash::point("after-change-commit");
+    app.wake.notify_one();
+    Ok(true)
+}

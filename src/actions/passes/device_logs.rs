@@ -1,0 +1,117 @@
+//! What phones complain about: taken, grouped, shown and forgotten.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::actions::error::ActionError;
+use crate::app::App;
+use crate::domain::complaint::{self, Complaint};
+use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::platform::secrets::{digest, short_form};
+use crate::store::device_logs::{self, Group};
+use crate::store::{cards, workspaces};
+use crate::telemetry::from_outside;
+
+/// Most groups of a workspace at any time.
+const MOST: i64 = 200;
+/// So many are left when old ones are forgotten, which makes room for new ones.
+const KEPT: i64 = 150;
+/// After so long without a new message a group is forgotten.
+const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+
+/// Takes the messages of one request. A message belongs to the pass type that it names, or else to that of the card it
+/// speaks of. One that tells neither belongs to the pass type that all the others of the request tell, or the only one
+/// there is; when that isn't certain it isn't kept, since another workspace's would be shown to somebody else.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_complaints(app: &App, messages: &[&str]) -> Result<(), ActionError> {
+    let complaints: Vec<_> = messages.iter().map(|message| complaint::read(message)).collect();
+    let mut reader = app.store.read().await?;
+    let unnamed = complaints.iter().filter(|complaint| complaint.pass_type.is_none());
+    let serials: HashSet<&str> = unnamed.filter_map(|complaint| complaint.serial.as_deref()).collect();
+    let of_cards = cards::pass_types_of(&mut reader, &serials).await?;
+    let told = |complaint: &Complaint| {
+        let of_card = || complaint.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
+        complaint.pass_type.clone().or_else(of_card)
+    };
+    let all: HashSet<PassTypeId> = complaints.iter().filter_map(told).collect();
+    let others = match all.len() {
+        0 => device_logs::only_pass_type(&mut reader).await?,
+        1 => all.iter().next().cloned(),
+        _ => None,
+    };
+    let now = app.now();
+    let mut groups: HashMap<(WorkspaceId, String), Group> = HashMap::new();
+    let mut owners: HashMap<PassTypeId, Option<WorkspaceId>> = HashMap::new();
+    for complaint in complaints {
+        let Some(pass_type_id) = told(&complaint).or_else(|| others.clone()) else { continue };
+        // A card's message is its workspace's, also after its pass type went to another one.
+        let of_card = match &complaint.serial {
+            Some(serial) => cards::owner_of_serial(&mut reader, &pass_type_id, serial).await?,
+            None => None,
+        };
+        let owner = match owners.get(&pass_type_id) {
+            _ if of_card.is_some() => of_card,
+            Some(owner) => owner.clone(),
+            None => {
+                let owner = workspaces::pass_type_owner(&mut reader, &pass_type_id).await?;
+                owners.insert(pass_type_id.clone(), owner.clone());
+                owner
+            }
+        };
+        let Some(workspace) = owner else { continue };
+        let message = from_outside(&complaint.form);
+        let form = hex::encode(digest(format!("{pass_type_id} {message}").as_bytes()));
+        let (serial_number, device) = (complaint.serial, complaint.device.as_deref().map(short_form));
+        let group = groups.entry((workspace, form.clone())).or_insert_with(|| Group {
+            form,
+            pass_type_id,
+            message,
+            count: 0,
+            first_at: now,
+            last_at: now,
+            serial_number: None,
+            device: None,
+        });
+        group.count += 1;
+        group.serial_number = serial_number.or(group.serial_number.take());
+        group.device = device.or(group.device.take());
+    }
+    drop(reader);
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    // In one order, so that two requests don't wait for each other.
+    groups.sort_by(|(a, _), (b, _)| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
+    let mut tx = app.store.begin().await?;
+    for ((workspace, _), group) in &groups {
+        device_logs::note(&mut tx, workspace, group, MOST).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+/// A workspace's groups, newest first, from that place on.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_complaints(
+    app: &App,
+    workspace: &WorkspaceId,
+    after: Option<(i64, String)>,
+    limit: i64,
+) -> Result<Vec<Group>, ActionError> {
+    let after = after.as_ref().map_or((i64::MAX, ""), |(last_at, form)| (*last_at, form.as_str()));
+    Ok(device_logs::newest(&mut app.store.read().await?, workspace, after, limit).await?)
+}
+
+/// Forgets what is old, or too much.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_complaints(app: &App) -> Result<u64, ActionError> {
+    let mut tx = app.store.begin().await?;
+    let forgotten = device_logs::forget(&mut tx, app.now().minus(KEPT_FOR), KEPT).await?;
+    tx.commit().await?;
+    Ok(forgotten)
+}

@@ -1,0 +1,159 @@
+//! The pass of a card, signed now.
+
+use std::sync::Arc;
+
+use crate::actions::error::ActionError;
+use crate::actions::passes::holder::held_card;
+use crate::actions::passes::record_fetches::note_fetch;
+use crate::actions::passes::renders::{Kind, Made, Reader};
+use crate::actions::templates::published::Published;
+use crate::app::App;
+use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
+use crate::domain::render::{render, render_erased};
+use crate::domain::time::Timestamp;
+use crate::store::cards::Issued;
+use crate::wallets::apple::pass::{self, BuildError, SignedPass};
+use crate::wallets::apple::pass_json::PassIdentity;
+use crate::wallets::issuers::AppleIssuer;
+
+/// What a phone's request for its pass leads to.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The newest pass and its `Last-Modified`.
+    Pass(SignedPass, Timestamp),
+    /// The phone has the newest one.
+    NotModified(Timestamp),
+    /// Not the holder of this pass; also when there is none, so that nobody can probe.
+    Unauthorized,
+}
+
+/// Whether a request only looks, or takes what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// HEAD: nothing is taken, so nothing is noted.
+    Look,
+    /// GET by a phone that then holds the face.
+    Hold,
+}
+
+/// Answers a phone.
+///
+/// # Errors
+/// When the database fails or the issuer is gone.
+pub async fn fetch_pass(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    token: &str,
+    since: Option<Timestamp>,
+    purpose: Purpose,
+) -> Result<Fetched, ActionError> {
+    let Some(mut issued) = held_card(app, pass_type, serial, token).await? else {
+        return Ok(Fetched::Unauthorized);
+    };
+    // What a phone got since the card last changed may be what it would get now.
+    if since.is_some_and(|since| since.seconds() >= issued.card.modified && since.seconds() < issued.modified()) {
+        app.look_at(&mut issued).await?;
+    }
+    let modified = Timestamp::from_seconds(issued.modified());
+    let answer = match since {
+        Some(since) if since >= modified => Fetched::NotModified(modified),
+        _ => Fetched::Pass(shared_pass(app, &issued).await?, modified),
+    };
+    // A fetch that can't be noted is not answered, unless nothing can be written: see there.
+    if purpose == Purpose::Hold {
+        note_fetch(app, &issued).await?;
+    }
+    Ok(answer)
+}
+
+/// The pass of a card's newest face, for customers and phones: made once a minute for each face, however many ask.
+///
+/// # Errors
+/// As [`signed_pass`].
+pub async fn shared_pass(app: &App, issued: &Issued) -> Result<SignedPass, ActionError> {
+    let card = &issued.card;
+    let issuer = app.find_apple_issuer_of(&card.workspace, &card.pass_type).await?.ok_or(ActionError::IssuerMissing)?;
+    let kind = Kind::Pass(issuer.identity.fingerprint.clone(), app.now().seconds().div_euclid(60));
+    let make = async { Ok(Made::Pass(signed_pass(app, issued, Reader::Customer).await?)) };
+    match app.made(issued, kind, make).await? {
+        Made::Pass(pass) => {
+            app.metrics.passes_served.inc();
+            Ok(pass)
+        }
+        _ => Err(ActionError::Fault("a pass is something else".to_owned())),
+    }
+}
+
+/// Draws and signs a card's newest face.
+///
+/// # Errors
+/// When the issuer that the card was issued under is gone, or signing fails.
+pub async fn signed_pass(app: &App, issued: &Issued, reader: Reader) -> Result<SignedPass, ActionError> {
+    let card = &issued.card;
+    let issuer = app.find_apple_issuer_of(&card.workspace, &card.pass_type).await?.ok_or(ActionError::IssuerMissing)?;
+    let maker = Arc::new(Maker {
+        issued: issued.clone(),
+        auth_token: app.secret(&card.workspace).await?.auth_token(&card.serial),
+        page: app.page_url(&card.workspace, &card.serial, card.page_generation).await?,
+        web_service_url: format!("{}/apple", app.public_url),
+        issuer,
+        now: app.now(),
+    });
+    // An erased card breaks nothing; one that wasn't changed since the publishing may.
+    if card.id.is_erased() || issued.changed_since_publishing() {
+        let newest = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
+        if let Some(pass) = maker.make(app, reader, newest).await? {
+            return Ok(pass);
+        }
+    }
+    let (shown, _) = app.shown(reader, issued, &maker.page).await?;
+    let lost = || ActionError::Fault("a card can't be drawn by the version that shows it".to_owned());
+    maker.make(app, reader, shown).await?.ok_or_else(lost)
+}
+
+/// What it takes to make a card's pass, off the threads that serve.
+struct Maker {
+    issued: Issued,
+    issuer: Arc<AppleIssuer>,
+    auth_token: AuthToken,
+    page: String,
+    web_service_url: String,
+    now: Timestamp,
+}
+
+impl Maker {
+    /// The pass; `None` when that version can't show the card.
+    async fn make(
+        self: &Arc<Self>,
+        app: &App,
+        reader: Reader,
+        published: Arc<Published>,
+    ) -> Result<Option<SignedPass>, ActionError> {
+        let maker = Arc::clone(self);
+        let made = app.render(reader, move || maker.draw_and_sign(&published)).await?.map_err(ActionError::from)?;
+        if made.is_some() {
+            app.metrics.signatures.inc();
+        }
+        Ok(made)
+    }
+
+    fn draw_and_sign(&self, published: &Published) -> Result<Option<SignedPass>, BuildError> {
+        let card = &self.issued.card;
+        let rendered = match card.id.is_erased() {
+            true => render_erased(&published.template, card),
+            false => match render(&published.template, card, &self.page) {
+                Ok(rendered) => rendered,
+                Err(_) => return Ok(None),
+            },
+        };
+        let identity = PassIdentity {
+            serial: &card.serial,
+            pass_type: &card.pass_type,
+            team: &self.issuer.identity.team,
+            auth_token: &self.auth_token,
+            web_service_url: &self.web_service_url,
+        };
+        pass::build(&rendered, &identity, &published.passes, &self.issuer.identity.signer, self.now).map(Some)
+    }
+}

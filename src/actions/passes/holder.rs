@@ -1,0 +1,56 @@
+//! Who holds a pass: whoever shows the authentication token that stands in it.
+//!
+//! A token is derived from its workspace's secret and its serial number, so it is known to be right before anything is read
+//! of a card. A request with a wrong token costs the same whether there is such a card or not: nobody learns by the time of
+//! an answer which serial numbers exist.
+
+use crate::actions::error::ActionError;
+use crate::actions::keys::default_workspace;
+use crate::app::App;
+use crate::domain::ids::{PassTypeId, SerialNumber, WorkspaceId};
+use crate::platform::secrets::same;
+use crate::store::cards::{self, Issued};
+
+/// The card that the token is of; `None` for a wrong token and for a card that isn't there alike.
+///
+/// # Errors
+/// When the database fails.
+pub async fn held_card(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    token: &str,
+) -> Result<Option<Issued>, ActionError> {
+    let Some(workspace) = holder(app, pass_type, serial, token).await? else { return Ok(None) };
+    let issued = cards::by_serial(&mut app.store.read().await?, pass_type, serial).await?;
+    Ok(issued.filter(|issued| issued.card.workspace == workspace))
+}
+
+/// The workspace whose token of that serial number this is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn holder(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    token: &str,
+) -> Result<Option<WorkspaceId>, ActionError> {
+    let issuing = app.issuers.workspaces_of(pass_type);
+    for workspace in &issuing {
+        if proves(app, workspace, serial, token).await? {
+            return Ok(Some(workspace.clone()));
+        }
+    }
+    // The card may be of a workspace that no longer issues under the pass type. Where there is none, another workspace's
+    // secret is tried, so that the work is the same.
+    let owner = cards::workspace_of_serial(&mut app.store.read().await?, pass_type, serial).await?;
+    let stand_in = || issuing.into_iter().next().unwrap_or_else(default_workspace);
+    let workspace = owner.unwrap_or_else(stand_in);
+    Ok(proves(app, &workspace, serial, token).await?.then_some(workspace))
+}
+
+async fn proves(app: &App, workspace: &WorkspaceId, serial: &SerialNumber, token: &str) -> Result<bool, ActionError> {
+    let expected = app.secret(workspace).await?.auth_token(serial);
+    Ok(same(expected.as_str(), token))
+}

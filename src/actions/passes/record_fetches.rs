@@ -1,0 +1,105 @@
+//! Notes what phones do with their passes: that they asked what changed, and which face they fetched.
+//!
+//! While the database can't be written (its disk is full), phones are answered and nothing is noted: they get their passes,
+//! and are reminded later of what they seem not to have. Any other failure fails the request, so that what is said of a
+//! phone stays true.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::actions::error::ActionError;
+use crate::actions::passes::group_commit::Together;
+use crate::actions::retry::retry;
+use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
+use crate::store::cards::{self, Issued};
+use crate::store::devices::{self, DeviceKey, Question};
+use crate::store::{events, workspaces};
+
+/// A pass, and the face of it that a phone fetched.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    card: CardId,
+    serial: SerialNumber,
+    face: i64,
+}
+
+/// What phones do in one workspace, on its way into the database.
+#[derive(Debug, Default)]
+pub struct Notes {
+    fetches: Together<Fetched>,
+    questions: Together<(DeviceKey, Question)>,
+}
+
+/// Notes that a phone has the card's newest face.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
+    let (face, card) = (issued.face(), &issued.card);
+    // Most fetches bring nothing new; only those that do wait for a writer.
+    if issued.is_fetched(face) {
+        return Ok(());
+    }
+    let fetched = Fetched { card: card.id.clone(), serial: card.serial.clone(), face };
+    let write = async |fetched: Vec<Fetched>| {
+        let written = retry(app, async || write_fetches(app, &card.workspace, &fetched).await).await;
+        unless_unwritable(written)
+    };
+    app.notes_of(&card.workspace).await.fetches.write(fetched, write).await
+}
+
+/// A note that can't be written because nothing can be is left undone.
+fn unless_unwritable(written: Result<(), ActionError>) -> Result<(), ActionError> {
+    match written {
+        Err(ActionError::Store(error)) if error.is_of_writing() => {
+            tracing::warn!(%error, "what a phone did can't be noted; it is answered all the same");
+            Ok(())
+        }
+        written => written,
+    }
+}
+
+async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) -> Result<(), ActionError> {
+    let mut faces: BTreeMap<(CardId, SerialNumber), i64> = BTreeMap::new();
+    for Fetched { card, serial, face } in fetched {
+        let newest = faces.entry((card.clone(), serial.clone())).or_default();
+        *newest = (*newest).max(*face);
+    }
+    let mut tx = app.store.begin_batch().await?;
+    // The counter first: an erasure holds it when it takes the card away, and this must not hold the card with the counter
+    // still to come.
+    let position = workspaces::take_position(&mut tx, workspace).await?;
+    let new = cards::note_fetches(&mut tx, workspace, &faces, app.now()).await?;
+    let told = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
+    let told = told.collect::<Result<Vec<_>, _>>()?;
+    events::record(&mut tx, workspace, &Actor::System, position, app.now(), &told).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Notes what a device was told when it asked.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_question(app: &App, key: DeviceKey, question: Question) -> Result<(), ActionError> {
+    let write = async |asked: Vec<(DeviceKey, Question)>| {
+        let mut newest: BTreeMap<DeviceKey, Question> = BTreeMap::new();
+        for (key, question) in asked {
+            let known = newest.entry(key).or_insert(question);
+            if question.position > known.position {
+                *known = question;
+            }
+        }
+        let written = retry(app, async || {
+            let mut tx = app.store.begin_batch().await?;
+            devices::note_asked(&mut tx, &newest, app.now()).await?;
+            Ok(tx.commit().await?)
+        });
+        unless_unwritable(written.await)
+    };
+    let notes = app.notes_of(&key.workspace).await;
+    notes.questions.write((key, question), write).await
+}

@@ -1,0 +1,168 @@
+//! A phone registers for a pass, or ends its registration.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::actions::error::ActionError;
+use crate::actions::passes::holder::held_card;
+use crate::actions::retry::retry;
+use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
+use crate::store::cards::{self, Issued};
+use crate::store::devices::{self, DeviceKey, DeviceKind};
+use crate::store::{Tx, events, workspaces};
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// A new registration.
+    Created,
+    /// It was registered; the push token is the given one now.
+    Known,
+    /// Not the holder of this pass; also when there is none, so that nobody can probe.
+    Unauthorized,
+    /// The holder, but without a push token.
+    NoPushToken,
+    /// As many devices as a card may have are in use.
+    TooMany,
+}
+
+/// The most devices of a card: all of them are pushed to when it changes, and whoever holds a pass may register any number
+/// of made-up ones.
+const MOST_DEVICES: i64 = 20;
+/// A registration that is repeated within this time and changes nothing is not written. Later ones are: they say that the
+/// token was still good then.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// Registers a device for a card's pass. Where the card has all the devices that it may have, one that never asked gives way.
+///
+/// A new registration counts as a change for the device's list, so that an old file that registers late is brought up to date.
+///
+/// # Errors
+/// When the database fails.
+pub async fn register_device(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+    push_token: Option<&PushToken>,
+    kind: DeviceKind,
+) -> Result<Registered, ActionError> {
+    retry(app, async || register(app, pass_type, serial, device, token, push_token, kind).await).await
+}
+
+async fn register(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+    push_token: Option<&PushToken>,
+    kind: DeviceKind,
+) -> Result<Registered, ActionError> {
+    let Some((workspace, card)) = authorized(app, pass_type, serial, token).await? else {
+        return Ok(Registered::Unauthorized);
+    };
+    let Some(push_token) = push_token else {
+        return Ok(Registered::NoPushToken);
+    };
+    let now = app.now();
+    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
+    let given = (push_token, kind);
+    let mut reader = app.store.read().await?;
+    if devices::is_registered_as_given(&mut reader, &key, &card, given, (now.minus(REPEAT), now)).await? {
+        return Ok(Registered::Known);
+    }
+    drop(reader);
+    let mut tx = app.store.begin().await?;
+    // The card is held so that a change of it either sees this registration or is seen by the list that follows it.
+    let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? else {
+        return Ok(Registered::Unauthorized);
+    };
+    let known = devices::is_registered(&mut tx, &key, &issued.card.id).await?;
+    let is_full = !known && devices::of_card(&mut tx, &issued.card, 0).await?.0 >= MOST_DEVICES;
+    let leaves = if is_full { devices::gives_way(&mut tx, &issued.card).await? } else { None };
+    if let Some(leaves) = &leaves {
+        devices::hold(&mut tx, &[leaves, &key]).await?;
+        devices::unregister(&mut tx, leaves, &issued.card.id).await?;
+    }
+    devices::put(&mut tx, &key, push_token, kind, now).await?;
+    if is_full && leaves.is_none() {
+        // Its other cards go by the new token all the same.
+        devices::forget_unregistered(&mut tx, &key).await?;
+        tx.commit().await?;
+        return Ok(Registered::TooMany);
+    }
+    if !known {
+        let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+        if leaves.is_some() {
+            record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
+        }
+        devices::register(&mut tx, &key, &issued.card.id, position, now).await?;
+        record(app, &mut tx, EventKind::CardInstalled, &issued, position).await?;
+    }
+    tx.commit().await?;
+    Ok(if known { Registered::Known } else { Registered::Created })
+}
+
+/// Ends a registration; false when the token is wrong. A registration that isn't there is as good as ended.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unregister_device(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+) -> Result<bool, ActionError> {
+    retry(app, async || unregister(app, pass_type, serial, device, token).await).await
+}
+
+async fn unregister(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    device: &DeviceLibraryId,
+    token: &str,
+) -> Result<bool, ActionError> {
+    let Some((workspace, card)) = authorized(app, pass_type, serial, token).await? else {
+        return Ok(false);
+    };
+    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
+    if !devices::is_registered(&mut app.store.read().await?, &key, &card).await? {
+        return Ok(true);
+    }
+    let mut tx = app.store.begin().await?;
+    if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await?
+        && devices::unregister(&mut tx, &key, &issued.card.id).await?
+    {
+        let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+        record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Notes on how many devices the card is now.
+async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<(), ActionError> {
+    let card = &issued.card;
+    let (devices, _) = devices::of_card(tx, card, position).await?;
+    let event = app.event(kind, Some(&card.id), json!({"wallet": "apple", "devices": devices}))?;
+    Ok(events::record(tx, &card.workspace, &Actor::System, position, app.now(), &[event]).await?)
+}
+
+/// The workspace and the card of the pass, when the token is its own.
+async fn authorized(
+    app: &App,
+    pass_type: &PassTypeId,
+    serial: &SerialNumber,
+    token: &str,
+) -> Result<Option<(WorkspaceId, CardId)>, ActionError> {
+    let held = held_card(app, pass_type, serial, token).await?;
+    Ok(held.map(|issued| (issued.card.workspace, issued.card.id)))
+}

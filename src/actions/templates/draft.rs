@@ -1,0 +1,143 @@
+//! A template's draft as it was read: what is checked, previewed and published.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::actions::error::ActionError;
+use crate::actions::templates::check_design::{PutDesign, PutPicture};
+use crate::app::App;
+use crate::domain::checks::Issue;
+use crate::domain::ids::{TemplateId, WorkspaceId};
+use crate::domain::picture::PictureName;
+use crate::domain::template::Template;
+use crate::domain::zone::Zone;
+use crate::store::templates::{self, ImageRow, TemplateRow};
+use crate::store::{Session, StoreError};
+use crate::wallets::apple::images::{Fit, check_size, fit};
+use crate::wallets::apple::prepare::{PassFile, Picture, picture_files, scales};
+
+/// A draft; its pictures are known by their digests, so that two reads of it are compared cheaply.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The document as it was put.
+    pub document: Arc<Value>,
+    /// Its pictures.
+    pub pictures: Vec<ImageRow>,
+}
+
+/// The most bytes that a version's pictures may have at every scale: nodes hold them in memory.
+const MAX_FILES: usize = 64 * 1024 * 1024;
+
+/// A picture's upload (by its digest) and how it is brought to its sizes.
+pub type ScaledKey = (Vec<u8>, String, Fit);
+/// A picture at every scale: file names without folder, and PNGs.
+pub type Scaled = Arc<Vec<(String, Bytes)>>;
+
+impl Draft {
+    /// The draft of a template's row.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn of(
+        session: &mut impl Session,
+        workspace: &WorkspaceId,
+        id: &TemplateId,
+        row: TemplateRow,
+    ) -> Result<Self, ActionError> {
+        Ok(Self { document: Arc::new(row.draft.0), pictures: templates::images(session, workspace, id).await? })
+    }
+
+    /// The draft of a template.
+    ///
+    /// # Errors
+    /// When there is no such template.
+    pub async fn read(app: &App, workspace: &WorkspaceId, id: &TemplateId) -> Result<Self, ActionError> {
+        let mut reader = app.store.read().await?;
+        let row = templates::find(&mut reader, workspace, id).await?.ok_or(ActionError::NotFound("template"))?;
+        Self::of(&mut reader, workspace, id, row).await
+    }
+
+    /// The document, parsed off the async threads: a large one has many expressions to compile.
+    ///
+    /// # Errors
+    /// Every problem of the document.
+    pub async fn template(&self, app: &App, workspace: &WorkspaceId) -> Result<Arc<Template>, ActionError> {
+        parse(app, Arc::clone(&self.document), app.zone_of(workspace).await?).await
+    }
+
+    /// What was put. The pictures' sizes are known once [`Self::files`] was asked.
+    pub async fn design(&self, app: &App) -> PutDesign {
+        let mut pictures = Vec::new();
+        for row in &self.pictures {
+            let Ok(name) = PictureName::parse(&row.role) else { continue };
+            let size = app.picture_sizes.get(&row.digest).await;
+            pictures.push(PutPicture { name, locale: row.locale.clone(), tier: row.tier.clone(), size });
+        }
+        PutDesign { document: self.document.clone(), pictures }
+    }
+
+    /// The picture files of a version made from this draft. Each scale of a picture is made once and remembered for a
+    /// while, since a draft is checked and previewed many times before it is published.
+    ///
+    /// # Errors
+    /// When the database fails, or the draft's picture was taken away meanwhile.
+    pub async fn files(
+        &self,
+        app: &App,
+        workspace: &WorkspaceId,
+        template: &Template,
+    ) -> Result<Vec<PassFile>, ActionError> {
+        let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+        let (mut pictures, mut bytes) = (Vec::new(), 0);
+        for row in &self.pictures {
+            let Ok(name) = PictureName::parse(&row.role) else { continue };
+            let Some(fit) = fit(name.role, template.style) else { continue };
+            let key = (row.digest.clone(), name.role.to_owned(), fit);
+            let scaled = app.scaled.try_get_with(key, scale(app, workspace, row, name.role, fit)).await;
+            let scaled = scaled.map_err(|e: Arc<ActionError>| match &*e {
+                ActionError::DraftChanging => ActionError::DraftChanging,
+                ActionError::Store(StoreError::Unavailable(_) | StoreError::Conflict(_)) => ActionError::Busy,
+                ActionError::ShuttingDown => ActionError::ShuttingDown,
+                other => ActionError::Fault(other.to_string()),
+            })?;
+            bytes += scaled.iter().map(|(_, png)| png.len()).sum::<usize>();
+            if bytes > MAX_FILES {
+                let detail =
+                    "all pictures at every scale are more than 64 MiB; take away some, or such as are no photos";
+                return Err(ActionError::Unpublishable(vec![Issue::error("images-too-large", "/images", detail)]));
+            }
+            pictures.push(Picture { name, locale: some(&row.locale), tier: some(&row.tier), scales: scaled });
+        }
+        Ok(picture_files(&pictures))
+    }
+}
+
+/// Parses a template document of a workspace with that zone off the async threads, at most one per core at a time.
+///
+/// # Errors
+/// Every problem of the document at once.
+pub async fn parse(app: &App, document: Arc<Value>, workspace_zone: Zone) -> Result<Arc<Template>, ActionError> {
+    let parsed = app
+        .parsing
+        .run(move || Template::parse(&document).map(|template| template.in_zone_of_workspace(workspace_zone)));
+    Ok(Arc::new(parsed.await??))
+}
+
+/// Every scale of one picture. It was decoded once before, when it was put; one is decoded at a time.
+async fn scale(
+    app: &App,
+    workspace: &WorkspaceId,
+    row: &ImageRow,
+    role: &'static str,
+    fit: Fit,
+) -> Result<Scaled, ActionError> {
+    let upload = templates::blob(&mut app.store.read().await?, workspace, &row.digest).await?;
+    let upload = upload.ok_or(ActionError::DraftChanging)?;
+    if let Ok(size) = check_size(&upload) {
+        app.picture_sizes.insert(row.digest.clone(), size).await;
+    }
+    let scaled = app.decoding.run(move || scales(role, fit, &upload)).await?;
+    Ok(Arc::new(scaled.map_err(|e| ActionError::Fault(e.to_string()))?))
+}

@@ -1,0 +1,179 @@
+//! What a publishing leaves as it was: a card whose pass is the same under a new version has no new face, so nobody is told of
+//! it. The passes themselves are compared, with every file but the signature.
+//!
+//! What was found is kept (`unchanged_faces`), so that what reads faces by SQL knows it too. Until a card was looked at, it
+//! counts as changed by the publishing: a phone that asks then asks once in vain, and no phone misses anything.
+//!
+//! The comparison draws a card as it is now under the versions since its face. So a card whose content is written while that
+//! wasn't looked at takes the publishing's place ([`pin`]): under older versions it may show what no phone ever got.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::actions::error::ActionError;
+use crate::actions::passes::renders::Reader;
+use crate::actions::templates::published::Published;
+use crate::app::App;
+use crate::domain::card::{Card, Publication, State};
+use crate::domain::ids::{PassTypeId, TemplateId, WorkspaceId};
+use crate::domain::render::render;
+use crate::domain::time::Timestamp;
+use crate::platform::secrets::WorkspaceSecret;
+use crate::store::cards::{Issued, Unchanged};
+use crate::store::refreshes;
+use crate::store::templates::{self, Placed};
+use crate::wallets::apple::pass;
+use crate::wallets::apple::pass_json::PassIdentity;
+use crate::wallets::issuers::AppleIssuer;
+
+/// How far back versions are compared; a card that was not looked at for more counts as changed by the oldest of them.
+const VERSIONS: i64 = 4;
+
+/// What passes of a template's cards are drawn with under its newest versions. Everything lies in memory.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The newest first; none is left out in between.
+    versions: Vec<(Arc<Published>, Placed)>,
+    issuers: HashMap<PassTypeId, Arc<AppleIssuer>>,
+    secret: WorkspaceSecret,
+    public_url: String,
+    now: Timestamp,
+}
+
+/// What a publishing is to a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// It shows what it showed: nothing since this face changed it.
+    Same(Unchanged),
+    /// It shows something new since this face, which may be an earlier publishing's.
+    New(Unchanged),
+}
+
+impl App {
+    /// What it takes to compare passes of a template's cards under the newest version and those before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn comparison(
+        &self,
+        workspace: &WorkspaceId,
+        template: &TemplateId,
+        newest: i64,
+        pass_types: BTreeSet<PassTypeId>,
+    ) -> Result<Comparison, ActionError> {
+        let mut issuers = HashMap::new();
+        for pass_type in pass_types {
+            if let Some(issuer) = self.find_apple_issuer_of(workspace, &pass_type).await? {
+                issuers.insert(pass_type, issuer);
+            }
+        }
+        let placed = templates::placed(&mut self.store.read().await?, workspace, template, newest, VERSIONS).await?;
+        let mut versions = Vec::with_capacity(placed.len());
+        for placed in placed {
+            versions.push((self.published(workspace, template, placed.version).await?, placed));
+        }
+        let (secret, public_url) = (self.secret(workspace).await?, self.public_url.clone());
+        Ok(Comparison { versions, issuers, secret, public_url, now: self.now() })
+    }
+
+    /// Looks whether the last publishing changed what a card shows, while that isn't known. Once the publishing has been
+    /// spread over the cards, one of which nothing was noted has changed, or is on no phone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn look_at(&self, issued: &mut Issued) -> Result<(), ActionError> {
+        if issued.is_looked_at() {
+            return Ok(());
+        }
+        let card = &issued.card;
+        let template = &card.content.template;
+        if !refreshes::is_under_way(&mut self.store.read().await?, &card.workspace, template).await? {
+            return Ok(());
+        }
+        let comparison = self
+            .comparison(&card.workspace, template, issued.publication.version, [card.pass_type.clone()].into())
+            .await?;
+        let looked_at = issued.clone();
+        let (Since::Same(face) | Since::New(face)) =
+            self.render(Reader::Comparison, move || comparison.since(&looked_at)).await?;
+        issued.unchanged = Some(face);
+        Ok(())
+    }
+}
+
+impl Comparison {
+    /// Since which face the card shows what it shows now.
+    pub fn since(&self, issued: &Issued) -> Since {
+        let (card, newest) = (&issued.card, &issued.publication);
+        let through = newest.position;
+        let own = Unchanged { face: card.position, modified: card.modified, through: card.position };
+        // What was found when an earlier publishing was looked at, unless the card changed since.
+        let known = issued.unchanged.filter(|unchanged| unchanged.face >= card.position).unwrap_or(own);
+        let mut since = Unchanged { face: newest.position, modified: newest.modified, through };
+        // Versions that other publishings made since these cards were read are passed over.
+        let mut at =
+            self.versions.iter().position(|(_, placed)| placed.version == newest.version).unwrap_or(usize::MAX);
+        let Some(mut pass) = self.versions.get(at).and_then(|_| self.pass_of(card, at)) else {
+            return Since::New(since);
+        };
+        while let Some((_, Placed { place: Some((position, modified)), .. })) = self.versions.get(at) {
+            // One that took the publishing's place shows what that changed, and nobody told of it by its own change.
+            if *position == card.position && known.face == card.position {
+                return Since::New(Unchanged { through, ..known });
+            }
+            if *position <= known.through {
+                return Since::Same(Unchanged { through, ..known });
+            }
+            since = Unchanged { face: *position, modified: *modified, through };
+            at += 1;
+            match self.versions.get(at).and_then(|_| self.pass_of(card, at)) {
+                Some(before) if before == pass => pass = before,
+                _ => break,
+            }
+        }
+        Since::New(since)
+    }
+
+    /// Whether a card that is written as `after` shows what it showed.
+    pub fn is_same(&self, before: &Card, after: &Card) -> bool {
+        let (before, after) = (self.pass_of(before, 0), self.pass_of(after, 0));
+        before.is_some() && before == after
+    }
+
+    /// What the card's pass was made of while that version was the newest: the digests of all its files. `None` when no version
+    /// at hand can show it, or nobody signs.
+    fn pass_of(&self, card: &Card, version: usize) -> Option<Vec<u8>> {
+        let versions = self.versions.get(version..)?;
+        let token = self.secret.page_token(&card.serial, card.page_generation);
+        let page = format!("{}/c/{}", self.public_url, token.as_str());
+        let (newest, placed) = versions.first()?;
+        let was_checked =
+            card.content.state == State::Active && placed.place.is_some_and(|(position, _)| card.position > position);
+        let first = was_checked.then(|| self.write(card, newest, &page)).flatten();
+        first.or_else(|| {
+            let (shown, _) = versions.iter().find(|(published, _)| published.fits(card, &page, self.now).is_ok())?;
+            self.write(card, shown, &page)
+        })
+    }
+
+    fn write(&self, card: &Card, published: &Published, page: &str) -> Option<Vec<u8>> {
+        let rendered = render(&published.template, card, page).ok()?;
+        let identity = PassIdentity {
+            serial: &card.serial,
+            pass_type: &card.pass_type,
+            team: &self.issuers.get(&card.pass_type)?.identity.team,
+            auth_token: &self.secret.auth_token(&card.serial),
+            web_service_url: &format!("{}/apple", self.public_url),
+        };
+        Some(pass::write(&rendered, &identity, &published.passes).ok()?.into_manifest())
+    }
+}
+
+/// Gives a card whose content is written without a new face the place of its template's publication, unless it is known what
+/// that changed of it.
+pub fn pin(card: &mut Card, publication: &Publication, is_looked_at: bool) {
+    if !is_looked_at {
+        card.position = card.position.max(publication.position);
+        card.modified = card.modified.max(publication.modified);
+    }
+}

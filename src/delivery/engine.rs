@@ -1,0 +1,521 @@
+//! Tells devices that something changed: claims what is due, pushes, and records what came of it.
+//!
+//! A claim commits before the first push leaves, and outcomes are recorded in short transactions of their own, many in
+//! each: no transaction is open while the network is asked. A node that dies in between leaves a lease that ends by
+//! itself, and another node pushes again, which does no harm: a push says "ask me", never what changed.
+//!
+//! Who is at fault decides what a failed push leads to. A dead or busy **device** waits alone. A refused **certificate**
+//! pauses its pass type on every node, in the database, until a probe succeeds or the certificate is another one. A
+//! **service** that is away opens the breaker of this node's line: nothing is sent but probes, no device's attempts are
+//! counted, and when it is back everything leaves, as fast as the in-flight limit lets it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::actions::error::ActionError;
+use crate::app::App;
+use crate::delivery::channels::certificate_of;
+use crate::domain::actor::Actor;
+use crate::domain::breaker::{Blame, Failure, Gate};
+use crate::domain::event::EventKind;
+use crate::domain::ids::{CardId, PassTypeId, SerialNumber, WorkspaceId};
+use crate::domain::retry::{BUSY_PAUSE, REMIND_AFTER, WINDOW, delay};
+use crate::domain::time::Timestamp;
+use crate::platform::crash;
+use crate::platform::random::{fraction, token};
+use crate::platform::secrets::short_form;
+use crate::store::devices::{self, Claimed, DeviceKey, Fault, Outcome, Settled};
+use crate::store::events::{self, NewEvent};
+use crate::store::push_pauses::{self, Pause};
+use crate::store::{Tx, workspaces};
+use crate::wallets::PushOutcome;
+use crate::wallets::issuers::AppleIssuer;
+
+/// How long a claim may take before another worker repeats it. Longer than a push can take and wait for its turn,
+/// shorter than the minute within which a dead node's work goes on.
+const LEASE: Duration = Duration::from_secs(50);
+/// How long a claimed device may wait for its turn; then it is handed back, so that its push ends within the lease.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long APNs keeps a push for a phone that is off.
+const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How soon a refused certificate is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// How many devices are reminded in one step.
+const REMINDERS: i64 = 500;
+
+/// A device to push to, and the lease under which.
+#[derive(Debug)]
+pub struct Delivery {
+    claimed: Claimed,
+    lease: String,
+    issuer: Arc<AppleIssuer>,
+    position: i64,
+    /// The cards that it is about.
+    about: Vec<(CardId, SerialNumber)>,
+    since: Instant,
+    probe: bool,
+    /// The refused certificate that this push tries anew.
+    refused: Option<String>,
+}
+
+/// What a look at the queue found.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Claimed now.
+    pub deliveries: Vec<Delivery>,
+    /// When the next device is due that could be claimed then.
+    pub next: Option<Timestamp>,
+    /// Pass types of which more is due than there was room for.
+    pub crowded: HashSet<PassTypeId>,
+}
+
+/// The outcome of one delivery.
+#[derive(Debug)]
+pub struct Done {
+    settled: Settled,
+    issuer: Issuer,
+    about: Vec<(CardId, SerialNumber)>,
+    probe: bool,
+}
+
+/// What a push said of its certificate.
+#[derive(Debug)]
+enum Issuer {
+    /// Nothing new.
+    Known,
+    Refused {
+        certificate: String,
+        reason: String,
+    },
+    TakenAgain {
+        certificate: String,
+    },
+}
+
+/// Claims devices that are due now: as many of each pass type as `room` says.
+///
+/// # Errors
+/// When the database fails.
+pub async fn claim_due(app: &App, room: impl Fn(&PassTypeId) -> usize) -> Result<Round, ActionError> {
+    let now = app.now();
+    let mut reader = app.store.read().await?;
+    let pauses: HashMap<_, _> =
+        push_pauses::all(&mut reader).await?.into_iter().map(|pause| (pause.pass_type_id.clone(), pause)).collect();
+    let waiting = devices::due_pass_types(&mut reader).await?;
+    drop(reader);
+    let mut round = Round::default();
+    for (workspace, pass_type) in waiting {
+        // Without a certificate on this node nothing can be pushed here.
+        let issuer = match app.find_apple_issuer_of(&workspace, &pass_type).await {
+            Ok(Some(issuer)) => issuer,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::debug!(%pass_type, %error, "a certificate can't be had");
+                continue;
+            }
+        };
+        let certificate = certificate_of(&issuer);
+        let pause = match pauses.get(&pass_type) {
+            Some(pause) if pause.certificate != certificate => {
+                end_pause(app, &pass_type, &pause.certificate, "there is another certificate").await?;
+                None
+            }
+            other => other,
+        };
+        let gate = app.lines.gate(&pass_type, &certificate, now);
+        match (pause, gate) {
+            (None, Gate::Open) => {
+                claim_some(app, &workspace, &pass_type, &issuer, room(&pass_type), &mut round).await?;
+            }
+            (Some(pause), _) if !pause.is_due(now) => round.until(pause.probe_at),
+            (_, Gate::Closed(until)) => round.until(until),
+            (pause, gate) => {
+                if let Some(delivery) = claim_probe(app, &workspace, &pass_type, &issuer, pause).await? {
+                    if gate == Gate::Probe {
+                        app.lines.probing(&pass_type, now);
+                    }
+                    round.deliveries.push(delivery);
+                }
+            }
+        }
+    }
+    let refused = pauses.into_keys().map(|pass_type| (pass_type, "refused"));
+    let unreachable = app.lines.troubled().into_iter().map(|pass_type| (pass_type, "unreachable"));
+    app.metrics.pushes_paused(refused.chain(unreachable));
+    Ok(round)
+}
+
+impl Round {
+    fn until(&mut self, moment: Timestamp) {
+        self.next = Some(self.next.map_or(moment, |next| next.min(moment)));
+    }
+}
+
+async fn claim_some(
+    app: &App,
+    workspace: &WorkspaceId,
+    pass_type: &PassTypeId,
+    issuer: &Arc<AppleIssuer>,
+    room: usize,
+    round: &mut Round,
+) -> Result<(), ActionError> {
+    let now = app.now();
+    // Looked at without a transaction first: writers on SQLite wait for each other.
+    let (ready, next) = devices::outlook(&mut app.store.read().await?, pass_type, now).await?;
+    if let Some(next) = next {
+        round.until(next);
+    }
+    if !ready {
+        return Ok(());
+    }
+    if room == 0 {
+        round.crowded.insert(pass_type.clone());
+        return Ok(());
+    }
+    let lease = token(&*app.random)?;
+    let limit = i64::try_from(room).unwrap_or(i64::MAX);
+    let mut tx = app.store.begin().await?;
+    let claimed = devices::claim(&mut tx, pass_type, &lease, now, now.plus(LEASE), limit).await?;
+    tx.commit().await?;
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    crash::point("after-claim");
+    if claimed.len() >= room {
+        round.crowded.insert(pass_type.clone());
+    }
+    let (position, mut news) = told(app, workspace, &claimed).await?;
+    let since = Instant::now();
+    round.deliveries.extend(claimed.into_iter().map(|claimed| Delivery {
+        about: news.remove(&claimed.key()).unwrap_or_default(),
+        claimed,
+        lease: lease.clone(),
+        issuer: Arc::clone(issuer),
+        position,
+        since,
+        probe: false,
+        refused: None,
+    }));
+    Ok(())
+}
+
+/// One device, to find out whether pushes are taken again; under a pause only by one node at a time.
+async fn claim_probe(
+    app: &App,
+    workspace: &WorkspaceId,
+    pass_type: &PassTypeId,
+    issuer: &Arc<AppleIssuer>,
+    pause: Option<&Pause>,
+) -> Result<Option<Delivery>, ActionError> {
+    let now = app.now();
+    let lease = token(&*app.random)?;
+    let mut tx = app.store.begin().await?;
+    let Some(claimed) = devices::claim_probe(&mut tx, pass_type, &lease, now, now.plus(LEASE)).await? else {
+        return Ok(None);
+    };
+    if let Some(pause) = pause
+        && !push_pauses::take_probe(&mut tx, pass_type, &pause.certificate, now, now.plus(REFUSED_PAUSE)).await?
+    {
+        return Ok(None);
+    }
+    tx.commit().await?;
+    crash::point("after-claim");
+    let (position, mut news) = told(app, workspace, std::slice::from_ref(&claimed)).await?;
+    let about = news.remove(&claimed.key()).unwrap_or_default();
+    let refused = pause.map(|pause| pause.certificate.clone());
+    let issuer = Arc::clone(issuer);
+    Ok(Some(Delivery { claimed, lease, issuer, position, about, since: Instant::now(), probe: true, refused }))
+}
+
+/// What pushes that leave after this moment tell of: whatever was committed up to a position, and which cards that means
+/// for each device.
+async fn told(
+    app: &App,
+    workspace: &WorkspaceId,
+    claimed: &[Claimed],
+) -> Result<(i64, HashMap<DeviceKey, Vec<(CardId, SerialNumber)>>), ActionError> {
+    let mut reader = app.store.read().await?;
+    let position = workspaces::position(&mut reader, workspace).await?;
+    Ok((position, devices::news(&mut reader, claimed).await?))
+}
+
+/// Pushes to every device that is due now and records the outcomes; how many there were. For tests, which drive
+/// deliveries by hand.
+///
+/// # Errors
+/// When the database fails. What was claimed and not recorded is repeated when its lease ends.
+pub async fn deliver_due(app: &Arc<App>) -> Result<usize, ActionError> {
+    let round = claim_due(app, |_| app.in_flight).await?;
+    let count = round.deliveries.len();
+    let done = futures_util::future::join_all(round.deliveries.into_iter().map(|delivery| push(app, delivery))).await;
+    record(app, &done).await?;
+    Ok(count)
+}
+
+/// Hands back deliveries that will not be made any more: the devices are due as before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hand_back(app: &App, leases: &HashSet<String>) -> Result<(), ActionError> {
+    let mut tx = app.store.begin().await?;
+    for lease in leases {
+        devices::release(&mut tx, lease).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+impl Delivery {
+    /// The lease under which it was claimed.
+    pub fn lease(&self) -> &str {
+        &self.lease
+    }
+
+    /// The push's topic.
+    pub fn pass_type(&self) -> &PassTypeId {
+        self.claimed.pass_type()
+    }
+}
+
+/// Makes one delivery. Touches no database: [`record`] does.
+pub async fn push(app: &App, delivery: Delivery) -> Done {
+    let Delivery { claimed, lease, issuer, position, about, since, probe, refused } = delivery;
+    let pass_type = claimed.pass_type().clone();
+    // The line may have broken, or the lease grown old, while this one waited for its turn.
+    if (!probe && !app.lines.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
+        let outcome = Outcome::Released { problem: None };
+        let settled = Settled { claimed, lease, position, outcome, at: app.now() };
+        return Done { settled, issuer: Issuer::Known, about, probe };
+    }
+    let before = app.lines.answers(&pass_type);
+    let answer = issuer.apns.push(&pass_type, &claimed.push_token, app.now().plus(KEEP)).await;
+    crash::point("after-push");
+    let now = app.now();
+    let mut said = match (&answer, &refused) {
+        (PushOutcome::NoAnswer { .. } | PushOutcome::Unreachable { .. } | PushOutcome::ServiceUnwell { .. }, _) => {
+            Issuer::Known
+        }
+        (PushOutcome::IssuerRefused { reason }, _) => {
+            Issuer::Refused { certificate: certificate_of(&issuer), reason: reason.clone() }
+        }
+        (_, Some(certificate)) => Issuer::TakenAgain { certificate: certificate.clone() },
+        (_, None) => Issuer::Known,
+    };
+    let device = short_form(claimed.key().id.as_str());
+    let outcome = match answer {
+        PushOutcome::Delivered => {
+            answered(app, &pass_type).await;
+            app.metrics.push("delivered");
+            app.metrics.push_delay_seconds.observe(now.since(claimed.due_at).as_secs_f64());
+            Outcome::Pushed { window: WINDOW, remind_after: REMIND_AFTER }
+        }
+        // A token that was registered again after it died lives; the record checks that nobody registered meanwhile.
+        PushOutcome::TargetGone { since, reason } if since.is_none_or(|since| since > claimed.registered_at) => {
+            answered(app, &pass_type).await;
+            app.metrics.push("gone");
+            if let Some(left_out) = app.strangers_lines.pushes.next(now) {
+                tracing::info!(device, reason, left_out, "a push token is dead");
+            }
+            Outcome::Gone { problem: format!("the push token is dead: {reason}") }
+        }
+        PushOutcome::TargetGone { reason, .. } => {
+            answered(app, &pass_type).await;
+            let reason = format!("APNs says that the token died before it was registered: {reason}");
+            later(app, &claimed, now, None, reason, Fault::Device)
+        }
+        PushOutcome::Refused { reason } => {
+            answered(app, &pass_type).await;
+            app.metrics.push("refused");
+            if let Some(left_out) = app.strangers_lines.pushes.next(now) {
+                tracing::warn!(device, reason, left_out, "a push was refused");
+            }
+            Outcome::GaveUp { problem: format!("APNs refused the push: {reason}") }
+        }
+        PushOutcome::IssuerRefused { .. } => {
+            answered(app, &pass_type).await;
+            app.metrics.push("issuer_refused");
+            Outcome::Released { problem: None }
+        }
+        PushOutcome::TryLater { after, reason } => {
+            answered(app, &pass_type).await;
+            later(app, &claimed, now, Some(after.unwrap_or(BUSY_PAUSE)), reason, Fault::Device)
+        }
+        PushOutcome::ServiceUnwell { reason } => failed(app, &claimed, Failure::Unwell, reason, now),
+        PushOutcome::NoAnswer { reason } => failed(app, &claimed, Failure::NoAnswer { before }, reason, now),
+        PushOutcome::Unreachable { reason } => failed(app, &claimed, Failure::Connect, reason, now),
+    };
+    // A token that died says nothing of its certificate's being well with others; any answer but a 403 does.
+    if matches!(outcome, Outcome::Released { .. }) && matches!(said, Issuer::TakenAgain { .. }) {
+        said = Issuer::Known;
+    }
+    Done { settled: Settled { claimed, lease, position, outcome, at: now }, issuer: said, about, probe }
+}
+
+/// The service answers. When it had been away, what waited for it is due now.
+async fn answered(app: &App, pass_type: &PassTypeId) {
+    let Some(since) = app.lines.answered(pass_type) else { return };
+    let away_s = app.now().since(since).as_secs();
+    tracing::info!(%pass_type, away_s, "APNs answers again: everything that waited for it leaves");
+    if let Err(error) = release_waiting(app, pass_type).await {
+        tracing::warn!(%error, "devices that wait for APNs could not be made due; their own times stand");
+    }
+}
+
+async fn release_waiting(app: &App, pass_type: &PassTypeId) -> Result<(), ActionError> {
+    loop {
+        let mut tx = app.store.begin().await?;
+        let released = devices::service_is_back(&mut tx, pass_type, app.now()).await?;
+        tx.commit().await?;
+        app.wake.notify_one();
+        if released == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn failed(app: &App, claimed: &Claimed, failure: Failure, reason: String, now: Timestamp) -> Outcome {
+    match app.lines.failed(claimed.pass_type(), failure, &reason, now) {
+        Blame::Push => later(app, claimed, now, None, reason, Fault::Service),
+        Blame::Service { opened } => {
+            app.metrics.push("unreachable");
+            if opened {
+                tracing::error!(pass_type = %claimed.pass_type(), reason, "APNs is away: only probes are sent");
+            }
+            Outcome::Released { problem: Some(reason) }
+        }
+    }
+}
+
+fn later(
+    app: &App,
+    claimed: &Claimed,
+    now: Timestamp,
+    after: Option<Duration>,
+    problem: String,
+    fault: Fault,
+) -> Outcome {
+    app.metrics.push("later");
+    let attempts = claimed.attempts + 1;
+    let wait = delay(attempts, after, fraction(&*app.random));
+    let device = short_form(claimed.key().id.as_str());
+    if let Some(left_out) = app.strangers_lines.pushes.next(now) {
+        tracing::info!(device, problem, attempts, wait_s = wait.as_secs(), left_out, "a push failed");
+    }
+    Outcome::Retry { attempts, due_at: now.plus(wait), fault, problem }
+}
+
+/// Records what came of pushes, in one transaction.
+///
+/// # Errors
+/// When the database fails; the deliveries are then repeated when their leases end.
+pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    let now = app.now();
+    let batch: Vec<Settled> = done.iter().map(|done| done.settled.clone()).collect();
+    let mut tx = app.store.begin_batch().await?;
+    let recorded = devices::settle(&mut tx, &batch).await?;
+    // Pauses by pass type in one order, as every node takes them.
+    let mut refused = BTreeMap::new();
+    for Done { settled, issuer, .. } in done {
+        if let Issuer::Refused { certificate, reason } = issuer {
+            refused.entry(settled.claimed.pass_type()).or_insert((settled.claimed.workspace(), certificate, reason));
+        }
+    }
+    let mut paused = HashSet::new();
+    for (pass_type, (workspace, certificate, reason)) in refused {
+        let probe_at = now.plus(REFUSED_PAUSE);
+        if push_pauses::begin(&mut tx, workspace, pass_type, certificate, reason, now, probe_at).await? {
+            tracing::error!(%pass_type, reason, "APNs refuses the certificate: pushes pause until it takes it");
+            paused.insert(pass_type);
+        }
+    }
+    record_events(app, &mut tx, done, &recorded, &paused).await?;
+    tx.commit().await?;
+    crash::point("after-record");
+    for Done { settled, issuer, .. } in done {
+        if let Issuer::TakenAgain { certificate } = issuer {
+            end_pause(app, settled.claimed.pass_type(), certificate, "APNs takes the certificate again").await?;
+        }
+    }
+    if recorded.len() < done.len() {
+        tracing::debug!(lost = done.len() - recorded.len(), "leases ended before their pushes were recorded");
+    }
+    Ok(())
+}
+
+/// Tells in the timelines of the cards that pushes were about what came of them. That a certificate is refused is told when
+/// its pause begins, and that APNs is away by the pushes that found it out: not for each probe.
+async fn record_events(
+    app: &App,
+    tx: &mut Tx,
+    done: &[Done],
+    recorded: &HashSet<(DeviceKey, String)>,
+    just_paused: &HashSet<&PassTypeId>,
+) -> Result<(), ActionError> {
+    let mut told: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
+    for Done { settled, issuer, about, probe } in done {
+        let key = settled.claimed.key();
+        let device = short_form(key.id.as_str());
+        let failed = |reason: &str, retry_at: Option<Timestamp>| {
+            let data = json!({"wallet": "apple", "device": device, "reason": reason, "retry_at": retry_at});
+            (EventKind::DeliveryFailed, data)
+        };
+        let (kind, data) = match (&settled.outcome, issuer) {
+            (Outcome::Pushed { .. }, _) => (EventKind::CardPushed, json!({"wallet": "apple", "device": device})),
+            (Outcome::Retry { problem, due_at, .. }, _) => failed(problem, Some(*due_at)),
+            (Outcome::Gone { problem } | Outcome::GaveUp { problem }, _) => failed(problem, None),
+            (Outcome::Released { .. }, Issuer::Refused { reason, .. }) if just_paused.contains(&key.pass_type) => {
+                failed(&format!("APNs refuses the certificate: {reason}"), None)
+            }
+            (Outcome::Released { problem: Some(problem) }, _) if !probe => failed(problem, None),
+            (Outcome::Released { .. }, _) => continue,
+        };
+        if !recorded.contains(&(key, settled.lease.clone())) {
+            continue;
+        }
+        for (card, serial) in about {
+            // By now the id may be another card's.
+            let event = NewEvent { serial: Some(serial), ..app.event(kind, Some(card), data.clone())? };
+            told.entry(settled.claimed.workspace()).or_default().push(event);
+        }
+    }
+    for (workspace, events) in told {
+        let position = workspaces::take_position(tx, workspace).await?;
+        events::record(tx, workspace, &Actor::System, position, app.now(), &events).await?;
+    }
+    Ok(())
+}
+
+async fn end_pause(app: &App, pass_type: &PassTypeId, certificate: &str, why: &str) -> Result<(), ActionError> {
+    let mut tx = app.store.begin().await?;
+    let ended = push_pauses::end(&mut tx, pass_type, certificate).await?;
+    tx.commit().await?;
+    if ended {
+        tracing::info!(%pass_type, why, "pushes go on");
+        app.wake.notify_one();
+    }
+    Ok(())
+}
+
+/// Makes devices due once more that were pushed to and haven't followed since: they didn't ask, or didn't fetch all that
+/// they were told of. How many were looked at.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remind_due(app: &App) -> Result<u64, ActionError> {
+    let now = app.now();
+    if devices::to_remind(&mut app.store.read().await?, now).await? == 0 {
+        return Ok(0);
+    }
+    let mut tx = app.store.begin().await?;
+    let (reminded, looked_at) = devices::remind(&mut tx, now, REMINDERS).await?;
+    tx.commit().await?;
+    if reminded > 0 {
+        app.wake.notify_one();
+    }
+    Ok(looked_at)
+}

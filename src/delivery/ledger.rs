@@ -1,0 +1,118 @@
+//! Where a card's newest face has got to: what each device should show, was told, asked and fetched, and when it is
+//! behind, why, in plain words.
+//!
+//! A device is told and asks by positions ("everything up to here"), which may be newer than the card's face; what is shown
+//! is never more than the face. A fetch names no device: it counts for those that asked since the change.
+
+use serde_json::{Value, json};
+
+use crate::actions::error::ActionError;
+use crate::app::App;
+use crate::domain::time::Timestamp;
+use crate::platform::secrets::short_form;
+use crate::store::cards::{Fetch, Issued};
+use crate::store::devices::{self, Target};
+use crate::store::{push_pauses, refreshes};
+
+/// What holds up all devices of a card.
+#[derive(Debug, Default)]
+struct HeldUp {
+    /// By its certificate, or because this node can't reach APNs.
+    pushes: Option<String>,
+    /// A publishing's marks haven't come to this card yet.
+    refreshing: bool,
+}
+
+/// The ledger as JSON.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delivery_ledger(app: &App, mut issued: Issued) -> Result<Value, ActionError> {
+    app.look_at(&mut issued).await?;
+    let card = &issued.card;
+    let face = issued.face();
+    let mut reader = app.store.read().await?;
+    let targets = devices::targets(&mut reader, card).await?;
+    let pauses = push_pauses::all(&mut reader).await?;
+    let refreshing = refreshes::is_under_way(&mut reader, &card.workspace, &card.content.template).await?;
+    drop(reader);
+    let refused = pauses.into_iter().find(|pause| pause.pass_type_id == card.pass_type).map(|pause| {
+        format!(
+            "APNs has refused the certificate since {} ({}); it is tried again every five minutes",
+            pause.since.to_rfc3339(),
+            pause.reason
+        )
+    });
+    let missing = || {
+        let known = app.apple_issuer_of(&card.workspace, &card.pass_type).is_some();
+        (!known).then(|| "there is no certificate for the card's pass type".to_owned())
+    };
+    let away = || {
+        let (since, reason) = app.lines.trouble(&card.pass_type)?;
+        Some(format!("APNs has been away since {} ({reason}); it is probed until it is back", since.to_rfc3339()))
+    };
+    let held_up = HeldUp { pushes: refused.or_else(missing).or_else(away), refreshing };
+    let now = app.now();
+    let shown: Vec<Value> = targets.iter().map(|target| show(target, face, issued.fetched, &held_up, now)).collect();
+    Ok(json!({"revision": card.revision, "face": face, "targets": shown}))
+}
+
+fn show(target: &Target, face: i64, newest: Option<Fetch>, held_up: &HeldUp, now: Timestamp) -> Value {
+    // A device that asked up to a position has whatever was fetched up to there.
+    let (taken, taken_at) = newest.map_or((0, None), |fetch| (fetch.face, Some(fetch.at)));
+    let fetched = taken.min(target.asked).min(face);
+    let fetched_at = taken_at.filter(|_| target.asked >= taken);
+    let (state, reason) = match (fetched >= face, target.dead_since) {
+        (true, _) => ("current", None),
+        (false, Some(since)) => {
+            let problem = target.problem.as_deref().unwrap_or("the push token is dead");
+            let words = format!("{problem}, since {}; it counts again when the device registers", since.to_rfc3339());
+            ("unreachable", Some(words))
+        }
+        (false, None) => ("behind", Some(why_behind(target, face, held_up, now))),
+    };
+    json!({
+        "wallet": "apple",
+        "device": short_form(target.id.as_str()),
+        "kind": target.kind,
+        "wanted": face,
+        "pushed": target.pushed.min(face),
+        "pushed_at": target.pushed_at,
+        "asked_at": target.asked_at,
+        "fetched": fetched,
+        "fetched_at": fetched_at,
+        "state": state,
+        "reason": reason,
+    })
+}
+
+fn why_behind(target: &Target, face: i64, held_up: &HeldUp, now: Timestamp) -> String {
+    if target.asked >= face {
+        return "it asked what changed and has not fetched the pass yet".to_owned();
+    }
+    if target.kind != "apns" {
+        return "it is a reader that Apple does not push to; it asks by itself".to_owned();
+    }
+    let problem = target.problem.as_deref();
+    match (target.due_at, &held_up.pushes, problem) {
+        (Some(_), Some(why), _) => why.clone(),
+        (Some(due), None, Some(problem)) if due > now => {
+            format!("the last push failed ({problem}); the next leaves at {}", due.to_rfc3339())
+        }
+        (Some(due), None, _) if due > now => {
+            format!("its push leaves at {}, together with later changes", due.to_rfc3339())
+        }
+        (Some(_), None, _) => "its push is about to leave".to_owned(),
+        (None, _, Some(problem)) if target.pushed < face => format!("{problem}; the card's next change is pushed anew"),
+        (None, ..) if target.pushed < face && held_up.refreshing => {
+            "the publishing of its template is being spread over its cards, and has not come to this one".to_owned()
+        }
+        (None, ..) if target.pushed < face => "no push is due; it asks by itself".to_owned(),
+        (None, ..) => match target.remind_at {
+            Some(at) => {
+                format!("it was pushed to and has not asked since; the push is repeated at {}", at.to_rfc3339())
+            }
+            None => "it was pushed to several times and has not asked since".to_owned(),
+        },
+    }
+}
