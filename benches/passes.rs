@@ -10,11 +10,11 @@ use passloom::domain::ids::{AuthToken, CardId, PassTypeId, SerialNumber, Templat
 use passloom::domain::render::render;
 use passloom::domain::template::Template;
 use passloom::platform::clock::{Clock, SystemClock};
-use passloom::wallets::apple::development_chain::DevelopmentChain;
-use passloom::wallets::apple::identity::SigningIdentity;
-use passloom::wallets::apple::pass::build;
-use passloom::wallets::apple::pass_json::PassIdentity;
-use passloom::wallets::apple::prepare::{PassFile, PreparedPasses};
+use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
+use passloom::wallets::apple::certificates::identity::SigningIdentity;
+use passloom::wallets::apple::package::pass::build;
+use passloom::wallets::apple::package::pass_json::PassIdentity;
+use passloom::wallets::apple::package::prepare::{PassFile, PreparedPasses};
 use serde_json::json;
 
 const ROUNDS: usize = 15;

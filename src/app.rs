@@ -41,8 +41,8 @@ use crate::sandbox::apns::SimulatedApns;
 use crate::store::issuers::AppleCertificateKey;
 use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
-use crate::wallets::apple::apns::ApnsEndpoint;
-use crate::wallets::apple::trust::Roots;
+use crate::wallets::apple::certificates::trust::Roots;
+use crate::wallets::apple::push::apns::ApnsEndpoint;
 use crate::wallets::issuers::{AppleIssuer, AppleIssuers};
 
 /// A running service. Holds no state of its own that another node would need: all of that is in the database.

@@ -14,7 +14,7 @@ use crate::domain::zone::Zone;
 use crate::platform::proxies::TrustedProxies;
 use crate::platform::secrets::MasterKey;
 use crate::telemetry::LogFormat;
-use crate::wallets::apple::apns::PushType;
+use crate::wallets::apple::push::apns::PushType;
 
 /// One setting.
 #[derive(Debug)]

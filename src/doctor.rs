@@ -25,10 +25,10 @@ use crate::sandbox::phone::{Phone, PhoneOptions};
 use crate::startup::{self, Contents, JobMode, Outside};
 use crate::store::{Store, health, workspaces};
 use crate::wallets::PushOutcome;
-use crate::wallets::apple::apns::Apns;
-use crate::wallets::apple::identity::{IdentityError, SigningIdentity};
+use crate::wallets::apple::certificates::identity::{IdentityError, SigningIdentity};
+use crate::wallets::apple::certificates::trust::Roots;
+use crate::wallets::apple::push::apns::Apns;
 use crate::wallets::apple::rules::OwnAddresses;
-use crate::wallets::apple::trust::Roots;
 
 /// How long anything outside may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);

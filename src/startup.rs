@@ -31,11 +31,11 @@ use crate::platform::secrets::{MasterKey, MasterKeys, SecretError};
 use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use crate::sandbox::certificates;
 use crate::store::{Store, StoreError, devices, issuers, sealed, workspaces};
-use crate::wallets::apple::apns::ApnsEndpoint;
-use crate::wallets::apple::development_chain::DevelopmentChain;
-use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
+use crate::wallets::apple::certificates::development_chain::DevelopmentChain;
+use crate::wallets::apple::certificates::identity::{IdentityError, Part, SigningIdentity};
+use crate::wallets::apple::certificates::trust::{self, Roots};
+use crate::wallets::apple::push::apns::ApnsEndpoint;
 use crate::wallets::apple::rules::OwnAddresses;
-use crate::wallets::apple::trust::{self, Roots};
 
 /// The name of the key that the sandbox makes at each start.
 const SANDBOX_KEY: &str = "sandbox";

@@ -5,7 +5,7 @@ use crate::domain::input::Problems;
 use crate::platform::secrets::SecretError;
 use crate::platform::workers::WorkError;
 use crate::store::StoreError;
-use crate::wallets::apple::pass::BuildError;
+use crate::wallets::apple::package::pass::BuildError;
 
 /// An action's failure.
 #[derive(Debug, thiserror::Error)]

@@ -23,9 +23,9 @@ use crate::domain::input::{Lines, Node, Problems};
 use crate::platform::secrets::MasterKeys;
 use crate::store::issuers::{self, AppleCertificateKey};
 use crate::store::{Store, StoreError, push_pauses, workspaces};
-use crate::wallets::apple::apns::{Apns, ApnsEndpoint};
-use crate::wallets::apple::identity::{IdentityError, Part, SigningIdentity};
-use crate::wallets::apple::trust::Proof;
+use crate::wallets::apple::certificates::identity::{IdentityError, Part, SigningIdentity};
+use crate::wallets::apple::certificates::trust::Proof;
+use crate::wallets::apple::push::apns::{Apns, ApnsEndpoint};
 use crate::wallets::issuers::{AppleIssuer, Source};
 
 /// No certificate or key is as long, in characters.

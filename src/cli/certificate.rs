@@ -16,9 +16,11 @@ use openssl::x509::{X509Name, X509Req};
 
 use crate::domain::time::Timestamp;
 use crate::platform::clock::{Clock, SystemClock};
-use crate::wallets::apple::identity::{CertificateFacts, KEY_BITS, SigningIdentity, pass_type_and_team, read_parts};
-use crate::wallets::apple::private_key::{Work, read_key};
-use crate::wallets::apple::trust::{Trust, intermediates};
+use crate::wallets::apple::certificates::identity::{
+    CertificateFacts, KEY_BITS, SigningIdentity, pass_type_and_team, read_parts,
+};
+use crate::wallets::apple::certificates::private_key::{Work, read_key};
+use crate::wallets::apple::certificates::trust::{Trust, intermediates};
 
 /// Where the password of an encrypted key or PKCS#12 file is read from; on the command line others would see it.
 const PASSWORD: &str = "PASSLOOM_APPLE_KEY_PASSWORD";

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::domain::checks::Severity;
 use crate::platform::clock::{Clock, SystemClock};
+use crate::wallets::apple::certificates::trust::Trust;
 use crate::wallets::apple::inspect::{Inspection, inspect};
-use crate::wallets::apple::trust::Trust;
 
 /// Larger files are no passes, and are not read into memory.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;

@@ -299,7 +299,7 @@ mod tests {
     use crate::domain::ids::{CardId, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
     use crate::domain::render::render_or_faults;
     use crate::domain::time::Timestamp;
-    use crate::wallets::apple::pass_json::{PassIdentity, pass_json};
+    use crate::wallets::apple::package::pass_json::{PassIdentity, pass_json};
 
     fn document(fields: Value, pass: Value, attributes: Value) -> Value {
         json!({"name": "n", "organization": "o", "attributes": attributes, "fields": fields,

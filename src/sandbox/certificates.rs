@@ -8,7 +8,7 @@ use openssl::x509::X509;
 
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
-use crate::wallets::apple::development_chain::DevelopmentChain;
+use crate::wallets::apple::certificates::development_chain::DevelopmentChain;
 
 /// The sandbox's pass type.
 pub const PASS_TYPE: &str = "pass.dev.passloom.sandbox";

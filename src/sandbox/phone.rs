@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::domain::checks::Severity;
 use crate::domain::time::Timestamp;
 use crate::platform::random::{self, Random};
+use crate::wallets::apple::certificates::trust::Trust;
 use crate::wallets::apple::inspect::inspect;
-use crate::wallets::apple::trust::Trust;
 
 /// Why a phone could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +169,7 @@ impl Phone {
     fn read_strings(&self, archive: &[u8]) -> HashMap<String, String> {
         let base = self.language.split('-').next().unwrap_or_default();
         let mut report = crate::wallets::apple::rules::report::Report::default();
-        let files = crate::wallets::apple::unpack::unpack(archive, &mut report).files;
+        let files = crate::wallets::apple::inspect::unpack::unpack(archive, &mut report).files;
         let table = [self.language.as_str(), base, "en"]
             .iter()
             .find_map(|language| files.get(&format!("{language}.lproj/pass.strings")));

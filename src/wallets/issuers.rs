@@ -9,9 +9,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
-use crate::wallets::apple::apns::Apns;
-use crate::wallets::apple::identity::SigningIdentity;
-use crate::wallets::apple::trust::Proof;
+use crate::wallets::apple::certificates::identity::SigningIdentity;
+use crate::wallets::apple::certificates::trust::Proof;
+use crate::wallets::apple::push::apns::Apns;
 
 /// Where a certificate came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

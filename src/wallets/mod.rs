@@ -1,8 +1,9 @@
 //! The wallets that show our cards. Each knows its own formats and its own servers, and none knows the store.
 
 pub mod apple;
+pub mod drawings;
+pub mod images;
 pub mod issuers;
-pub mod pictures;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::{X509, X509Req};
 use passloom::domain::ids::PassTypeId;
 use passloom::platform::clock::{Clock, SystemClock};
-use passloom::wallets::apple::development_chain::DevelopmentChain;
+use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
 
 const PASS_TYPE: &str = "pass.test.bakery";
 

@@ -11,10 +11,10 @@ use openssl::symm::Cipher;
 use openssl::x509::X509;
 use passloom::domain::ids::PassTypeId;
 use passloom::platform::clock::{Clock, SystemClock};
-use passloom::wallets::apple::development_chain::DevelopmentChain;
-use passloom::wallets::apple::identity::{IdentityError, SigningIdentity};
+use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
+use passloom::wallets::apple::certificates::identity::{IdentityError, SigningIdentity};
+use passloom::wallets::apple::certificates::trust::Trust;
 use passloom::wallets::apple::inspect::inspect;
-use passloom::wallets::apple::trust::Trust;
 
 const PASSWORD: &str = "sesame";
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use passloom::domain::ids::PushToken;
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates;
-use passloom::wallets::apple::identity::SigningIdentity;
+use passloom::wallets::apple::certificates::identity::SigningIdentity;
 use serde_json::{Value, json};
 
 use crate::support::program::{PROGRAM, Program, command, free_port, phone};

@@ -8,9 +8,9 @@ use passloom::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use passloom::domain::render::render;
 use passloom::domain::template::Template;
 use passloom::domain::time::Timestamp;
-use passloom::wallets::apple::pass_json::{PassIdentity, pass_json};
+use passloom::wallets::apple::package::pass_json::{PassIdentity, pass_json};
+use passloom::wallets::apple::package::strings::{fixed_entries, languages};
 use passloom::wallets::apple::rules::strings::parse;
-use passloom::wallets::apple::strings::{fixed_entries, languages};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

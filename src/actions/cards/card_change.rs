@@ -17,7 +17,7 @@ use crate::domain::picture::PictureName;
 use crate::domain::render::{RenderedCard, render};
 use crate::domain::time::Timestamp;
 use crate::platform::secrets::WorkspaceSecret;
-use crate::wallets::apple::pass_json::{PassIdentity, PassJson, pass_json};
+use crate::wallets::apple::package::pass_json::{PassIdentity, PassJson, pass_json};
 use crate::wallets::issuers::AppleIssuer;
 
 /// How many messages are tried before a change is told without one: each costs a pass.

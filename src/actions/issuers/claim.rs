@@ -17,8 +17,8 @@ use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::store::{StoreError, Tx, devices, issuers, workspaces};
-use crate::wallets::apple::identity::SigningIdentity;
-use crate::wallets::apple::trust::Proof;
+use crate::wallets::apple::certificates::identity::SigningIdentity;
+use crate::wallets::apple::certificates::trust::Proof;
 
 /// A workspace's right to a pass type, as it stood when it was looked at.
 #[derive(Debug)]

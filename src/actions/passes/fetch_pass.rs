@@ -12,8 +12,8 @@ use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use crate::domain::render::{render, render_erased};
 use crate::domain::time::Timestamp;
 use crate::store::cards::Issued;
-use crate::wallets::apple::pass::{self, BuildError, SignedPass};
-use crate::wallets::apple::pass_json::PassIdentity;
+use crate::wallets::apple::package::pass::{self, BuildError, SignedPass};
+use crate::wallets::apple::package::pass_json::PassIdentity;
 use crate::wallets::issuers::AppleIssuer;
 
 /// What a phone's request for its pass leads to.

@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::platform::workers::Workers;
 use crate::store::StoreError;
 use crate::store::cards::Issued;
-use crate::wallets::apple::pass::SignedPass;
+use crate::wallets::apple::package::pass::SignedPass;
 
 /// For whom a card is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

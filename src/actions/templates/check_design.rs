@@ -13,11 +13,11 @@ use crate::domain::locale::Language;
 use crate::domain::picture::{Look, PictureName};
 use crate::domain::render::render_or_faults;
 use crate::domain::template::{Group, Template};
-use crate::wallets::apple::images::{Fit, fit};
-use crate::wallets::apple::pass_json::pass_json;
-use crate::wallets::apple::prepare::{PassFile, folders, laid_out};
+use crate::wallets::apple::package::pass_json::pass_json;
+use crate::wallets::apple::package::prepare::{PassFile, folders, laid_out};
 use crate::wallets::apple::rules::report::Report;
 use crate::wallets::apple::rules::{Files, check_contrast, fields};
+use crate::wallets::images::{Fit, fit};
 
 /// A draft as it was put.
 #[derive(Debug)]

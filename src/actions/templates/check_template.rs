@@ -24,12 +24,12 @@ use crate::domain::picture::{Look, PictureName};
 use crate::domain::render::{Fault, RenderedCard, render_or_faults};
 use crate::domain::template::{Group, Phrase, Template};
 use crate::domain::time::Timestamp;
-use crate::wallets::apple::identity::SigningIdentity;
-use crate::wallets::apple::pass_json::{PassIdentity, group_key, pass_json};
-use crate::wallets::apple::prepare::{PassFile, folders, laid_out};
+use crate::wallets::apple::certificates::identity::SigningIdentity;
+use crate::wallets::apple::package::pass_json::{PassIdentity, group_key, pass_json};
+use crate::wallets::apple::package::prepare::{PassFile, folders, laid_out};
+use crate::wallets::apple::package::strings;
 use crate::wallets::apple::rules::report::without_quotes;
 use crate::wallets::apple::rules::{Context, Files, OwnAddresses, check_pass};
-use crate::wallets::apple::strings;
 
 /// The most steps to draw a template's samples: a card for each change message.
 const MOST_FOR_CHECK: u64 = 20 * MOST_STEPS;

@@ -15,8 +15,8 @@ use crate::domain::template::Template;
 use crate::domain::zone::Zone;
 use crate::store::templates::{self, ImageRow, TemplateRow};
 use crate::store::{Session, StoreError};
-use crate::wallets::apple::images::{Fit, check_size, fit};
-use crate::wallets::apple::prepare::{PassFile, Picture, picture_files, scales};
+use crate::wallets::apple::package::prepare::{PassFile, Picture, picture_files, scales};
+use crate::wallets::images::{Fit, check_size, fit};
 
 /// A draft; its pictures are known by their digests, so that two reads of it are compared cheaply.
 #[derive(Debug, PartialEq, Eq)]

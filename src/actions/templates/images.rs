@@ -17,7 +17,7 @@ use crate::domain::picture::PictureName;
 use crate::platform::secrets::digest;
 use crate::platform::workers::WorkError;
 use crate::store::templates::{self, ImageKey, ImageRow};
-use crate::wallets::apple::images::{decode, media_type};
+use crate::wallets::images::{decode, media_type};
 
 /// The most bytes of a picture, however it comes.
 pub const LARGEST_PICTURE: usize = 16 * 1024 * 1024;

@@ -15,7 +15,7 @@ use crate::domain::input::{Node, Problems};
 use crate::domain::locale::Language;
 use crate::domain::picture::PictureName;
 use crate::domain::render::render;
-use crate::wallets::apple::pass_json::pass_json_in_language;
+use crate::wallets::apple::package::pass_json::pass_json_in_language;
 
 /// The draft's pass of a card with the values in `body`, and what it breaks: rendered, written and checked by the same
 /// code as a real one. Without values, every attribute has its default or a plausible value. Texts are written out in

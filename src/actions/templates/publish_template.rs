@@ -23,7 +23,7 @@ use crate::platform::secrets::digest;
 use crate::store::cards::{self, Issued};
 use crate::store::templates::{self, FileKey};
 use crate::store::{Tx, events, refreshes, workspaces};
-use crate::wallets::apple::prepare::PassFile;
+use crate::wallets::apple::package::prepare::PassFile;
 
 /// How often a draft is made ready anew because it changed meanwhile. Its pictures are remembered, so only the first time is
 /// slow.

@@ -14,8 +14,8 @@ use crate::domain::template::Template;
 use crate::domain::time::Timestamp;
 use crate::store::cards::Issued;
 use crate::store::templates;
-use crate::wallets::apple::pass_json::pass_json;
-use crate::wallets::apple::prepare::{PassFile, PreparedPasses};
+use crate::wallets::apple::package::pass_json::pass_json;
+use crate::wallets::apple::package::prepare::{PassFile, PreparedPasses};
 
 /// A published version, ready to render and to build passes from.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use rust_embed::RustEmbed;
 use serde_json::Value;
 
-use crate::wallets::pictures::{self, PictureError};
+use crate::wallets::drawings::{self, PictureError};
 
 #[derive(RustEmbed)]
 #[folder = "templates/cards"]
@@ -112,10 +112,10 @@ fn picture(prefix: &str, name: &str, document: &Value) -> Result<StarterImage, S
     let unnamed = || StarterProblem::Name(name.to_owned());
     let stem = name.strip_suffix(".svg").ok_or_else(unnamed)?;
     let (role, slug) = stem.split_once('.').map_or((stem, None), |(role, slug)| (role, Some(slug)));
-    let (width, height) = pictures::largest_box(role).ok_or_else(unnamed)?;
+    let (width, height) = drawings::largest_box(role).ok_or_else(unnamed)?;
     let tier = slug.map(|slug| tier_of(slug, document).ok_or_else(unnamed)).transpose()?;
     let file = Files::get(&format!("{prefix}{name}")).ok_or_else(unnamed)?;
-    let png = pictures::rasterise(&file.data, width, height)
+    let png = drawings::rasterise(&file.data, width, height)
         .map_err(|source| StarterProblem::Picture { file: name.to_owned(), source })?;
     Ok(StarterImage { role: role.to_owned(), tier, png })
 }
@@ -261,7 +261,7 @@ mod tests {
             for image in &starter.images {
                 let picture = image::load_from_memory(&image.png).expect("a PNG").to_rgba8();
                 let name = format!("{} {} {:?}", starter.id, image.role, image.tier);
-                let (width, height) = pictures::largest_box(&image.role).expect("a known role");
+                let (width, height) = drawings::largest_box(&image.role).expect("a known role");
                 let (w, h) = picture.dimensions();
                 if image.role == "logo" {
                     assert!(w <= width && h <= height && (w == width || h == height), "{name}: {w} x {h}");

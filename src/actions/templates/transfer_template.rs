@@ -27,11 +27,11 @@ use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::{Problems, normalise_line_ends, pointer};
 use crate::platform::secrets::digest;
 use crate::store::templates::{self, ImageRow};
-use crate::wallets::apple::design_of_pass::{PASS, design_of_pass};
-use crate::wallets::apple::images::media_type;
+use crate::wallets::apple::import::{PASS, design_of_pass};
+use crate::wallets::apple::inspect::unpack::unpack;
 use crate::wallets::apple::rules::Files;
 use crate::wallets::apple::rules::report::Report;
-use crate::wallets::apple::unpack::unpack;
+use crate::wallets::images::media_type;
 
 /// The document, in our archives.
 const DOCUMENT: &str = "template.json";

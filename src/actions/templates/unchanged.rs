@@ -22,8 +22,8 @@ use crate::platform::secrets::WorkspaceSecret;
 use crate::store::cards::{Issued, Unchanged};
 use crate::store::refreshes;
 use crate::store::templates::{self, Placed};
-use crate::wallets::apple::pass;
-use crate::wallets::apple::pass_json::PassIdentity;
+use crate::wallets::apple::package::pass;
+use crate::wallets::apple::package::pass_json::PassIdentity;
 use crate::wallets::issuers::AppleIssuer;
 
 /// How far back versions are compared; a card that was not looked at for more counts as changed by the oldest of them.

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::http::admission::OwnBytes;
 use crate::http::problem::Problem;
-use crate::wallets::apple::pass::SignedPass;
+use crate::wallets::apple::package::pass::SignedPass;
 
 /// The answer that holds a pass: exact length, never stored, never guessed at, never indexed (Apple, "Distributing
 /// and updating a pass", read 2026-11). The pictures are sent from where they lie, without a copy.

@@ -17,7 +17,7 @@ use super::*;
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 use crate::wallets::PushOutcome;
-use crate::wallets::apple::apns::{Apns, ApnsEndpoint, PushType};
+use crate::wallets::apple::push::apns::{Apns, ApnsEndpoint, PushType};
 
 const TOPIC: &str = "pass.com.example.loyalty";
 const EXPIRES: Timestamp = Timestamp::from_seconds(1_797_894_939);

@@ -6,11 +6,10 @@ use serde_json::Value;
 
 use super::rules::report::Report;
 use super::rules::{self, Context, Files, OwnAddresses, strings};
-use super::trust::Trust;
-use super::unpack;
-use super::verify::{self, SignerInfo};
 use crate::domain::checks::{Issue, Severity};
 use crate::domain::time::Timestamp;
+use crate::wallets::apple::certificates::trust::Trust;
+use crate::wallets::apple::inspect::verify::SignerInfo;
 
 /// What was found in a `.pkpass`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -80,3 +79,5 @@ fn read_pass(files: &Files, issues: &mut Vec<Issue>) -> Option<Value> {
 
 #[cfg(test)]
 mod tests;
+pub mod unpack;
+pub mod verify;

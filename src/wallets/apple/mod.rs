@@ -5,23 +5,9 @@
 //! The way back: [`unpack`] opens any archive, [`verify`] its manifest and signature, [`rules`] all the rest; together
 //! they are [`mod@inspect`]. [`design_of_pass`] makes a template of what was opened.
 
-pub mod apns;
-pub mod apns_reason;
-pub mod archive;
-pub mod der;
-pub mod design_of_pass;
-pub mod development_chain;
-pub mod identity;
-pub mod images;
+pub mod certificates;
+pub mod import;
 pub mod inspect;
-pub mod pass;
-pub mod pass_json;
-pub mod pkcs12;
-pub mod prepare;
-pub mod private_key;
+pub mod package;
+pub mod push;
 pub mod rules;
-pub mod signature;
-pub mod strings;
-pub mod trust;
-pub mod unpack;
-pub mod verify;

@@ -24,9 +24,9 @@ use passloom::platform::clock::{Clock, SystemClock};
 use passloom::platform::random::SystemRandom;
 use passloom::sandbox::certificates;
 use passloom::startup::{Contents, Outside, prepare};
-use passloom::wallets::apple::development_chain::DevelopmentChain;
+use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
+use passloom::wallets::apple::certificates::trust::Trust;
 use passloom::wallets::apple::inspect::inspect;
-use passloom::wallets::apple::trust::Trust;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -161,9 +161,13 @@ async fn a_renewal_overlaps_and_the_newest_valid_certificate_signs(database: Tes
     // Ends in 15 days; valid for a year; begins in 30 days.
     let [old, new, next] = [now.minus(380 * DAY), now, now.plus(30 * DAY)].map(|at| mint(&service, SPA, at));
     let ends = |one: &(X509, PKey<Private>)| {
-        passloom::wallets::apple::identity::SigningIdentity::new(&one.0, one.1.clone(), &chain(&service).intermediate)
-            .unwrap()
-            .not_after
+        passloom::wallets::apple::certificates::identity::SigningIdentity::new(
+            &one.0,
+            one.1.clone(),
+            &chain(&service).intermediate,
+        )
+        .unwrap()
+        .not_after
     };
     put(&service, &document(&next)).await;
     let issuer = put(&service, &document(&old)).await;

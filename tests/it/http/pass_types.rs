@@ -15,7 +15,7 @@ use passloom::platform::secrets::MasterKey;
 use passloom::sandbox::certificates;
 use passloom::startup::{Contents, JobMode, Outside, prepare};
 use passloom::store::issuers::{AppleCertificateKey, put_apple};
-use passloom::wallets::apple::development_chain::DevelopmentChain;
+use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -97,9 +97,9 @@ fn complaint(output: &Output) -> String {
 mod tests {
     use passloom::domain::ids::PassTypeId;
     use passloom::platform::clock::{Clock, SystemClock};
-    use passloom::wallets::apple::archive::SharedFiles;
-    use passloom::wallets::apple::development_chain::DevelopmentChain;
-    use passloom::wallets::apple::signature::PassSigner;
+    use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
+    use passloom::wallets::apple::package::archive::SharedFiles;
+    use passloom::wallets::apple::package::signature::PassSigner;
     use serde_json::json;
 
     use super::*;

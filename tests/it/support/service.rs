@@ -19,7 +19,7 @@ use passloom::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use passloom::sandbox::phone::{Phone, PhoneOptions, Refreshed};
 use passloom::startup::{Contents, JobMode, Outside, Running, prepare};
 use passloom::store::devices;
-use passloom::wallets::apple::development_chain::DevelopmentChain;
+use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;

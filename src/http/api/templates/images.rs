@@ -13,7 +13,7 @@ use crate::http::auth::{Key, TemplatesRead, TemplatesWrite};
 use crate::http::body::{IMAGE, Limited};
 use crate::http::openapi::{Answer, Content, Needs, Operation, Parameter, parameters, schemas};
 use crate::http::problem::{INVALID, NOT_FOUND, Problem};
-use crate::wallets::apple::images::media_type;
+use crate::wallets::images::media_type;
 
 const PARAMETERS: &[&Parameter] =
     &[&parameters::TEMPLATE_ID, &parameters::ROLE, &parameters::IMAGE_LOCALE, &parameters::IMAGE_TIER];

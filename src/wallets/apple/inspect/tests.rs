@@ -16,7 +16,7 @@ use zip::write::SimpleFileOptions;
 
 use super::*;
 use crate::domain::ids::PassTypeId;
-use crate::wallets::apple::development_chain::DevelopmentChain;
+use crate::wallets::apple::certificates::development_chain::DevelopmentChain;
 
 const PASS_TYPE: &str = "pass.com.example.loyalty";
 const TEAM: &str = "ABCDE12345";

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use openssl::error::ErrorStack;
 
-use super::archive::{Archive, SharedFiles, TooLarge};
-use super::pass_json::{PassIdentity, pass_json};
-use super::prepare::PreparedPasses;
-use super::signature::PassSigner;
 use crate::domain::render::RenderedCard;
 use crate::domain::time::Timestamp;
+use crate::wallets::apple::package::archive::{Archive, SharedFiles, TooLarge};
+use crate::wallets::apple::package::pass_json::{PassIdentity, pass_json};
+use crate::wallets::apple::package::prepare::PreparedPasses;
+use crate::wallets::apple::package::signature::PassSigner;
 
 /// A `.pkpass`.
 #[derive(Debug, Clone)]

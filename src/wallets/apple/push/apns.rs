@@ -20,7 +20,7 @@ use crate::domain::ids::{PassTypeId, PushToken};
 use crate::domain::time::Timestamp;
 use crate::platform::http_cause::{cause, refuses_our_certificate};
 use crate::wallets::PushOutcome;
-use crate::wallets::apple::apns_reason;
+use crate::wallets::apple::push::apns_reason;
 
 /// How a push is announced to APNs. Apple's documentation names no type for passes; the field reports that each of these
 /// works, so which one is left to the operator (Apple, "Sending notification requests to APNs", read 2026-11).

@@ -47,7 +47,7 @@ impl std::fmt::Debug for PassSigner {
 
 impl PassSigner {
     /// Encodes the constant parts. The key must be RSA or on P-256, and belong to `certificate`, which `intermediate` issued;
-    /// [`super::identity`] checks that.
+    /// [`crate::wallets::apple::certificates::identity`] checks that.
     ///
     /// # Errors
     /// When OpenSSL can't write a certificate.

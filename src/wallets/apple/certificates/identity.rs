@@ -7,12 +7,12 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::{X509, X509Ref};
 use zeroize::Zeroizing;
 
-use super::pkcs12::Pkcs12Error;
-use super::private_key::{KeyError, LEAST_BITS, MOST_BITS, MOST_ROUNDS, Work};
-use super::signature::PassSigner;
-use super::{der, pkcs12, private_key, trust};
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
+use crate::wallets::apple::certificates::pkcs12::{self, Pkcs12Error};
+use crate::wallets::apple::certificates::private_key::{self, KeyError, LEAST_BITS, MOST_BITS, MOST_ROUNDS, Work};
+use crate::wallets::apple::certificates::{der, trust};
+use crate::wallets::apple::package::signature::PassSigner;
 
 /// Subject attribute UID, which holds the pass type.
 const UID: &str = "0.9.2342.19200300.100.1.1";

@@ -5,13 +5,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::strings::{self, PREFIX, write_entry};
 use crate::domain::card::State;
 use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use crate::domain::locale::Language;
 use crate::domain::message::MESSAGE_KEY;
 use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField, RenderedMessage};
 use crate::domain::template::{BarcodeFormat, DateStyle, Group, Template, merge};
+use crate::wallets::apple::package::strings::{self, PREFIX, write_entry};
 
 /// Who a pass is and how its phone asks for updates; never from a template.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::archive::{SharedFiles, TooLarge};
-use super::images::{Fit, ImageError, at_scale, decode, file_name};
-use super::strings;
 use crate::domain::picture::{Look, PictureName};
 use crate::domain::template::Template;
+use crate::wallets::apple::package::archive::{SharedFiles, TooLarge};
+use crate::wallets::apple::package::strings;
+use crate::wallets::images::{Fit, ImageError, at_scale, decode, file_name};
 
 /// More looks than this are not kept laid out at once.
 const MAX_LOOKS: usize = 200;

@@ -19,8 +19,8 @@ use openssl::rsa::Rsa;
 use openssl::symm::{Cipher, decrypt};
 use zeroize::Zeroizing;
 
-use super::der::{self, NotDer, Reader, tag};
-use super::pkcs12;
+use crate::wallets::apple::certificates::der::{self, NotDer, Reader, tag};
+use crate::wallets::apple::certificates::pkcs12;
 
 /// How many rounds of deriving keys opening a file may take in all: about a second of one core. OpenSSL makes 2,048,
 /// Firefox 600,000 for each of three parts.

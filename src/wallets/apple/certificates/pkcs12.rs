@@ -8,8 +8,8 @@ use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
-use super::der::{self, NotDer, Reader, tag};
-use super::private_key::{KeyError, Work, decrypted, open_pkcs8};
+use crate::wallets::apple::certificates::der::{self, NotDer, Reader, tag};
+use crate::wallets::apple::certificates::private_key::{KeyError, Work, decrypted, open_pkcs8};
 
 /// For what a key is derived (RFC 7292, B.3).
 pub(super) const FOR_KEY: u8 = 1;
@@ -273,7 +273,7 @@ fn derive<D: Digest>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wallets::apple::private_key::MOST_ROUNDS;
+    use crate::wallets::apple::certificates::private_key::MOST_ROUNDS;
     use openssl::symm::{Cipher, encrypt};
 
     fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

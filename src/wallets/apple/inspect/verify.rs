@@ -10,11 +10,11 @@ use openssl::x509::{X509, X509NameRef, X509Ref};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 
-use super::der::{self, SignerName, oid};
-use super::rules::report::{Report, quoted};
-use super::rules::{Files, json};
-use super::trust::{Trust, issued};
 use crate::domain::time::Timestamp;
+use crate::wallets::apple::certificates::der::{self, SignerName, oid};
+use crate::wallets::apple::certificates::trust::{Trust, issued};
+use crate::wallets::apple::rules::report::{Report, quoted};
+use crate::wallets::apple::rules::{Files, json};
 
 const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "signature";

@@ -8,8 +8,8 @@ use std::io::{Cursor, Read};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::rules::Files;
-use super::rules::report::{Report, quoted};
+use crate::wallets::apple::rules::Files;
+use crate::wallets::apple::rules::report::{Report, quoted};
 
 const MAX_ENTRIES: usize = 1000;
 const MAX_BYTES: u64 = 64 * 1024 * 1024;

@@ -10,8 +10,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::pass_json::group_key;
-use super::rules::{Files, parse_pass, strings, values};
 use crate::domain::attribute::MAX_TEXT;
 use crate::domain::colour::Colour;
 use crate::domain::ids::AttributeName;
@@ -23,6 +21,8 @@ use crate::domain::picture::ROLES;
 use crate::domain::styles::{STYLES, Style, names};
 use crate::domain::template::{DateStyle, Group, PROTECTED};
 use crate::domain::zone::Zone;
+use crate::wallets::apple::package::pass_json::group_key;
+use crate::wallets::apple::rules::{Files, parse_pass, strings, values};
 
 /// The pass itself, in its archive.
 pub const PASS: &str = "pass.json";

@@ -13,19 +13,19 @@ use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyRe
 use crate::domain::time::Timestamp;
 
 const APPLE_ROOTS: [&[u8]; 3] = [
-    include_bytes!("../../../certs/apple/AppleIncRootCertificate.pem"),
-    include_bytes!("../../../certs/apple/AppleRootCA-G2.pem"),
-    include_bytes!("../../../certs/apple/AppleRootCA-G3.pem"),
+    include_bytes!("../../../../certs/apple/AppleIncRootCertificate.pem"),
+    include_bytes!("../../../../certs/apple/AppleRootCA-G2.pem"),
+    include_bytes!("../../../../certs/apple/AppleRootCA-G3.pem"),
 ];
 
 const APPLE_INTERMEDIATES: [&[u8]; 7] = [
-    include_bytes!("../../../certs/apple/AppleWWDRCAG2.pem"),
-    include_bytes!("../../../certs/apple/AppleWWDRCAG3.pem"),
-    include_bytes!("../../../certs/apple/AppleWWDRCAG4.pem"),
-    include_bytes!("../../../certs/apple/AppleWWDRCAG5.pem"),
-    include_bytes!("../../../certs/apple/AppleWWDRCAG6.pem"),
-    include_bytes!("../../../certs/apple/AppleWWDRCAG7.pem"),
-    include_bytes!("../../../certs/apple/AppleWWDRCAG8.pem"),
+    include_bytes!("../../../../certs/apple/AppleWWDRCAG2.pem"),
+    include_bytes!("../../../../certs/apple/AppleWWDRCAG3.pem"),
+    include_bytes!("../../../../certs/apple/AppleWWDRCAG4.pem"),
+    include_bytes!("../../../../certs/apple/AppleWWDRCAG5.pem"),
+    include_bytes!("../../../../certs/apple/AppleWWDRCAG6.pem"),
+    include_bytes!("../../../../certs/apple/AppleWWDRCAG7.pem"),
+    include_bytes!("../../../../certs/apple/AppleWWDRCAG8.pem"),
 ];
 
 /// Which roots are trusted, and the intermediates that are known without being shown.
@@ -179,7 +179,7 @@ pub fn issuer_among<'c>(certificate: &X509Ref, candidates: &'c [X509]) -> Option
 mod tests {
     use super::*;
     use crate::domain::ids::PassTypeId;
-    use crate::wallets::apple::development_chain::DevelopmentChain;
+    use crate::wallets::apple::certificates::development_chain::DevelopmentChain;
 
     fn now() -> Timestamp {
         Timestamp::from_seconds(1_795_000_000)

@@ -1,0 +1,4 @@
+//! Apple's push service.
+
+pub mod apns;
+pub mod apns_reason;
