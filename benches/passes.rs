@@ -5,10 +5,10 @@
 
 use std::time::Instant;
 
-use passloom::domain::card::{Card, Content, State};
+use passloom::domain::cards::{Card, Content, State};
 use passloom::domain::ids::{AuthToken, CardId, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use passloom::domain::render::render;
-use passloom::domain::template::Template;
+use passloom::domain::templates::Template;
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
 use passloom::wallets::apple::certificates::identity::SigningIdentity;

@@ -27,7 +27,7 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
-use crate::domain::zone::Zone;
+use crate::domain::values::zone::Zone;
 use crate::platform::clock::Clock;
 use crate::platform::job_states::JobStates;
 use crate::platform::log_lines::StrangersLines;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::domain::zone::Zone;
+use crate::domain::values::zone::Zone;
 use crate::platform::proxies::TrustedProxies;
 use crate::platform::secrets::MasterKey;
 use crate::telemetry::LogFormat;

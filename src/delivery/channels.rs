@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::domain::breaker::{Blame, Breaker, Failure, Gate};
+use crate::domain::delivery::breaker::{Blame, Breaker, Failure, Gate};
 use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 use crate::platform::secrets::digest;

@@ -1,25 +1,30 @@
 //! From a template and a card to what is shown, the same for every wallet, page and preview.
 
+pub mod budget;
+pub mod expression;
+pub mod formats;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::attribute::{AttributeType, AttributeValue, value_pointer};
-use super::card::{Card, State};
-use super::cost::Budget;
-use super::expression::{EvaluationError, Scope, Text};
-use super::formats::{self, DateLength, TimeLength};
 use super::ids::{AttributeName, FieldKey};
 use super::input::Problems;
-use super::locale::Language;
-use super::message::{self, MESSAGE_KEY};
-use super::money::{Currency, Decimal};
-use super::picture::{Look, PictureName, is_variant};
-use super::styles;
-use super::template::{BarcodeFormat, Colours, DateStyle, Dates, Field, Group, Phrase, Template, Tree};
 use super::time::Timestamp;
-use super::zone::Zone;
+use crate::domain::cards::message::{self, MESSAGE_KEY};
+use crate::domain::cards::{Card, State};
+use crate::domain::render::budget::Budget;
+use crate::domain::render::expression::{EvaluationError, Scope, Text};
+use crate::domain::render::formats::{DateLength, TimeLength};
+use crate::domain::templates::picture::{Look, PictureName, is_variant};
+use crate::domain::templates::{
+    BarcodeFormat, Colours, DateStyle, Dates, Field, Group, Phrase, Template, Tree, styles,
+};
+use crate::domain::values::attribute::{AttributeType, AttributeValue, value_pointer};
+use crate::domain::values::locale::Language;
+use crate::domain::values::money::{Currency, Decimal};
+use crate::domain::values::zone::Zone;
 
 /// A card as it is shown.
 #[derive(Debug)]

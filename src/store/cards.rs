@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::types::{Json, one_row};
 use super::{Session, StoreError, Tx, on_db, statements};
-use crate::domain::card::{Card, Content, Publication, State};
+use crate::domain::cards::message::MessageText;
+use crate::domain::cards::{Card, Content, Publication, State};
 use crate::domain::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
-use crate::domain::locale::Language;
-use crate::domain::message::MessageText;
 use crate::domain::time::Timestamp;
+use crate::domain::values::locale::Language;
 
 macro_rules! card_columns {
     () => {

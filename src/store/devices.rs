@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::types::Json;
 use super::{Session, StoreError, Tx, on_db, statements};
-use crate::domain::card::Card;
+use crate::domain::cards::Card;
 use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 

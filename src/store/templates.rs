@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::types::{Json, one_row};
 use super::{Session, StoreError, Tx, on_db, statements};
-use crate::domain::card::Publication;
+use crate::domain::cards::Publication;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 

@@ -4,7 +4,7 @@ use super::types::one_row;
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
-use crate::domain::zone::Zone;
+use crate::domain::values::zone::Zone;
 
 statements! {
     INSERT = "INSERT INTO workspaces (id, name, position, secret, created_at) VALUES ($1, $2, 0, $3, $4) ON CONFLICT (id) DO NOTHING";

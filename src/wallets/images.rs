@@ -9,8 +9,8 @@ use image::imageops::{FilterType as Resample, crop_imm, resize};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-pub use crate::domain::picture::ROLES;
-use crate::domain::styles::Style;
+pub use crate::domain::templates::picture::ROLES;
+use crate::domain::templates::styles::Style;
 
 /// The largest side of an upload in pixels.
 pub const MAX_SIDE: u32 = 16_384;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use passloom::actions::templates::check_template::sample_card;
 use passloom::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use passloom::domain::render::render;
-use passloom::domain::template::Template;
+use passloom::domain::templates::Template;
 use passloom::domain::time::Timestamp;
 use passloom::wallets::apple::package::pass_json::{PassIdentity, pass_json};
 use passloom::wallets::apple::package::strings::{fixed_entries, languages};

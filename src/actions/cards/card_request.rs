@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::attribute::{Attribute, check_values, value_pointer};
-use crate::domain::card::{Card, Content, State};
+use crate::domain::cards::message::Message;
+use crate::domain::cards::{Card, Content, State};
 use crate::domain::ids::TemplateId;
 use crate::domain::input::{Node, Object, Problems};
-use crate::domain::locale::Language;
-use crate::domain::message::Message;
 use crate::domain::time::Timestamp;
+use crate::domain::values::attribute::{Attribute, check_values, value_pointer};
+use crate::domain::values::locale::Language;
 
 /// A document whose shape was checked; its attributes are checked once the template is known.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use crate::actions::cards::card_request::{CardDocument, CardPatch};
 use crate::actions::error::ActionError;
-use crate::domain::card::Card;
+use crate::domain::cards::Card;
+use crate::domain::cards::message::Message;
 use crate::domain::ids::{CardId, TemplateId};
 use crate::domain::input::Problems;
-use crate::domain::message::Message;
 
 /// At which revision a caller expects the card to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

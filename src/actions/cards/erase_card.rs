@@ -11,10 +11,10 @@ use crate::actions::retention::count_before_erasing;
 use crate::actions::retry::retry;
 use crate::app::App;
 use crate::domain::actor::Actor;
-use crate::domain::card::{Card, Content, State};
+use crate::domain::cards::{Card, Content, State};
+use crate::domain::delivery::backoff::WINDOW;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
-use crate::domain::retry::WINDOW;
 use crate::platform::secrets::fingerprint;
 use crate::store::{cards, devices, events, templates, workspaces};
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::actions::error::ActionError;
 use crate::app::App;
 use crate::domain::actor::Actor;
-use crate::domain::card::Card;
+use crate::domain::cards::Card;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::store::events::{self, NewEvent};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::actions::error::ActionError;
 use crate::app::App;
-use crate::domain::complaint::{self, Complaint};
+use crate::domain::device_log_entry::{self, Complaint};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::platform::secrets::{digest, short_form};
 use crate::store::device_logs::{self, Group};
@@ -25,7 +25,7 @@ const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3
 /// # Errors
 /// When the database fails.
 pub async fn take_complaints(app: &App, messages: &[&str]) -> Result<(), ActionError> {
-    let complaints: Vec<_> = messages.iter().map(|message| complaint::read(message)).collect();
+    let complaints: Vec<_> = messages.iter().map(|message| device_log_entry::read(message)).collect();
     let mut reader = app.store.read().await?;
     let unnamed = complaints.iter().filter(|complaint| complaint.pass_type.is_none());
     let serials: HashSet<&str> = unnamed.filter_map(|complaint| complaint.serial.as_deref()).collect();

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::actions::templates::check_template::{Sample, sample_card, sample_values};
-use crate::domain::attribute::{AttributeType, is_web_address};
 use crate::domain::checks::Issue;
 use crate::domain::input::pointer;
-use crate::domain::locale::Language;
-use crate::domain::picture::{Look, PictureName};
 use crate::domain::render::render_or_faults;
-use crate::domain::template::{Group, Template};
+use crate::domain::templates::picture::{Look, PictureName};
+use crate::domain::templates::{Group, Template};
+use crate::domain::values::attribute::{AttributeType, is_web_address};
+use crate::domain::values::locale::Language;
 use crate::wallets::apple::package::pass_json::pass_json;
 use crate::wallets::apple::package::prepare::{PassFile, folders, laid_out};
 use crate::wallets::apple::rules::report::Report;

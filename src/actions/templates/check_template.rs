@@ -10,20 +10,20 @@ use crate::actions::templates::check_design::{PutDesign, issues_of_design};
 use crate::actions::templates::draft::Draft;
 use crate::actions::templates::publish_template::changed_types;
 use crate::app::App;
-use crate::domain::attribute::{AttributeType, AttributeValue, value_pointer};
-use crate::domain::card::{Card, Content, State};
+use crate::domain::cards::{Card, Content, State};
 use crate::domain::checks::{Issue, Severity};
-use crate::domain::cost::{MOST_PASS_JSON, MOST_STEPS};
-use crate::domain::expression::{EvaluationError, Text};
 use crate::domain::ids::{
     AttributeName, AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId,
 };
 use crate::domain::input::{Problems, pointer};
-use crate::domain::money::Decimal;
-use crate::domain::picture::{Look, PictureName};
+use crate::domain::render::budget::{MOST_PASS_JSON, MOST_STEPS};
+use crate::domain::render::expression::{EvaluationError, Text};
 use crate::domain::render::{Fault, RenderedCard, render_or_faults};
-use crate::domain::template::{Group, Phrase, Template};
+use crate::domain::templates::picture::{Look, PictureName};
+use crate::domain::templates::{Group, Phrase, Template};
 use crate::domain::time::Timestamp;
+use crate::domain::values::attribute::{AttributeType, AttributeValue, value_pointer};
+use crate::domain::values::money::Decimal;
 use crate::wallets::apple::certificates::identity::SigningIdentity;
 use crate::wallets::apple::package::pass_json::{PassIdentity, group_key, pass_json};
 use crate::wallets::apple::package::prepare::{PassFile, folders, laid_out};
@@ -347,7 +347,7 @@ fn about_file(issue: Issue) -> Issue {
 
 /// A plausible value for every attribute.
 pub fn sample_values(template: &Template, now: Timestamp) -> Map<String, Value> {
-    let value = |a: &crate::domain::attribute::Attribute| {
+    let value = |a: &crate::domain::values::attribute::Attribute| {
         // What leads somewhere must be an address.
         let mut links = template.all_fields().filter_map(|(_, field)| field.link.as_ref()?.single_attribute());
         let is_link = links.any(|name| name == a.name.as_str());

@@ -9,12 +9,12 @@ use crate::actions::passes::renders::Reader;
 use crate::actions::templates::check_template::{Sample, problems_of_values, sample_card, sample_values};
 use crate::actions::templates::draft::Draft;
 use crate::app::App;
-use crate::domain::attribute::check_values;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::{Node, Problems};
-use crate::domain::locale::Language;
-use crate::domain::picture::PictureName;
 use crate::domain::render::render;
+use crate::domain::templates::picture::PictureName;
+use crate::domain::values::attribute::check_values;
+use crate::domain::values::locale::Language;
 use crate::wallets::apple::package::pass_json::pass_json_in_language;
 
 /// The draft's pass of a card with the values in `body`, and what it breaks: rendered, written and checked by the same

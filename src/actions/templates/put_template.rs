@@ -15,7 +15,7 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::Problems;
-use crate::domain::zone::Zone;
+use crate::domain::values::zone::Zone;
 use crate::platform::random;
 use crate::store::templates::{self, Listed};
 use crate::store::types::Json;

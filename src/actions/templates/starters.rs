@@ -129,7 +129,7 @@ fn tier_of(slug: &str, document: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::colour::Colour;
+    use crate::domain::values::colour::Colour;
 
     fn starters() -> Vec<Starter> {
         all().expect("every starter is whole")

@@ -256,7 +256,7 @@ fn read_pass(files: &Files) -> Result<Found, Problems> {
     let mut design = design_of_pass(files)?;
     normalise_line_ends(&mut design.document);
     let pictures = design.pictures.into_iter().filter_map(|picture| {
-        let language = picture.language.as_ref().map(crate::domain::locale::Language::as_str);
+        let language = picture.language.as_ref().map(crate::domain::values::locale::Language::as_str);
         let place = ImagePlace::parse(picture.role, language, None).ok()?;
         Some(FoundPicture { place, path: picture.path, bytes: picture.bytes })
     });

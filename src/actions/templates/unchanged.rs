@@ -14,7 +14,7 @@ use crate::actions::error::ActionError;
 use crate::actions::passes::renders::Reader;
 use crate::actions::templates::published::Published;
 use crate::app::App;
-use crate::domain::card::{Card, Publication, State};
+use crate::domain::cards::{Card, Publication, State};
 use crate::domain::ids::{PassTypeId, TemplateId, WorkspaceId};
 use crate::domain::render::render;
 use crate::domain::time::Timestamp;

@@ -10,7 +10,7 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::WorkspaceId;
 use crate::domain::input::{Lines, Node, Problems};
-use crate::domain::zone::Zone;
+use crate::domain::values::zone::Zone;
 use crate::store::workspaces;
 
 /// The name of the key that comes with a workspace.

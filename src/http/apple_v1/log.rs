@@ -26,7 +26,7 @@ pub async fn log(app: web::Data<App>, request: HttpRequest, payload: web::Payloa
         let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).take(MOST).collect();
         for message in &messages {
             let Some(left_out) = app.strangers_lines.reports.next(app.now()) else { continue };
-            let form = crate::domain::complaint::read(message).form;
+            let form = crate::domain::device_log_entry::read(message).form;
             tracing::info!(message = from_outside(&form), left_out, "a phone reports");
         }
         if let Err(error) = take_complaints(&app, &messages).await {

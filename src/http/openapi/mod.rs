@@ -321,7 +321,7 @@ pub mod parameters {
         meaning: "What the picture is for: the wallet's name of the image, without scale. With @ and a name, one of several \
             prepared for the role, of which a card's values choose: strip@6.",
         schema: || {
-            let roles = crate::domain::picture::ROLES.join("|");
+            let roles = crate::domain::templates::picture::ROLES.join("|");
             json!({"type": "string", "pattern": format!("^({roles})(@[A-Za-z0-9_-]{{1,64}})?$"), "examples": ["icon", "strip@6"]})
         },
     };

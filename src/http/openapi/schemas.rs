@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::Schema;
 use crate::actions::keys::Scope;
 use crate::domain::actor::Actor;
+use crate::domain::audit;
 use crate::domain::event::EventKind;
-use crate::domain::{audit, styles};
+use crate::domain::templates::styles;
 
 macro_rules! schemas {
     ($($(#[$doc:meta])* $constant:ident $name:literal => $shape:expr;)*) => {
@@ -275,7 +276,7 @@ schemas! {
             "id": {"$ref": "#/components/schemas/TemplateId"},
             "name": text(128),
             "organization": text(128),
-            "kind": {"enum": crate::domain::template::Kind::names()},
+            "kind": {"enum": crate::domain::templates::Kind::names()},
             "style": {"type": "string", "description": "Apple's style."},
             "published_version": nullable(json!({"type": "integer", "minimum": 1})),
             "created_at": time(),
@@ -390,7 +391,7 @@ fn time_zone() -> Value {
 }
 
 fn date_style(meaning: &str) -> Value {
-    let names = crate::domain::template::DateStyle::ALL.map(|(name, _)| name);
+    let names = crate::domain::templates::DateStyle::ALL.map(|(name, _)| name);
     json!({"enum": names, "description": meaning})
 }
 
@@ -498,7 +499,7 @@ fn template(more: &[(&str, Value)]) -> Value {
             "name": filled(128),
             "organization": filled(128),
             "description": nullable(text(256)),
-            "kind": nullable(json!({"enum": crate::domain::template::Kind::names()})),
+            "kind": nullable(json!({"enum": crate::domain::templates::Kind::names()})),
             "languages": list(language(), 50),
             "time_zone": nullable(time_zone()),
             "colors": nullable(colours.clone()),
@@ -517,7 +518,7 @@ fn template(more: &[(&str, Value)]) -> Value {
             "images": nullable(json!({
                 "type": "object",
                 "description": "By role: text with {{ expressions }} that gives the name of one of the pictures prepared for it.",
-                "propertyNames": {"enum": crate::domain::picture::ROLES},
+                "propertyNames": {"enum": crate::domain::templates::picture::ROLES},
                 "additionalProperties": text(512),
             })),
             "tiers": nullable(closed(&["attribute"], json!({
@@ -562,7 +563,7 @@ fn attribute() -> Value {
         &["name", "type"],
         json!({
             "name": {"type": "string", "maxLength": 64, "pattern": "^[a-z][a-z0-9_]*$", "not": {"enum": ["card", "template"]}},
-            "type": {"enum": crate::domain::attribute::TYPE_NAMES},
+            "type": {"enum": crate::domain::values::attribute::TYPE_NAMES},
             "default": {"type": ["string", "number", "boolean", "null"]},
             "personal": nullable(json!({"type": "boolean", "description": "Whether it tells something about a person: erased with the card."})),
             "max_length": nullable(json!({"type": "integer", "minimum": 1, "maximum": 4096})),

@@ -18,13 +18,13 @@ use crate::actions::error::ActionError;
 use crate::actions::passes::renders::{Kind, Made, Reader};
 use crate::actions::templates::published::Published;
 use crate::app::App;
-use crate::domain::card::State;
-use crate::domain::colour::Colour;
+use crate::domain::cards::State;
 use crate::domain::ids::PageToken;
-use crate::domain::locale::negotiate;
-use crate::domain::picture::Look;
 use crate::domain::render::{RenderedCard, RenderedField, language_of, render};
-use crate::domain::template::{BarcodeFormat, Colours, Group, Template};
+use crate::domain::templates::picture::Look;
+use crate::domain::templates::{BarcodeFormat, Colours, Group, Template};
+use crate::domain::values::colour::Colour;
+use crate::domain::values::locale::negotiate;
 use crate::http::admission::of_shared_content;
 use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
@@ -67,7 +67,7 @@ fn html(status: StatusCode, body: Bytes) -> HttpResponse {
 /// When it can't be drawn.
 pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let wishes = header(request, &ACCEPT_LANGUAGE);
-    let languages = PageLanguage::ALL.map(|l| crate::domain::locale::Language::parse(l.tag()));
+    let languages = PageLanguage::ALL.map(|l| crate::domain::values::locale::Language::parse(l.tag()));
     let languages: Vec<_> = languages.into_iter().flatten().collect();
     let language = negotiate(wishes, &languages).and_then(|i| PageLanguage::ALL.get(i).copied());
     let base_path = request.app_data::<Shared>().map_or("", |app| app.base_path.as_str());

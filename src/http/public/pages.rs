@@ -14,9 +14,9 @@ use rust_embed::RustEmbed;
 use rxing::Writer as _;
 
 use super::texts::{Notice, PageLanguage};
-use crate::domain::colour::Colour;
-use crate::domain::locale::Language;
-use crate::domain::template::BarcodeFormat;
+use crate::domain::templates::BarcodeFormat;
+use crate::domain::values::colour::Colour;
+use crate::domain::values::locale::Language;
 
 /// What these pages are allowed to load and run: their own files, nothing inline, nothing from elsewhere.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; \

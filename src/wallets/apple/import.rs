@@ -10,17 +10,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::attribute::MAX_TEXT;
-use crate::domain::colour::Colour;
+use crate::domain::cards::message::MESSAGE_KEY;
 use crate::domain::ids::AttributeName;
 use crate::domain::input::{Lines, Problems, forbidden_character, with_line_feeds};
-use crate::domain::locale::Language;
-use crate::domain::message::MESSAGE_KEY;
-use crate::domain::money::Currency;
-use crate::domain::picture::ROLES;
-use crate::domain::styles::{STYLES, Style, names};
-use crate::domain::template::{DateStyle, Group, PROTECTED};
-use crate::domain::zone::Zone;
+use crate::domain::templates::picture::ROLES;
+use crate::domain::templates::styles::{STYLES, Style, names};
+use crate::domain::templates::{DateStyle, Group, PROTECTED};
+use crate::domain::values::attribute::MAX_TEXT;
+use crate::domain::values::colour::Colour;
+use crate::domain::values::locale::Language;
+use crate::domain::values::money::Currency;
+use crate::domain::values::zone::Zone;
 use crate::wallets::apple::package::pass_json::group_key;
 use crate::wallets::apple::rules::{Files, parse_pass, strings, values};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use passloom::domain::zone::Zone;
+use passloom::domain::values::zone::Zone;
 use reqwest::Method;
 use serde_json::{Value, json};
 

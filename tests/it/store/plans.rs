@@ -9,12 +9,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use passloom::domain::actor::Actor;
-use passloom::domain::card::Card;
+use passloom::domain::cards::Card;
 use passloom::domain::event::EventKind;
 use passloom::domain::ids::CardId;
 use passloom::store::devices::{self, DeviceKey, Outcome, Question, Settled};
-use passloom::store::events::NewEvent;
-use passloom::store::{Store, Tx, cards, events, workspaces};
+use passloom::store::events::{self, NewEvent};
+use passloom::store::{Store, Tx, cards, workspaces};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 

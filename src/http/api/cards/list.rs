@@ -8,7 +8,7 @@ use crate::actions::cards::card_view::card_answers;
 use crate::actions::cards::list_cards::list_cards;
 use crate::actions::keys::Scope;
 use crate::app::App;
-use crate::domain::card::State;
+use crate::domain::cards::State;
 use crate::domain::ids::TemplateId;
 use crate::domain::time::Timestamp;
 use crate::http::auth::{CardsRead, Key};

@@ -5,12 +5,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::card::State;
+use crate::domain::cards::State;
+use crate::domain::cards::message::MESSAGE_KEY;
 use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
-use crate::domain::locale::Language;
-use crate::domain::message::MESSAGE_KEY;
 use crate::domain::render::{FieldValue, Localised, RenderedBarcode, RenderedCard, RenderedField, RenderedMessage};
-use crate::domain::template::{BarcodeFormat, DateStyle, Group, Template, merge};
+use crate::domain::templates::{BarcodeFormat, DateStyle, Group, Template, merge};
+use crate::domain::values::locale::Language;
 use crate::wallets::apple::package::strings::{self, PREFIX, write_entry};
 
 /// Who a pass is and how its phone asks for updates; never from a template.
@@ -237,7 +237,7 @@ fn date_style(style: DateStyle) -> &'static str {
 }
 
 /// Whole numbers without a point.
-fn number(d: crate::domain::money::Decimal) -> Value {
+fn number(d: crate::domain::values::money::Decimal) -> Value {
     d.to_fixed(0).parse::<i64>().map_or_else(|_| json!(d.to_f64()), |n| json!(n))
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::domain::picture::{Look, PictureName};
-use crate::domain::template::Template;
+use crate::domain::templates::Template;
+use crate::domain::templates::picture::{Look, PictureName};
 use crate::wallets::apple::package::archive::{SharedFiles, TooLarge};
 use crate::wallets::apple::package::strings;
 use crate::wallets::images::{Fit, ImageError, at_scale, decode, file_name};

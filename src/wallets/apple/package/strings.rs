@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::locale::Language;
-use crate::domain::template::Template;
+use crate::domain::templates::Template;
+use crate::domain::values::locale::Language;
 
 /// What every string key begins with.
 pub const PREFIX: &str = "l10n:";

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::report::Report;
 use super::{Files, Pass, list};
-use crate::domain::colour::Colour;
+use crate::domain::values::colour::Colour;
 
 /// The least contrast at which large text can be read.
 const LEAST: f64 = 3.0;

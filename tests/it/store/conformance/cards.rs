@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use passloom::domain::card::{Card, State};
+use passloom::domain::cards::{Card, State};
 use passloom::domain::ids::{CardId, FieldKey, SerialNumber};
-use passloom::domain::locale::Language;
+use passloom::domain::values::locale::Language;
 use passloom::store::{StoreError, Tx, cards};
 use serde_json::json;
 

@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use passloom::domain::card::Card;
+use passloom::domain::cards::Card;
+use passloom::domain::delivery::backoff::REMIND_AFTER;
 use passloom::domain::ids::PushToken;
-use passloom::domain::retry::REMIND_AFTER;
 use passloom::domain::time::Timestamp;
 use passloom::store::cards::{self, Unchanged};
 use passloom::store::devices::{

@@ -1,10 +1,10 @@
 //! A small business to try the store with.
 
-use passloom::domain::card::{Card, Content, Publication, State};
+use passloom::domain::cards::{Card, Content, Publication, State};
 use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, TemplateId, WorkspaceId};
 use passloom::domain::time::Timestamp;
-use passloom::store::devices::{DeviceKey, DeviceKind};
-use passloom::store::{Store, StoreError, Tx, cards, devices, templates, workspaces};
+use passloom::store::devices::{self, DeviceKey, DeviceKind};
+use passloom::store::{Store, StoreError, Tx, cards, templates, workspaces};
 use serde_json::{Map, json};
 
 /// A moment from which the tests count: `at(1.5)` is one and a half seconds later.

@@ -1,4 +1,4 @@
-use passloom::domain::card::Publication;
+use passloom::domain::cards::Publication;
 use passloom::store::templates::{self, FileKey, ImageKey};
 use serde_json::json;
 

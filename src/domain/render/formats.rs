@@ -10,8 +10,8 @@ use icu_experimental::dimension::currency::CurrencyType;
 use icu_experimental::dimension::currency::formatter::CurrencyFormatter;
 use icu_locale_core::Locale;
 
-use super::locale::Language;
-use super::money::Currency;
+use crate::domain::values::locale::Language;
+use crate::domain::values::money::Currency;
 
 /// How long a date is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

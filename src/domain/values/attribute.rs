@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::cost::Extent;
-use super::ids::AttributeName;
-use super::input::{Lines, Node, Object, Problems, pointer, some_of};
-use super::money::{Currency, Decimal};
-use super::phone::e164;
-use super::picture::PictureName;
-use super::time::Timestamp;
+use crate::domain::ids::AttributeName;
+use crate::domain::input::{Lines, Node, Object, Problems, pointer, some_of};
+use crate::domain::render::budget::Extent;
+use crate::domain::templates::picture::PictureName;
+use crate::domain::time::Timestamp;
+use crate::domain::values::money::{Currency, Decimal};
+use crate::domain::values::phone::e164;
 
 /// A declared attribute.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct Attribute {
 impl Attribute {
     /// The largest value that it can have.
     pub fn largest(&self) -> Extent {
-        super::cost::largest(&self.kind)
+        crate::domain::render::budget::largest(&self.kind)
     }
 }
 

@@ -5,7 +5,7 @@
 //! Anybody can send such messages. What isn't plain words of a complaint is replaced by a stand-in: addresses, tokens,
 //! numbers. So a form holds nothing secret or personal that a phone could have put there.
 
-use super::ids::PassTypeId;
+use crate::domain::ids::PassTypeId;
 
 /// Longest message that is read, in bytes.
 const LONGEST: usize = 2048;

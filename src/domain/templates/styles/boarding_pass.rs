@@ -1,5 +1,5 @@
 //! Journeys. What they need beyond fields, above all `transitType`, comes through a template's `apple.pass`.
 
-use super::Style;
+use crate::domain::templates::styles::Style;
 
 pub(super) const STYLE: Style = Style { name: "boardingPass", strip: None };

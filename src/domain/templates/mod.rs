@@ -1,21 +1,25 @@
 //! A card design: the document that marketers write, checked and with every text parsed once.
 
+pub mod cost;
+pub mod picture;
+pub mod styles;
+pub mod trial;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::attribute::{Attribute, AttributeType, read_attribute};
-use super::colour::Colour;
-use super::expression::Text;
-use super::ids::{AttributeName, FieldKey};
-use super::input::{Lines, Node, Object, Problems, pointer, some_of};
-use super::locale::Language;
-use super::picture::ROLES;
-use super::styles::{self, Style};
-use super::template_cost::{self, TemplateCost};
-use super::trial;
-use super::zone::Zone;
+use crate::domain::ids::{AttributeName, FieldKey};
+use crate::domain::input::{Lines, Node, Object, Problems, pointer, some_of};
+use crate::domain::render::expression::Text;
+use crate::domain::templates::cost::TemplateCost;
+use crate::domain::templates::picture::ROLES;
+use crate::domain::templates::styles::Style;
+use crate::domain::values::attribute::{Attribute, AttributeType, read_attribute};
+use crate::domain::values::colour::Colour;
+use crate::domain::values::locale::Language;
+use crate::domain::values::zone::Zone;
 
 /// Members of pass.json that are the service's: who the pass is, and how a phone proves that it holds it.
 pub const PROTECTED: [&str; 7] = [
@@ -330,7 +334,7 @@ impl Template {
         let mut problems = Problems::new();
         let read = Self::read(document, &mut problems);
         if let (Some((template, texts)), true) = (&read, problems.is_empty()) {
-            template_cost::judge(template, &mut problems);
+            cost::judge(template, &mut problems);
             if problems.is_empty() {
                 trial::judge(template, texts, &mut problems);
             }
@@ -352,7 +356,7 @@ impl Template {
     /// The template and its texts with expressions, by their places in the document.
     fn read(document: &Value, problems: &mut Problems) -> Option<(Self, Vec<(String, Text)>)> {
         let mut read = Reader::default().template(&Node::root(document), problems)?;
-        read.0.cost = template_cost::cost_of(&read.0);
+        read.0.cost = cost::cost_of(&read.0);
         Some(read)
     }
 

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
-use super::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// A zone by its name in IANA's database, or a fixed distance from UTC.
 #[derive(Debug, Clone, PartialEq)]

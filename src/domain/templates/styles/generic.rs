@@ -1,5 +1,5 @@
 //! Memberships and everything without a style of its own.
 
-use super::Style;
+use crate::domain::templates::styles::Style;
 
 pub(super) const STYLE: Style = Style { name: "generic", strip: None };

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::ids::FieldKey;
-use super::input::{Lines, Node, Problems};
-use super::locale::Language;
-use super::render::Localised;
-use super::template::Template;
+use crate::domain::ids::FieldKey;
+use crate::domain::input::{Lines, Node, Problems};
+use crate::domain::render::Localised;
+use crate::domain::templates::Template;
+use crate::domain::values::locale::Language;
 
 /// The key of the field that shows a backend's own text. No template's field can have it, for `.` is in none of their keys.
 pub const MESSAGE_KEY: &str = "passloom.message";

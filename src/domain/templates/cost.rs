@@ -1,12 +1,12 @@
 //! What drawing a card of a template costs at most, whatever the card's values are; judged when a template is put.
 
-use super::attribute::Attribute;
-use super::cost::{self, Cost, Extent, MOST_PASS_JSON, MOST_STEPS, MOST_TABLES, MOST_WITHIN};
-use super::expression::{MAX_OUTPUT, Text};
-use super::input::Problems;
-use super::locale::Language;
-use super::render::is_address;
-use super::template::{Phrase, Template, Tree};
+use crate::domain::input::Problems;
+use crate::domain::render::budget::{self, Cost, Extent, MOST_PASS_JSON, MOST_STEPS, MOST_TABLES, MOST_WITHIN};
+use crate::domain::render::expression::{MAX_OUTPUT, Text};
+use crate::domain::render::is_address;
+use crate::domain::templates::{Phrase, Template, Tree};
+use crate::domain::values::attribute::Attribute;
+use crate::domain::values::locale::Language;
 
 /// What a pass has that isn't the template's: who it is, where it is updated, its dates and colours.
 const IDENTITY: u64 = 4096;
@@ -74,7 +74,7 @@ pub fn sizes(template: &Template) -> impl Fn(&str) -> Extent {
             Some(text) => Extent::of(text),
             None => Extent::default(),
         },
-        _ => template.attribute(name).map_or_else(|| cost::largest_built_in(name), Attribute::largest),
+        _ => template.attribute(name).map_or_else(|| budget::largest_built_in(name), Attribute::largest),
     }
 }
 
@@ -295,7 +295,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
-    use crate::domain::card::{Card, Content, State};
+    use crate::domain::cards::{Card, Content, State};
     use crate::domain::ids::{CardId, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
     use crate::domain::render::render_or_faults;
     use crate::domain::time::Timestamp;

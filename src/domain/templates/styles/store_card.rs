@@ -1,5 +1,5 @@
 //! Loyalty, gift and stored-value cards.
 
-use super::Style;
+use crate::domain::templates::styles::Style;
 
 pub(super) const STYLE: Style = Style { name: "storeCard", strip: Some((375, 144)) };

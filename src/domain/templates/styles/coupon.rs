@@ -1,5 +1,5 @@
 //! Offers.
 
-use super::Style;
+use crate::domain::templates::styles::Style;
 
 pub(super) const STYLE: Style = Style { name: "coupon", strip: Some((375, 144)) };

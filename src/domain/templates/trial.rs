@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attribute::{Attribute, AttributeType, AttributeValue};
-use super::cost::Budget;
-use super::expression::{EvaluationError, Scope, Text};
-use super::input::{Node, Problems};
-use super::locale::Language;
-use super::money::Currency;
-use super::template::Template;
-use super::zone::Zone;
+use crate::domain::input::{Node, Problems};
+use crate::domain::render::budget::Budget;
+use crate::domain::render::expression::{EvaluationError, Scope, Text};
+use crate::domain::templates::Template;
+use crate::domain::values::attribute::{Attribute, AttributeType, AttributeValue};
+use crate::domain::values::locale::Language;
+use crate::domain::values::money::Currency;
+use crate::domain::values::zone::Zone;
 
 /// The most evaluations for one expression.
 const MOST_FOR_ONE: usize = 100;

@@ -1,13 +1,16 @@
 //! A member's card: what the backend said of it, and where it stands in its life.
 
+pub mod change;
+pub mod message;
+
 use serde_json::{Map, Value};
 
-use super::attribute::Attribute;
-use super::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
-use super::locale::Language;
-use super::message::MessageText;
-use super::template::Template;
-use super::time::Timestamp;
+use crate::domain::cards::message::MessageText;
+use crate::domain::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use crate::domain::templates::Template;
+use crate::domain::time::Timestamp;
+use crate::domain::values::attribute::Attribute;
+use crate::domain::values::locale::Language;
 
 /// Whether a card may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

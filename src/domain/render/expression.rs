@@ -2,7 +2,7 @@
 //!
 //! Only expressions exist, no statements: minijinja's `compile_expression` on an empty environment knows no loop,
 //! no macro and no function beyond the filters registered here. What an expression may cost is known before it runs
-//! (see [`super::cost`]); fuel bounds what that model may have overlooked, and `*` works on numbers only (it would repeat
+//! (see [`crate::domain::render::budget`]); fuel bounds what that model may have overlooked, and `*` works on numbers only (it would repeat
 //! texts).
 
 use std::collections::hash_map::RandomState;
@@ -13,15 +13,15 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use minijinja::value::Value as Dynamic;
 use minijinja::{Environment, Expression, State, UndefinedBehavior};
 
-use super::address;
-use super::attribute::AttributeValue;
-use super::cost::{Budget, Cost, Extent, MOST_WITHIN, SHOWN_NUMBER, Shape};
-use super::formats::{self, DateLength, TimeLength};
-use super::ids::AttributeName;
-use super::input::{Lines, forbidden_character, with_line_feeds};
-use super::locale::Language;
-use super::money::Currency;
-use super::zone::Zone;
+use crate::domain::ids::AttributeName;
+use crate::domain::input::{Lines, forbidden_character, with_line_feeds};
+use crate::domain::render::budget::{Budget, Cost, Extent, MOST_WITHIN, SHOWN_NUMBER, Shape};
+use crate::domain::render::formats::{self, DateLength, TimeLength};
+use crate::domain::values::address;
+use crate::domain::values::attribute::AttributeValue;
+use crate::domain::values::locale::Language;
+use crate::domain::values::money::Currency;
+use crate::domain::values::zone::Zone;
 
 /// The longest expression in bytes.
 const MAX_EXPRESSION: usize = 500;
@@ -702,7 +702,7 @@ mod tests {
                 (
                     "balance",
                     AttributeValue::Money(
-                        crate::domain::money::Decimal::parse("12345.5").expect("a number"),
+                        crate::domain::values::money::Decimal::parse("12345.5").expect("a number"),
                         Currency::parse("EUR").expect("a currency"),
                     ),
                 ),

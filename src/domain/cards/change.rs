@@ -1,9 +1,9 @@
 //! What a change of a card means for the phones that hold it.
 
-use super::ids::FieldKey;
-use super::message::{MESSAGE_KEY, Message, message_key};
-use super::render::{FieldValue, RenderedCard};
-use super::template::Template;
+use crate::domain::cards::message::{MESSAGE_KEY, Message, message_key};
+use crate::domain::ids::FieldKey;
+use crate::domain::render::{FieldValue, RenderedCard};
+use crate::domain::templates::Template;
 
 /// Returns the fields whose change message may be live on the face that a change makes, the most important first.
 ///

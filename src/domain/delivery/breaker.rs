@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// How many answers in a row that the service is unwell, with no good one between, open the breaker.
 const UNWELL_IN_A_ROW: u32 = 3;

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr};
 
-use super::attribute::AttributeType;
+use crate::domain::values::attribute::AttributeType;
 
 /// The most steps to draw a card: 50 ms of one core.
 pub const MOST_STEPS: u64 = 50_000_000;

@@ -1,5 +1,5 @@
 //! Admission to events.
 
-use super::Style;
+use crate::domain::templates::styles::Style;
 
 pub(super) const STYLE: Style = Style { name: "eventTicket", strip: Some((375, 98)) };

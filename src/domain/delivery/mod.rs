@@ -1,0 +1,4 @@
+//! When deliveries are tried again.
+
+pub mod backoff;
+pub mod breaker;
