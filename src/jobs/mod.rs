@@ -14,8 +14,8 @@
 
 mod deliver;
 mod expire;
-mod hear;
 mod issuers;
+pub mod listen;
 mod prune;
 mod refresh;
 mod remind;

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::http::auth::{CardsWrite, Key, was_revoked};
-use crate::http::lines::{Body, BrokenOff, Line};
+use crate::http::ndjson::{Body, BrokenOff, Line};
 use crate::http::openapi::{Answer, Content, Needs, Operation, schemas};
 use crate::http::problem::Problem;
 use crate::platform::memory::Held;

@@ -8,7 +8,7 @@ use crate::actions::error::ActionError;
 use crate::domain::ids::CardId;
 use crate::domain::input::{Problems, normalise_line_ends};
 use crate::http::body::VALUES;
-use crate::http::lines::{LONGEST, Line};
+use crate::http::ndjson::{LONGEST, Line};
 use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
 use crate::platform::memory::parsed_size;
 

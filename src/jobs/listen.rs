@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::pause;
 use crate::app::App;
+use crate::jobs::pause;
 
 /// Before a lost line to the database is opened anew.
 const AGAIN: Duration = Duration::from_secs(1);
