@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use passloom::actions::cards::command::{IfMatch, Order};
-use passloom::actions::cards::plan_changes::Done;
-use passloom::actions::cards::put_cards::{Batch, foresee, put_cards};
+use passloom::actions::cards::command::{CardCommand, IfMatch};
+use passloom::actions::cards::plan_changes::WriteOutcome;
+use passloom::actions::cards::put_cards::{Batch, precompute, put_cards};
 use passloom::actions::error::ActionError;
 use passloom::domain::actor::Actor;
 use passloom::domain::ids::{CardId, WorkspaceId};
@@ -44,24 +44,24 @@ fn default() -> WorkspaceId {
 }
 
 /// Two orders, so that it is a batch: the first for M-1, the second for a card that nobody else touches.
-async fn foreseen(service: &Service, first: Order) -> Batch {
-    let other = Order::put(CardId::parse("other").unwrap(), anna(1), IfMatch::Anything).unwrap();
-    foresee(&service.app, &default(), vec![first, other]).await
+async fn foreseen(service: &Service, first: CardCommand) -> Batch {
+    let other = CardCommand::put(CardId::parse("other").unwrap(), anna(1), IfMatch::Anything).unwrap();
+    precompute(&service.app, &default(), vec![first, other]).await
 }
 
-fn patch(body: Value) -> Order {
-    Order::patch(CardId::parse("M-1").unwrap(), body, IfMatch::Anything).unwrap()
+fn patch(body: Value) -> CardCommand {
+    CardCommand::patch(CardId::parse("M-1").unwrap(), body, IfMatch::Anything).unwrap()
 }
 
-fn put(body: Value) -> Order {
-    Order::put(CardId::parse("M-1").unwrap(), body, IfMatch::Anything).unwrap()
+fn put(body: Value) -> CardCommand {
+    CardCommand::put(CardId::parse("M-1").unwrap(), body, IfMatch::Anything).unwrap()
 }
 
 /// What came of the order for M-1.
-async fn stored(service: &Service, batch: Batch) -> Result<(Done, i64), ActionError> {
+async fn stored(service: &Service, batch: Batch) -> Result<(WriteOutcome, i64), ActionError> {
     let mut each = put_cards(&service.app, &default(), &Actor::System, batch).await.unwrap().each.into_iter();
     let first = each.next().unwrap();
-    assert!(matches!(each.next(), Some(Ok((Done::Created, 1)))), "the other one is stored");
+    assert!(matches!(each.next(), Some(Ok((WriteOutcome::Created, 1)))), "the other one is stored");
     first
 }
 
@@ -74,7 +74,7 @@ async fn a_batch_whose_cards_stay_as_they_were_is_stored_as_it_was_foreseen(data
         "nothing is stored yet"
     );
     assert_eq!(service.card("M-1").await["revision"], 1);
-    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    assert!(matches!(stored(&service, batch).await, Ok((WriteOutcome::Updated, 2))));
     let card = service.card("M-1").await;
     assert_eq!((card["attributes"]["points"].as_i64(), card["revision"].as_i64()), (Some(2), Some(2)));
     service.stop().await;
@@ -84,7 +84,7 @@ async fn a_patch_is_laid_over_what_was_stored_meanwhile(database: TestDatabase) 
     let (service, _) = Service::shop_with_card(&database, 1).await;
     let batch = foreseen(&service, patch(json!({"attributes": {"points": 2}}))).await;
     service.patch_card("M-1", &json!({"attributes": {"name": "Berta"}, "state": "voided"})).await;
-    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 3))));
+    assert!(matches!(stored(&service, batch).await, Ok((WriteOutcome::Updated, 3))));
     let card = service.card("M-1").await;
     assert_eq!((card["attributes"]["points"].as_i64(), card["attributes"]["name"].as_str()), (Some(2), Some("Berta")));
     assert_eq!(card["state"], "voided");
@@ -105,9 +105,9 @@ async fn a_patch_is_laid_over_what_was_stored_meanwhile(database: TestDatabase) 
 }
 
 /// Like [`foreseen`], when the other card was stored before.
-async fn foreseen_again(service: &Service, first: Order) -> Batch {
-    let other = Order::patch(CardId::parse("other").unwrap(), json!({}), IfMatch::Anything).unwrap();
-    foresee(&service.app, &default(), vec![first, other]).await
+async fn foreseen_again(service: &Service, first: CardCommand) -> Batch {
+    let other = CardCommand::patch(CardId::parse("other").unwrap(), json!({}), IfMatch::Anything).unwrap();
+    precompute(&service.app, &default(), vec![first, other]).await
 }
 
 async fn a_later_sequence_that_was_stored_meanwhile_makes_an_order_stale(database: TestDatabase) {
@@ -125,7 +125,7 @@ async fn a_card_that_was_issued_meanwhile_is_replaced(database: TestDatabase) {
     service.publish("bakery", &bakery()).await;
     let batch = foreseen(&service, put(anna(2))).await;
     let issued = service.put_card("M-1", &anna(1)).await;
-    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    assert!(matches!(stored(&service, batch).await, Ok((WriteOutcome::Updated, 2))));
     let card = service.card("M-1").await;
     assert_eq!((&card["serial_number"], &card["attributes"]["points"]), (&issued["serial_number"], &json!(2)));
     service.stop().await;
@@ -145,7 +145,7 @@ async fn a_card_that_was_erased_and_issued_anew_meanwhile_is_another_card(databa
     let batch = foreseen(&service, patch(json!({"attributes": {"note": "hello"}}))).await;
     assert_eq!(service.api(Method::DELETE, "/api/v1/cards/M-1", &Value::Null).await.status, 204);
     let anew = service.put_card("M-1", &anna(1)).await;
-    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    assert!(matches!(stored(&service, batch).await, Ok((WriteOutcome::Updated, 2))));
     let card = service.card("M-1").await;
     assert_eq!((&card["serial_number"], &card["attributes"]["note"]), (&anew["serial_number"], &json!("hello")));
     assert_eq!(card["attributes"]["points"], 1);
@@ -185,7 +185,7 @@ async fn a_refusal_that_was_foreseen_long_ago_is_not_believed(database: TestData
     service.publish("club", &bakery()).await;
     // The sender read no answers for a while.
     service.clock.advance(Duration::from_secs(6));
-    assert!(matches!(stored(&service, batch).await, Ok((Done::Updated, 2))));
+    assert!(matches!(stored(&service, batch).await, Ok((WriteOutcome::Updated, 2))));
     assert_eq!(service.card("M-1").await["template"], "club");
     service.stop().await;
 }
@@ -194,7 +194,7 @@ async fn what_a_phone_fetched_meanwhile_needs_no_notice_any_more(database: TestD
     let (service, _) = Service::shop_with_card(&database, 1).await;
     let (mut phone, _) = service.phone_with(&service.card("M-1").await).await;
     service.patch_card("M-1", &json!({"attributes": {"tier": "silver"}})).await;
-    // Judged while the phone has yet to fetch the tier, whose message comes before that of the points.
+    // Planned while the phone has yet to fetch the tier, whose message comes before that of the points.
     let batch = foreseen(&service, patch(json!({"attributes": {"points": 5}}))).await;
     assert_eq!(service.wake(&mut phone).await[0].notice.as_deref(), Some("Your status is now silver"));
     stored(&service, batch).await.unwrap();
@@ -263,7 +263,7 @@ async fn nothing_is_rendered_while_a_transaction_is_open(database: TestDatabase)
     random.hold(false);
     assert!(other.is_ok(), "others wait for the database while an order is judged");
     let fulfilled = storing.await.unwrap().unwrap();
-    assert!(fulfilled.each.iter().all(|each| matches!(each, Ok((Done::Created, 1)))), "{:?}", fulfilled.each);
+    assert!(fulfilled.each.iter().all(|each| matches!(each, Ok((WriteOutcome::Created, 1)))), "{:?}", fulfilled.each);
     service.stop().await;
 }
 
@@ -340,7 +340,7 @@ async fn a_template_that_was_deleted_meanwhile_fails_its_own_lines_only(database
     let (service, _) = Service::shop_with_card(&database, 1).await;
     service.publish("passing", &bakery()).await;
     let document = json!({"template": "passing", "attributes": {"name": "Anna"}});
-    let order = Order::put(CardId::parse("M-2").unwrap(), document, IfMatch::Anything).unwrap();
+    let order = CardCommand::put(CardId::parse("M-2").unwrap(), document, IfMatch::Anything).unwrap();
     let batch = foreseen(&service, order).await;
     assert_eq!(service.api(Method::DELETE, "/api/v1/templates/passing", &Value::Null).await.status, 204);
     let first = stored(&service, batch).await;

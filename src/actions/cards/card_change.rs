@@ -25,7 +25,7 @@ const MOST_MESSAGES: usize = 3;
 
 /// What a card is rendered with.
 #[derive(Debug, Clone)]
-pub struct Desk {
+pub struct RenderContext {
     /// The template's newest published version.
     pub published: Arc<Published>,
     /// Who signs.
@@ -36,7 +36,7 @@ pub struct Desk {
     pub public_url: String,
 }
 
-impl Desk {
+impl RenderContext {
     fn render(&self, card: &Card) -> Result<RenderedCard<'_>, Problems> {
         let token = self.secret.page_token(&card.serial, card.page_generation);
         render(&self.published.template, card, &format!("{}/c/{}", self.public_url, token.as_str()))
@@ -72,7 +72,7 @@ impl Desk {
 
 /// What a new content is to a card.
 #[derive(Debug)]
-pub enum Judged {
+pub enum Planned {
     /// Nothing differs, but for the sequence and for defaults that were said aloud.
     Unchanged(Card),
     /// The card has a new revision, but shows what it showed: a push would bring nothing.
@@ -86,14 +86,14 @@ pub enum Judged {
 ///
 /// # Errors
 /// When values break a rule, or the change is stale.
-pub fn judge(
-    desk: &Desk,
+pub fn plan_card(
+    context: &RenderContext,
     before: &Card,
     waiting: bool,
     (content, message): (Content, Option<&Message>),
     sequence: Option<i64>,
     now: Timestamp,
-) -> Result<Judged, ActionError> {
+) -> Result<Planned, ActionError> {
     let late = sequence.zip(before.sequence).filter(|(given, stored)| given <= stored);
     if let Some((given, stored)) = late
         && given < stored
@@ -105,12 +105,12 @@ pub fn judge(
     let text = message.and_then(Message::text);
     let says_more = text.is_some_and(|text| before.message.as_ref().is_none_or(|before| !before.says(text)));
     if content == before.content && !says_more {
-        return Ok(Judged::Unchanged(card));
+        return Ok(Planned::Unchanged(card));
     }
     // A default said aloud changes nothing now, and is kept for when the template's default is another one.
-    if !says_more && content.means(&before.content, &desk.published.template) {
+    if !says_more && content.means(&before.content, &context.published.template) {
         card.content = content;
-        return Ok(Judged::Unchanged(card));
+        return Ok(Planned::Unchanged(card));
     }
     // The same number again is a repeated request only when it changes nothing; else it is another change that came late.
     if let Some((_, stored)) = late {
@@ -129,7 +129,7 @@ pub fn judge(
         card.message = Some(text.after(before.message.as_ref()));
     }
     card.revision += 1;
-    let judged = judge_face(desk, before, waiting, card.clone(), message, now);
+    let judged = plan_content(context, before, waiting, card.clone(), message, now);
     // A card keeps the version that its values suit when a later one asks for what it lacks or forbids what it has. It can be
     // voided and expired all the same, and while values are lacking given another end and language: its values are not what
     // the backend changes.
@@ -139,12 +139,12 @@ pub fn judge(
         expires_at: before.content.expires_at,
         ..card.content.clone()
     };
-    if same_values.means(&before.content, &desk.published.template)
+    if same_values.means(&before.content, &context.published.template)
         && matches!(judged, Err(ActionError::Invalid(_)))
-        && (card.content.state != State::Active || desk.render(&card).is_err())
+        && (card.content.state != State::Active || context.render(&card).is_err())
     {
         card.live_message = text.map(|_| message_key());
-        return Ok(Judged::NewFace(card));
+        return Ok(Planned::NewFace(card));
     }
     judged
 }
@@ -156,28 +156,28 @@ fn announces(rendered: &RenderedCard<'_>) -> bool {
 }
 
 /// Whether a changed card shows something new, and which message with it.
-fn judge_face(
-    desk: &Desk,
+fn plan_content(
+    context: &RenderContext,
     before: &Card,
     waiting: bool,
     mut card: Card,
     message: Option<&Message>,
     now: Timestamp,
-) -> Result<Judged, ActionError> {
-    let template = &desk.published.template;
-    let rendered = desk.render(&card)?;
-    let pass = desk.pass_json(&rendered, &card);
+) -> Result<Planned, ActionError> {
+    let template = &context.published.template;
+    let rendered = context.render(&card)?;
+    let pass = context.pass_json(&rendered, &card);
     // The old values are rendered with the new design: only what the backend changed counts as a change.
-    let messages = match desk.render(before) {
+    let messages = match context.render(before) {
         Err(_) => message.and_then(Message::text).map(|_| message_key()).into_iter().collect(),
         Ok(old) => {
             // Pictures stand in no JSON; and what differs in a field's value needs no second pass to be seen.
             let alike = before.content.template == card.content.template
                 && old.look == rendered.look
                 && old.values().eq(rendered.values());
-            if alike && desk.pass_json(&old, before) == pass {
-                desk.check_pass(&rendered, &pass, now)?;
-                return Ok(Judged::SameFace(card));
+            if alike && context.pass_json(&old, before) == pass {
+                context.check_pass(&rendered, &pass, now)?;
+                return Ok(Planned::SameFace(card));
             }
             live_messages(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting), message)
         }
@@ -187,25 +187,25 @@ fn judge_face(
     let rendered_with = card.live_message.clone();
     for message in messages.into_iter().take(MOST_MESSAGES).map(Some) {
         let announced = if message == rendered_with {
-            announces(&rendered) && desk.check_pass(&rendered, &pass, now).is_ok()
+            announces(&rendered) && context.check_pass(&rendered, &pass, now).is_ok()
         } else {
             card.live_message.clone_from(&message);
-            desk.render(&card).is_ok_and(|rendered| {
-                announces(&rendered) && desk.check_pass(&rendered, &desk.pass_json(&rendered, &card), now).is_ok()
+            context.render(&card).is_ok_and(|rendered| {
+                announces(&rendered) && context.check_pass(&rendered, &context.pass_json(&rendered, &card), now).is_ok()
             })
         };
         if announced {
             card.live_message = message;
-            return Ok(Judged::NewFace(card));
+            return Ok(Planned::NewFace(card));
         }
     }
     card.live_message = None;
     if rendered_with.is_none() {
-        desk.check_pass(&rendered, &pass, now)?;
+        context.check_pass(&rendered, &pass, now)?;
     } else {
-        desk.check(&card, now)?;
+        context.check(&card, now)?;
     }
-    Ok(Judged::NewFace(card))
+    Ok(Planned::NewFace(card))
 }
 
 /// The names of what differs: attributes by their own, the card's other members by theirs. Never a value.

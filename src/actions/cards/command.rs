@@ -38,7 +38,7 @@ impl IfMatch {
 
 /// What is wished for a card.
 #[derive(Debug)]
-pub enum Wish {
+pub enum Request {
     /// That it be so, whether it is there or not.
     Put(CardDocument),
     /// That it change so.
@@ -47,18 +47,18 @@ pub enum Wish {
 
 /// A wish whose shape was read.
 #[derive(Debug)]
-pub struct Order {
+pub struct CardCommand {
     /// For which card.
     pub id: CardId,
     /// What.
-    pub wish: Wish,
+    pub request: Request,
     /// On which condition.
     pub if_match: IfMatch,
     /// What is wrong with it so far; told together with what its values break.
     pub problems: Problems,
 }
 
-impl Order {
+impl CardCommand {
     /// Reads the document of a PUT.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Order {
     pub fn put(id: CardId, body: Value, if_match: IfMatch) -> Result<Self, ActionError> {
         let mut problems = Problems::new();
         match CardDocument::read(body, &mut problems) {
-            Some(document) => Ok(Self { id, wish: Wish::Put(document), if_match, problems }),
+            Some(document) => Ok(Self { id, request: Request::Put(document), if_match, problems }),
             None => Err(ActionError::Invalid(problems)),
         }
     }
@@ -78,24 +78,24 @@ impl Order {
     pub fn patch(id: CardId, body: Value, if_match: IfMatch) -> Result<Self, ActionError> {
         let mut problems = Problems::new();
         match CardPatch::read(body, &mut problems) {
-            Some(patch) => Ok(Self { id, wish: Wish::Patch(patch), if_match, problems }),
+            Some(patch) => Ok(Self { id, request: Request::Patch(patch), if_match, problems }),
             None => Err(ActionError::Invalid(problems)),
         }
     }
 
     /// How it is to be announced.
     pub fn message(&self) -> Option<&Message> {
-        match &self.wish {
-            Wish::Put(document) => document.message.as_ref(),
-            Wish::Patch(patch) => patch.message.as_ref(),
+        match &self.request {
+            Request::Put(document) => document.message.as_ref(),
+            Request::Patch(patch) => patch.message.as_ref(),
         }
     }
 
     /// The template that it names; a patch need not name any.
     pub fn template(&self) -> Option<&TemplateId> {
-        match &self.wish {
-            Wish::Put(document) => Some(&document.template),
-            Wish::Patch(patch) => patch.template.as_ref(),
+        match &self.request {
+            Request::Put(document) => Some(&document.template),
+            Request::Patch(patch) => patch.template.as_ref(),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::actions::cards::card_change::{Desk, Judged, judge, what_changed};
-use crate::actions::cards::command::{Order, Wish};
+use crate::actions::cards::card_change::{Planned, RenderContext, plan_card, what_changed};
+use crate::actions::cards::command::{CardCommand, Request};
 use crate::actions::error::ActionError;
 use crate::actions::templates::published::Published;
 use crate::actions::templates::unchanged::pin;
@@ -29,7 +29,7 @@ pub enum Design {
     /// It was never published.
     Unpublished,
     /// Its newest version, and who signs.
-    Published(Desk),
+    Published(RenderContext),
     /// Nobody signs, whether it was ever published or not.
     NoIssuer(Option<Arc<Published>>),
 }
@@ -39,7 +39,7 @@ pub type Designs = HashMap<TemplateId, Design>;
 
 /// What came of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum WriteOutcome {
     /// The card was issued.
     Created,
     /// It has a new revision.
@@ -100,7 +100,7 @@ impl Working {
 #[derive(Debug)]
 pub struct Told {
     /// The order's place among the others.
-    pub order: usize,
+    pub command: usize,
     /// What happened.
     pub kind: EventKind,
     /// The rest of what there is to say.
@@ -109,16 +109,16 @@ pub struct Told {
 
 /// What becomes of the cards.
 #[derive(Debug)]
-pub struct Verdicts {
+pub struct ChangePlan {
     /// All that are named and are there, or are to be.
     pub cards: BTreeMap<CardId, Working>,
     /// For each order in turn, what came of it and the card's revision then.
-    pub each: Vec<Result<(Done, i64), ActionError>>,
+    pub each: Vec<Result<(WriteOutcome, i64), ActionError>>,
     /// In the order in which it happened.
     pub told: Vec<Told>,
 }
 
-impl Verdicts {
+impl ChangePlan {
     /// The cards that are no longer as they were when this was found. `held` are all that are there now of those that were
     /// named.
     pub fn changed_since(&self, held: &[Held]) -> BTreeSet<CardId> {
@@ -135,10 +135,10 @@ impl Verdicts {
     pub fn replace(&mut self, cards: &BTreeSet<CardId>, places: &[usize], newer: Self) {
         self.cards.retain(|id, _| !cards.contains(id));
         self.cards.extend(newer.cards);
-        self.told.retain(|told| places.binary_search(&told.order).is_err());
-        let place = |told: Told| Some(Told { order: *places.get(told.order)?, ..told });
+        self.told.retain(|told| places.binary_search(&told.command).is_err());
+        let place = |told: Told| Some(Told { command: *places.get(told.command)?, ..told });
         self.told.extend(newer.told.into_iter().filter_map(place));
-        self.told.sort_by_key(|told| told.order);
+        self.told.sort_by_key(|told| told.command);
         for (place, outcome) in places.iter().zip(newer.each) {
             if let Some(each) = self.each.get_mut(*place) {
                 *each = outcome;
@@ -152,15 +152,15 @@ impl Verdicts {
         self.replace(cards, places, Self { cards: BTreeMap::new(), each, told: Vec::new() });
     }
 
-    fn take(&mut self, order: &Order, outcome: Result<(Working, Done), ActionError>) {
+    fn take(&mut self, command: &CardCommand, outcome: Result<(Working, WriteOutcome), ActionError>) {
         let place = self.each.len();
         self.each.push(outcome.map(|(next, done)| {
             let revision = next.card.revision;
-            let before = self.cards.get(&order.id).map(|before| &before.card);
+            let before = self.cards.get(&command.id).map(|before| &before.card);
             if let Some((kind, data)) = event_of(before, &next.card, done) {
-                self.told.push(Told { order: place, kind, data });
+                self.told.push(Told { command: place, kind, data });
             }
-            self.cards.insert(order.id.clone(), next);
+            self.cards.insert(command.id.clone(), next);
             (done, revision)
         }));
     }
@@ -168,7 +168,7 @@ impl Verdicts {
 
 /// Judges the orders of one workspace.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Planner {
     /// Whose cards they are.
     pub workspace: WorkspaceId,
     /// Those of all templates that the orders and their cards name.
@@ -179,41 +179,46 @@ pub struct Judge {
     pub workers: Workers,
 }
 
-impl Judge {
+impl Planner {
     /// Lays the orders over the cards as they are. `None` when a patch is for a card whose design isn't at hand.
-    pub fn all(&self, orders: &[&Order], cards: Vec<Issued>, now: Timestamp) -> Option<Verdicts> {
+    pub fn all(&self, commands: &[&CardCommand], cards: Vec<Issued>, now: Timestamp) -> Option<ChangePlan> {
         let cards = cards.into_iter().map(|issued| (issued.card.id.clone(), Working::before(issued))).collect();
-        let mut verdicts = Verdicts { cards, each: Vec::with_capacity(orders.len()), told: Vec::new() };
-        let mut rest = orders;
+        let mut plan = ChangePlan { cards, each: Vec::with_capacity(commands.len()), told: Vec::new() };
+        let mut rest = commands;
         while !rest.is_empty() {
             let (round, later) = rest.split_at(length_of_round(rest));
             rest = later;
-            if round.iter().any(|order| self.lacks_design(order, verdicts.cards.get(&order.id))) {
+            if round.iter().any(|command| self.lacks_design(command, plan.cards.get(&command.id))) {
                 return None;
             }
-            let one = |order: &&Order| self.one(order, verdicts.cards.get(&order.id), now);
+            let one = |command: &&CardCommand| self.one(command, plan.cards.get(&command.id), now);
             let outcomes: Vec<_> = match round {
-                [order] => vec![one(order)],
+                [command] => vec![one(command)],
                 _ => round.par_iter().map(one).collect(),
             };
-            for (order, outcome) in round.iter().zip(outcomes) {
-                verdicts.take(order, outcome);
+            for (command, outcome) in round.iter().zip(outcomes) {
+                plan.take(command, outcome);
             }
         }
-        Some(verdicts)
+        Some(plan)
     }
 
-    fn lacks_design(&self, order: &Order, known: Option<&Working>) -> bool {
-        let needed = known.filter(|_| order.template().is_none()).map(|known| &known.card.content.template);
+    fn lacks_design(&self, command: &CardCommand, known: Option<&Working>) -> bool {
+        let needed = known.filter(|_| command.template().is_none()).map(|known| &known.card.content.template);
         needed.is_some_and(|template| !self.designs.contains_key(template))
     }
 
-    fn one(&self, order: &Order, known: Option<&Working>, now: Timestamp) -> Result<(Working, Done), ActionError> {
-        let mut problems = order.problems.clone();
-        let template = match (&order.wish, known) {
-            (Wish::Put(document), _) => &document.template,
-            (Wish::Patch(_), None) => return Err(ActionError::NotFound("card")),
-            (Wish::Patch(patch), Some(known)) => patch.template.as_ref().unwrap_or(&known.card.content.template),
+    fn one(
+        &self,
+        command: &CardCommand,
+        known: Option<&Working>,
+        now: Timestamp,
+    ) -> Result<(Working, WriteOutcome), ActionError> {
+        let mut problems = command.problems.clone();
+        let template = match (&command.request, known) {
+            (Request::Put(document), _) => &document.template,
+            (Request::Patch(_), None) => return Err(ActionError::NotFound("card")),
+            (Request::Patch(patch), Some(known)) => patch.template.as_ref().unwrap_or(&known.card.content.template),
         };
         let design = self.designs.get(template).unwrap_or(&Design::Unknown);
         let published = match design {
@@ -225,37 +230,37 @@ impl Judge {
             Design::NoIssuer(None) if problems.is_empty() => return Err(ActionError::IssuerMissing),
             Design::Unpublished | Design::NoIssuer(None) => return Err(ActionError::Invalid(problems)),
             Design::NoIssuer(Some(published)) => published,
-            Design::Published(desk) => &desk.published,
+            Design::Published(context) => &context.published,
         };
         let declared = &published.template.attributes;
-        let (mut content, sequence) = match (&order.wish, known) {
-            (Wish::Put(document), _) => (document.content(declared, &mut problems), document.sequence),
-            (Wish::Patch(patch), Some(known)) => {
+        let (mut content, sequence) = match (&command.request, known) {
+            (Request::Put(document), _) => (document.content(declared, &mut problems), document.sequence),
+            (Request::Patch(patch), Some(known)) => {
                 (patch.apply(&known.card, declared, &mut problems, now), patch.sequence)
             }
-            (Wish::Patch(_), None) => return Err(ActionError::NotFound("card")),
+            (Request::Patch(_), None) => return Err(ActionError::NotFound("card")),
         };
-        if let Some(message) = order.message() {
+        if let Some(message) = command.message() {
             message.check(&published.template, &mut problems);
         }
         // What is wrong with an order is told before what the workspace lacks.
         if !problems.is_empty() {
             return Err(ActionError::Invalid(problems));
         }
-        let Design::Published(desk) = design else { return Err(ActionError::IssuerMissing) };
-        order.if_match.check(known.map(|known| &known.card))?;
+        let Design::Published(context) = design else { return Err(ActionError::IssuerMissing) };
+        command.if_match.check(known.map(|known| &known.card))?;
         // A card whose end has passed is expired, as the job that looks for them would say a moment later.
         if content.state == State::Active && content.expires_at.is_some_and(|end| end <= now) {
             content.state = State::Expired;
         }
         let Some(known) = known else {
-            return Ok((self.issue(order, desk, content, sequence, now)?, Done::Created));
+            return Ok((self.issue(command, context, content, sequence, now)?, WriteOutcome::Created));
         };
-        let judged = judge(desk, &known.card, known.is_waiting(), (content, order.message()), sequence, now)?;
+        let judged = plan_card(context, &known.card, known.is_waiting(), (content, command.message()), sequence, now)?;
         let (mut card, changed, new_face) = match judged {
-            Judged::Unchanged(card) => (card, false, false),
-            Judged::SameFace(card) => (card, true, false),
-            Judged::NewFace(card) => (card, true, true),
+            Planned::Unchanged(card) => (card, false, false),
+            Planned::SameFace(card) => (card, true, false),
+            Planned::NewFace(card) => (card, true, true),
         };
         if card.content != known.card.content && !new_face {
             pin(&mut card, &known.publication, known.is_looked_at || known.new_face);
@@ -272,22 +277,22 @@ impl Judge {
             changed: known.changed || changed,
             new_face: known.new_face || new_face,
         };
-        Ok((next, if changed { Done::Updated } else { Done::Unchanged }))
+        Ok((next, if changed { WriteOutcome::Updated } else { WriteOutcome::Unchanged }))
     }
 
     fn issue(
         &self,
-        order: &Order,
-        desk: &Desk,
+        command: &CardCommand,
+        context: &RenderContext,
         content: Content,
         sequence: Option<i64>,
         now: Timestamp,
     ) -> Result<Working, ActionError> {
         let card = Card {
             workspace: self.workspace.clone(),
-            id: order.id.clone(),
+            id: command.id.clone(),
             serial: random::serial_number(&*self.random, now)?,
-            pass_type: desk.issuer.identity.pass_type.clone(),
+            pass_type: context.issuer.identity.pass_type.clone(),
             expired_at: (content.state == State::Expired).then_some(now),
             content,
             sequence,
@@ -296,13 +301,13 @@ impl Judge {
             modified: 0,
             page_generation: 1,
             live_message: None,
-            message: order.message().and_then(Message::text).cloned(),
+            message: command.message().and_then(Message::text).cloned(),
             created_at: now,
             updated_at: now,
         };
-        desk.check(&card, now)?;
+        context.check(&card, now)?;
         // Replaced by the newest once the counter is held.
-        let publication = Publication { version: desk.published.version, position: 0, modified: 0 };
+        let publication = Publication { version: context.published.version, position: 0, modified: 0 };
         Ok(Working {
             card,
             publication,
@@ -318,17 +323,17 @@ impl Judge {
 }
 
 /// How many of the orders may be judged side by side: none is for a card that another of them changes.
-fn length_of_round(orders: &[&Order]) -> usize {
-    let mut ids = HashSet::with_capacity(orders.len());
-    orders.iter().take_while(|order| ids.insert(&order.id)).count()
+fn length_of_round(commands: &[&CardCommand]) -> usize {
+    let mut ids = HashSet::with_capacity(commands.len());
+    commands.iter().take_while(|command| ids.insert(&command.id)).count()
 }
 
 /// What is to be told of an order that was carried out.
-fn event_of(before: Option<&Card>, card: &Card, done: Done) -> Option<(EventKind, Value)> {
+fn event_of(before: Option<&Card>, card: &Card, done: WriteOutcome) -> Option<(EventKind, Value)> {
     match (done, before) {
-        (Done::Unchanged, _) => None,
-        (Done::Updated, Some(before)) => Some((EventKind::CardUpdated, what_changed(before, card))),
-        (Done::Created | Done::Updated, _) => {
+        (WriteOutcome::Unchanged, _) => None,
+        (WriteOutcome::Updated, Some(before)) => Some((EventKind::CardUpdated, what_changed(before, card))),
+        (WriteOutcome::Created | WriteOutcome::Updated, _) => {
             let (state, template) = (card.content.state, &card.content.template);
             let data = json!({"revision": card.revision, "state": state, "template": template});
             Some((EventKind::CardCreated, data))

@@ -5,7 +5,7 @@
 //! (cards, devices, the workspace's counter), each by key; orders are carried out in the order in which they were made, so
 //! a card may be named more than once.
 //!
-//! Orders are judged before their cards are held ([`foresee`]) and off the threads that serve: a template may have much to
+//! Orders are judged before their cards are held ([`precompute`]) and off the threads that serve: a template may have much to
 //! compute, and meanwhile others have the database. Nothing is ever rendered while a transaction is open: when the cards
 //! are held and one of them has changed since it was read, the transaction is given up and that card's orders are judged
 //! anew. The second attempt holds the cards' locks of this node ([`CardLocks`]), as a single order does from the start, so
@@ -16,10 +16,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actions::cards::card_change::{Desk, put_in_place};
+use crate::actions::cards::card_change::{RenderContext, put_in_place};
 use crate::actions::cards::card_locks::CardLock;
-use crate::actions::cards::command::Order;
-use crate::actions::cards::plan_changes::{Design, Designs, Done, Judge, Verdicts, Working};
+use crate::actions::cards::command::CardCommand;
+use crate::actions::cards::plan_changes::{ChangePlan, Design, Designs, Planner, Working, WriteOutcome};
 use crate::actions::error::ActionError;
 use crate::actions::passes::renders::Reader;
 use crate::actions::retry::pause;
@@ -40,13 +40,13 @@ const ATTEMPTS: u32 = 24;
 const ATTEMPTS_FOR_ALL: u32 = 8;
 /// For how long what was foreseen is believed: of cards it is known when they are held, of who signs and of what was
 /// refused it isn't.
-const BELIEVED: Duration = Duration::from_secs(5);
+const PRECOMPUTED_TTL: Duration = Duration::from_secs(5);
 
 /// What came of a batch; committed.
 #[derive(Debug)]
-pub struct Fulfilled {
+pub struct BatchResult {
     /// For each order in turn, what came of it and the card's revision then.
-    pub each: Vec<Result<(Done, i64), ActionError>>,
+    pub each: Vec<Result<(WriteOutcome, i64), ActionError>>,
     /// The cards as they are now.
     pub cards: HashMap<CardId, Issued>,
 }
@@ -54,14 +54,14 @@ pub struct Fulfilled {
 /// Orders of one workspace, and what will come of them if their cards stay as they were when they were looked at.
 #[derive(Debug)]
 pub struct Batch {
-    orders: Arc<[Order]>,
-    foreseen: Option<Foreseen>,
+    commands: Arc<[CardCommand]>,
+    precomputed: Option<Precomputed>,
 }
 
 #[derive(Debug)]
-struct Foreseen {
-    judge: Arc<Judge>,
-    verdicts: Verdicts,
+struct Precomputed {
+    planner: Arc<Planner>,
+    plan: ChangePlan,
     at: Timestamp,
     /// Cards that changed too often; they are left as they are.
     given_up: BTreeSet<CardId>,
@@ -70,9 +70,9 @@ struct Foreseen {
 /// What came of an attempt to store a batch.
 enum Attempt {
     /// It is stored.
-    Fulfilled(Fulfilled),
+    BatchResult(BatchResult),
     /// Nothing is stored: these cards changed after they were looked at.
-    Overtaken(Foreseen, BTreeSet<CardId>),
+    Overtaken(Precomputed, BTreeSet<CardId>),
     /// Nothing is stored: templates or cards are others than those that everything was judged with.
     Outdated,
 }
@@ -85,39 +85,39 @@ pub async fn put_card(
     app: &App,
     workspace: &WorkspaceId,
     actor: &Actor,
-    order: Order,
-) -> Result<(Issued, Done), ActionError> {
-    let id = order.id.clone();
+    command: CardCommand,
+) -> Result<(Issued, WriteOutcome), ActionError> {
+    let id = command.id.clone();
     // Orders for one card come one after the other anyway: one that waits here needn't be judged twice.
     let locks = app.card_locks.lock(workspace, [&id]).await;
-    let batch = foresee(app, workspace, vec![order]).await;
-    let mut fulfilled = carry_out(app, workspace, actor, batch, Some(locks)).await?;
+    let batch = precompute(app, workspace, vec![command]).await;
+    let mut batch_result = carry_out(app, workspace, actor, batch, Some(locks)).await?;
     let missing = || ActionError::Fault("an order has no outcome".to_owned());
-    let (done, _) = fulfilled.each.pop().ok_or_else(missing)??;
-    Ok((fulfilled.cards.remove(&id).ok_or_else(missing)?, done))
+    let (done, _) = batch_result.each.pop().ok_or_else(missing)??;
+    Ok((batch_result.cards.remove(&id).ok_or_else(missing)?, done))
 }
 
 /// Judges orders against their cards as they are, holding nothing. Should that fail, they are judged when they are stored.
-pub async fn foresee(app: &App, workspace: &WorkspaceId, orders: Vec<Order>) -> Batch {
-    let orders: Arc<[Order]> = orders.into();
-    let foreseen = look_ahead(app, workspace, &orders).await.unwrap_or_else(|error| {
+pub async fn precompute(app: &App, workspace: &WorkspaceId, commands: Vec<CardCommand>) -> Batch {
+    let commands: Arc<[CardCommand]> = commands.into();
+    let precomputed = look_ahead(app, workspace, &commands).await.unwrap_or_else(|error| {
         tracing::debug!(%error, "a batch could not be judged ahead");
         None
     });
-    Batch { orders, foreseen }
+    Batch { commands, precomputed }
 }
 
 /// Judges all orders; `None` when a card has another template by now than when designs were made ready.
 async fn look_ahead(
     app: &App,
     workspace: &WorkspaceId,
-    orders: &Arc<[Order]>,
-) -> Result<Option<Foreseen>, ActionError> {
+    commands: &Arc<[CardCommand]>,
+) -> Result<Option<Precomputed>, ActionError> {
     let at = app.now();
-    let seen = cards::find_many(&mut app.store.read().await?, workspace, &named(orders)).await?;
-    let judge = Arc::new(prepare(app, workspace, orders, &seen).await?);
-    let verdicts = judge_all(&judge, orders, None, seen, at).await?;
-    Ok(verdicts.map(|verdicts| Foreseen { judge, verdicts, at, given_up: BTreeSet::new() }))
+    let seen = cards::find_many(&mut app.store.read().await?, workspace, &named(commands)).await?;
+    let planner = Arc::new(prepare(app, workspace, commands, &seen).await?);
+    let plan = plan_all(&planner, commands, None, seen, at).await?;
+    Ok(plan.map(|plan| Precomputed { planner, plan, at, given_up: BTreeSet::new() }))
 }
 
 /// Carries out a batch in one transaction; orders that can't be carried out fail alone.
@@ -129,7 +129,7 @@ pub async fn put_cards(
     workspace: &WorkspaceId,
     actor: &Actor,
     batch: Batch,
-) -> Result<Fulfilled, ActionError> {
+) -> Result<BatchResult, ActionError> {
     carry_out(app, workspace, actor, batch, None).await
 }
 
@@ -139,76 +139,83 @@ async fn carry_out<'a>(
     actor: &Actor,
     batch: Batch,
     mut locks: Option<Vec<CardLock<'a>>>,
-) -> Result<Fulfilled, ActionError> {
-    let Batch { orders, mut foreseen } = batch;
+) -> Result<BatchResult, ActionError> {
+    let Batch { commands, mut precomputed } = batch;
     for attempt in 1..=ATTEMPTS {
         let now = app.now();
-        let believed = foreseen.take().filter(|foreseen| foreseen.at <= now && now <= foreseen.at.plus(BELIEVED));
-        let foreseen_now = match believed {
-            Some(foreseen) => Some(foreseen),
-            None => look_ahead(app, workspace, &orders).await?,
+        let still_valid = precomputed
+            .take()
+            .filter(|precomputed| precomputed.at <= now && now <= precomputed.at.plus(PRECOMPUTED_TTL));
+        let precomputed_now = match still_valid {
+            Some(precomputed) => Some(precomputed),
+            None => look_ahead(app, workspace, &commands).await?,
         };
-        let attempted = match foreseen_now {
-            Some(foreseen) => fulfil(app, workspace, actor, &orders, foreseen).await,
+        let attempted = match precomputed_now {
+            Some(precomputed) => apply(app, workspace, actor, &commands, precomputed).await,
             None => Ok(Attempt::Outdated),
         };
         let overtaken = match attempted {
-            Ok(Attempt::Fulfilled(fulfilled)) => return Ok(fulfilled),
-            Ok(Attempt::Overtaken(foreseen, changed)) => Some((foreseen, changed)),
+            Ok(Attempt::BatchResult(batch_result)) => return Ok(batch_result),
+            Ok(Attempt::Overtaken(precomputed, changed)) => Some((precomputed, changed)),
             Ok(Attempt::Outdated) => None,
             Err(ActionError::Store(error)) if error.is_of_another_transaction() => None,
             Err(error) => return Err(error),
         };
         match &locks {
-            None => locks = Some(app.card_locks.lock(workspace, named(&orders)).await),
+            None => locks = Some(app.card_locks.lock(workspace, named(&commands)).await),
             // Whoever got in the way isn't of this node.
             Some(_) => pause(app, attempt).await?,
         }
-        foreseen = match overtaken {
+        precomputed = match overtaken {
             None => None,
-            Some((mut foreseen, changed)) if attempt >= ATTEMPTS_FOR_ALL && orders.len() > 1 => {
-                foreseen.verdicts.give_up(&changed, &places_of(&orders, &changed));
-                foreseen.given_up.extend(changed);
-                Some(foreseen)
+            Some((mut precomputed, changed)) if attempt >= ATTEMPTS_FOR_ALL && commands.len() > 1 => {
+                precomputed.plan.give_up(&changed, &places_of(&commands, &changed));
+                precomputed.given_up.extend(changed);
+                Some(precomputed)
             }
-            Some((foreseen, changed)) => judge_anew(app, workspace, &orders, foreseen, changed).await?,
+            Some((precomputed, changed)) => plan_again(app, workspace, &commands, precomputed, changed).await?,
         };
     }
     Err(ActionError::Busy)
 }
 
 /// Judges the orders for cards that have changed anew; `None` when all must be.
-async fn judge_anew(
+async fn plan_again(
     app: &App,
     workspace: &WorkspaceId,
-    orders: &Arc<[Order]>,
-    mut foreseen: Foreseen,
+    commands: &Arc<[CardCommand]>,
+    mut precomputed: Precomputed,
     changed: BTreeSet<CardId>,
-) -> Result<Option<Foreseen>, ActionError> {
+) -> Result<Option<Precomputed>, ActionError> {
     let ids: Vec<&CardId> = changed.iter().collect();
     let seen = cards::find_many(&mut app.store.read().await?, workspace, &ids).await?;
-    let places = places_of(orders, &changed);
-    let newer = judge_all(&foreseen.judge, orders, Some(places.clone()), seen, app.now()).await?;
+    let places = places_of(commands, &changed);
+    let newer = plan_all(&precomputed.planner, commands, Some(places.clone()), seen, app.now()).await?;
     Ok(newer.map(|newer| {
-        foreseen.verdicts.replace(&changed, &places, newer);
-        foreseen
+        precomputed.plan.replace(&changed, &places, newer);
+        precomputed
     }))
 }
 
 /// The places of the orders for these cards, in ascending order.
-fn places_of(orders: &[Order], cards: &BTreeSet<CardId>) -> Vec<usize> {
-    let named = |(place, order): (usize, &Order)| cards.contains(&order.id).then_some(place);
-    orders.iter().enumerate().filter_map(named).collect()
+fn places_of(commands: &[CardCommand], cards: &BTreeSet<CardId>) -> Vec<usize> {
+    let named = |(place, command): (usize, &CardCommand)| cards.contains(&command.id).then_some(place);
+    commands.iter().enumerate().filter_map(named).collect()
 }
 
 /// The cards' ids, each once and in order.
-fn named(orders: &[Order]) -> Vec<&CardId> {
-    orders.iter().map(|order| &order.id).collect::<BTreeSet<_>>().into_iter().collect()
+fn named(commands: &[CardCommand]) -> Vec<&CardId> {
+    commands.iter().map(|command| &command.id).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Gathers what the orders need to be judged, when their cards are those.
-async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[Issued]) -> Result<Judge, ActionError> {
-    let templates = orders.iter().filter_map(Order::template);
+async fn prepare(
+    app: &App,
+    workspace: &WorkspaceId,
+    commands: &[CardCommand],
+    seen: &[Issued],
+) -> Result<Planner, ActionError> {
+    let templates = commands.iter().filter_map(CardCommand::template);
     let wanted: BTreeSet<&TemplateId> =
         templates.chain(seen.iter().map(|issued| &issued.card.content.template)).collect();
     let mut designs = Designs::new();
@@ -228,14 +235,19 @@ async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[I
                     (Ok(published), None) => Design::NoIssuer(Some(published)),
                     (Ok(published), Some(issuer)) => {
                         let (issuer, secret) = (Arc::clone(issuer), app.secret(workspace).await?);
-                        Design::Published(Desk { published, issuer, secret, public_url: app.public_url.clone() })
+                        Design::Published(RenderContext {
+                            published,
+                            issuer,
+                            secret,
+                            public_url: app.public_url.clone(),
+                        })
                     }
                 }
             }
         };
         designs.insert(id.clone(), design);
     }
-    Ok(Judge {
+    Ok(Planner {
         workspace: workspace.clone(),
         designs,
         random: Arc::clone(&app.random),
@@ -244,46 +256,46 @@ async fn prepare(app: &App, workspace: &WorkspaceId, orders: &[Order], seen: &[I
 }
 
 /// Judges orders off the threads that serve: those at `places`, or all.
-async fn judge_all(
-    judge: &Arc<Judge>,
-    orders: &Arc<[Order]>,
+async fn plan_all(
+    planner: &Arc<Planner>,
+    commands: &Arc<[CardCommand]>,
     places: Option<Vec<usize>>,
     cards: Vec<Issued>,
     now: Timestamp,
-) -> Result<Option<Verdicts>, ActionError> {
-    let (judge, orders) = (Arc::clone(judge), Arc::clone(orders));
-    let workers = judge.workers.clone();
+) -> Result<Option<ChangePlan>, ActionError> {
+    let (planner, commands) = (Arc::clone(planner), Arc::clone(commands));
+    let workers = planner.workers.clone();
     let work = workers.run(move || {
-        let orders: Vec<&Order> = match places {
-            None => orders.iter().collect(),
-            Some(places) => places.into_iter().filter_map(|place| orders.get(place)).collect(),
+        let commands: Vec<&CardCommand> = match places {
+            None => commands.iter().collect(),
+            Some(places) => places.into_iter().filter_map(|place| commands.get(place)).collect(),
         };
-        judge.all(&orders, cards, now)
+        planner.all(&commands, cards, now)
     });
     Ok(work.await?)
 }
 
 /// One attempt to store what was foreseen. Nothing is rendered here: a transaction is open.
-async fn fulfil(
+async fn apply(
     app: &App,
     workspace: &WorkspaceId,
     actor: &Actor,
-    orders: &[Order],
-    mut foreseen: Foreseen,
+    commands: &[CardCommand],
+    mut precomputed: Precomputed,
 ) -> Result<Attempt, ActionError> {
-    let ids: Vec<&CardId> = named(orders).into_iter().filter(|id| !foreseen.given_up.contains(id)).collect();
-    let mut tx = if orders.len() > 1 { app.store.begin_batch().await? } else { app.store.begin().await? };
+    let ids: Vec<&CardId> = named(commands).into_iter().filter(|id| !precomputed.given_up.contains(id)).collect();
+    let mut tx = if commands.len() > 1 { app.store.begin_batch().await? } else { app.store.begin().await? };
     let held = cards::hold_many(&mut tx, workspace, &ids).await?;
-    let changed = foreseen.verdicts.changed_since(&held);
+    let changed = precomputed.plan.changed_since(&held);
     if !changed.is_empty() {
-        return Ok(Attempt::Overtaken(foreseen, changed));
+        return Ok(Attempt::Overtaken(precomputed, changed));
     }
     let now = app.now();
-    if !store(tx, app, actor, &foreseen.judge, orders, &mut foreseen.verdicts, now).await? {
+    if !store(tx, app, actor, &precomputed.planner, commands, &mut precomputed.plan, now).await? {
         return Ok(Attempt::Outdated);
     }
-    let verdicts = foreseen.verdicts;
-    let cards = verdicts
+    let plan = precomputed.plan;
+    let cards = plan
         .cards
         .into_iter()
         .map(|(id, card)| {
@@ -291,7 +303,7 @@ async fn fulfil(
             (id, Issued { card, publication, fetched, unchanged })
         })
         .collect();
-    Ok(Attempt::Fulfilled(Fulfilled { each: verdicts.each, cards }))
+    Ok(Attempt::BatchResult(BatchResult { each: plan.each, cards }))
 }
 
 /// Writes what differs and commits; false when it must be judged anew.
@@ -299,13 +311,13 @@ async fn store(
     mut tx: Tx,
     app: &App,
     actor: &Actor,
-    judge: &Judge,
-    orders: &[Order],
-    verdicts: &mut Verdicts,
+    planner: &Planner,
+    commands: &[CardCommand],
+    plan: &mut ChangePlan,
     now: Timestamp,
 ) -> Result<bool, ActionError> {
-    let Judge { workspace, designs, .. } = judge;
-    let working = &mut verdicts.cards;
+    let Planner { workspace, designs, .. } = planner;
+    let working = &mut plan.cards;
     if working.values().all(|card| !card.written) {
         return Ok(true);
     }
@@ -338,7 +350,7 @@ async fn store(
         for card in working.values_mut().filter(|card| card.changed) {
             let template = &card.card.content.template;
             let Some(publication) = newest.get(template) else { return Ok(false) };
-            if !matches!(designs.get(template), Some(Design::Published(desk)) if desk.published.version == publication.version)
+            if !matches!(designs.get(template), Some(Design::Published(context)) if context.published.version == publication.version)
             {
                 return Ok(false);
             }
@@ -352,9 +364,9 @@ async fn store(
                 put_in_place(&mut card.card, (position, at), [publication].into_iter().chain(left));
             }
         }
-        let mut told = Vec::with_capacity(verdicts.told.len());
-        for event in verdicts.told.drain(..) {
-            told.push(app.event(event.kind, orders.get(event.order).map(|order| &order.id), event.data)?);
+        let mut told = Vec::with_capacity(plan.told.len());
+        for event in plan.told.drain(..) {
+            told.push(app.event(event.kind, commands.get(event.command).map(|command| &command.id), event.data)?);
         }
         events::record(&mut tx, workspace, actor, position, at, &told).await?;
     }

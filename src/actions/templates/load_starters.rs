@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::actions::cards::command::{IfMatch, Order};
+use crate::actions::cards::command::{CardCommand, IfMatch};
 use crate::actions::cards::put_cards::put_card;
 use crate::actions::error::ActionError;
 use crate::actions::templates::images::{ImagePlace, put_image};
@@ -65,5 +65,5 @@ pub async fn demo_card(app: &App, workspace: &WorkspaceId) -> Result<Issued, Act
         "template": "bakery-points", "locale": "en",
         "attributes": {"points": 120, "balance": "1.20", "tier": "silver", "name": "Anna"},
     });
-    Ok(put_card(app, workspace, &Actor::System, Order::put(id, document, IfMatch::Anything)?).await?.0)
+    Ok(put_card(app, workspace, &Actor::System, CardCommand::put(id, document, IfMatch::Anything)?).await?.0)
 }

@@ -84,7 +84,7 @@ pub fn cost_of(template: &Template) -> TemplateCost {
 }
 
 /// Notes what of a template could cost more than a card may.
-pub fn judge(template: &Template, problems: &mut Problems) {
+pub fn check(template: &Template, problems: &mut Problems) {
     let Ledger { whole, worst, too_long, expressions, .. } = walk(template);
     if expressions > MOST_EXPRESSIONS {
         let each = "counted in each language in which a text differs";

@@ -334,9 +334,9 @@ impl Template {
         let mut problems = Problems::new();
         let read = Self::read(document, &mut problems);
         if let (Some((template, texts)), true) = (&read, problems.is_empty()) {
-            cost::judge(template, &mut problems);
+            cost::check(template, &mut problems);
             if problems.is_empty() {
-                trial::judge(template, texts, &mut problems);
+                trial::check(template, texts, &mut problems);
             }
         }
         problems.or(read.map(|(template, _)| template))

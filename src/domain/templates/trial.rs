@@ -25,7 +25,7 @@ const FEWEST_FOR_ONE: usize = 3;
 const LONGEST: usize = 64;
 
 /// Notes every expression among `texts` (with their places in the document) that fails for some values.
-pub fn judge(template: &Template, texts: &[(String, Text)], problems: &mut Problems) {
+pub fn check(template: &Template, texts: &[(String, Text)], problems: &mut Problems) {
     let mut tried: BTreeSet<String> = BTreeSet::new();
     let all: Vec<(&str, Text)> =
         texts.iter().flat_map(|(at, text)| text.expressions().map(move |one| (at.as_str(), one))).collect();

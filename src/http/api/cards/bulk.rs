@@ -12,7 +12,7 @@ use futures_util::stream;
 use serde_json::Value;
 
 use super::bulk_line::{ReadLine, answer, problem_of};
-use crate::actions::cards::put_cards::{Batch, foresee, put_cards};
+use crate::actions::cards::put_cards::{Batch, precompute, put_cards};
 use crate::actions::error::ActionError;
 use crate::actions::keys::Scope;
 use crate::app::App;
@@ -31,7 +31,7 @@ pub const DOC: Operation = Operation {
     tag: "Cards",
     summary: "Issue and change many cards",
     description: "A JSON document on each line: `id` with the members of a PUT or, with `\"patch\": true`, of a PATCH. Answers \
-        one line for each line, in order, while the body is still arriving: read them while you send. What is answered is \
+        one line for each line, in command, while the body is still arriving: read them while you send. What is answered is \
         stored. A bad line fails alone; its `id` is null when it can't be read.",
     needs: Needs::Scope(Scope::CardsWrite),
     parameters: &[],
@@ -63,7 +63,7 @@ enum Next {
     /// The same, since before its sender had all answers so far: its patience is counted anew.
     ReadingAhead(Reading),
     /// They were read and judged while those before them were stored.
-    Judged(Box<(Body, Result<JudgedLines, Problem>)>),
+    Planned(Box<(Body, Result<PlannedLines, Problem>)>),
 }
 
 /// Reads lines, carries them out some hundred at a time, and answers each once it is stored. What is held at a time is two
@@ -85,7 +85,7 @@ pub async fn bulk(
         let _ = &room;
         async move {
             let (mut body, lines) = match next {
-                Next::Judged(judged) => {
+                Next::Planned(judged) => {
                     still_allowed(&app, &request).await?;
                     let (body, batch) = *judged;
                     return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, &actor, body, batch?).await?));
@@ -104,9 +104,9 @@ pub async fn bulk(
             if lines.is_empty() {
                 return Ok(None);
             }
-            let (lines, need) = JudgedLines::fitting(&app, &mut body, lines).await?;
+            let (lines, need) = PlannedLines::fitting(&app, &mut body, lines).await?;
             let room = app.memory.batches.take(need).await.map_err(Problem::from)?;
-            let batch = JudgedLines::judge(&app, &workspace, lines, room, &mut body).await?;
+            let batch = PlannedLines::plan_card(&app, &workspace, lines, room, &mut body).await?;
             still_allowed(&app, &request).await?;
             Ok(Some(store(&app, &workspace, &actor, body, batch).await?))
         }
@@ -141,13 +141,13 @@ async fn store(
     workspace: &WorkspaceId,
     actor: &Actor,
     body: Body,
-    batch: JudgedLines,
+    batch: PlannedLines,
 ) -> Result<(Bytes, Next), Problem> {
     let storing = pin!(batch.store(app, workspace, actor));
     let (answers, next) = match future::select(storing, read(body)).await {
         Either::Left((answers, reading)) => (answers, Next::ReadingAhead(reading)),
         Either::Right(((body, Ok(lines)), storing)) if !lines.is_empty() => {
-            future::join(storing, judge_ahead(app, workspace, body, lines)).await
+            future::join(storing, plan_ahead(app, workspace, body, lines)).await
         }
         Either::Right((read, storing)) => (storing.await, Next::ReadingAhead(future::ready(read).boxed_local())),
     };
@@ -155,10 +155,10 @@ async fn store(
 }
 
 /// Judges lines before the answers to those before them are read, if there is room to hold that for as long as the client wants.
-async fn judge_ahead(app: &App, workspace: &WorkspaceId, mut body: Body, lines: Vec<Line>) -> Next {
-    let (lines, need) = match JudgedLines::fitting(app, &mut body, lines).await {
+async fn plan_ahead(app: &App, workspace: &WorkspaceId, mut body: Body, lines: Vec<Line>) -> Next {
+    let (lines, need) = match PlannedLines::fitting(app, &mut body, lines).await {
         Ok(fitting) => fitting,
-        Err(problem) => return Next::Judged(Box::new((body, Err(problem)))),
+        Err(problem) => return Next::Planned(Box::new((body, Err(problem)))),
     };
     // No more than half of the room is for what may wait so.
     let batches = &app.memory.batches;
@@ -166,20 +166,20 @@ async fn judge_ahead(app: &App, workspace: &WorkspaceId, mut body: Body, lines: 
     let Some(Ok(room)) = room else {
         return Next::ReadingAhead(future::ready((body, Ok(lines))).boxed_local());
     };
-    let batch = JudgedLines::judge(app, workspace, lines, room, &mut body).await;
-    Next::Judged(Box::new((body, batch)))
+    let batch = PlannedLines::plan_card(app, workspace, lines, room, &mut body).await;
+    Next::Planned(Box::new((body, batch)))
 }
 
 /// Some hundred lines, judged and not stored yet.
-struct JudgedLines {
+struct PlannedLines {
     /// For each line its id as far as it can be read, and why it is no order; those that are come in the same order.
     lines: Vec<(Option<CardId>, Option<Value>)>,
-    orders: Option<Batch>,
+    commands: Option<Batch>,
     /// Given back when it is stored.
     room: Held,
 }
 
-impl JudgedLines {
+impl PlannedLines {
     /// As many of the lines as may be parsed at once, at least one, and how much room they need. The others are given back.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ impl JudgedLines {
     ///
     /// # Errors
     /// When the service stops.
-    async fn judge(
+    async fn plan_card(
         app: &App,
         workspace: &WorkspaceId,
         lines: Vec<Line>,
@@ -253,13 +253,14 @@ impl JudgedLines {
         let count = Self::held_at_once(app, workspace, &read, &mut room).await.unwrap_or(read.len());
         read.truncate(count);
         rest.put_back(lines.into_iter().skip(count).collect::<Vec<_>>().into_iter());
-        let mut orders = Vec::with_capacity(read.len());
-        let lines = read.into_iter().map(|line| (line.id, line.order.map(|order| orders.push(order)).err())).collect();
-        let orders = match orders.is_empty() {
+        let mut commands = Vec::with_capacity(read.len());
+        let lines =
+            read.into_iter().map(|line| (line.id, line.command.map(|command| commands.push(command)).err())).collect();
+        let commands = match commands.is_empty() {
             true => None,
-            false => Some(foresee(app, workspace, orders).await),
+            false => Some(precompute(app, workspace, commands).await),
         };
-        Ok(Self { lines, orders, room })
+        Ok(Self { lines, commands, room })
     }
 
     /// Stores it; a line of answer for each of its lines.
@@ -267,9 +268,9 @@ impl JudgedLines {
     /// # Errors
     /// When the service stops: it may be stored.
     async fn store(self, app: &App, workspace: &WorkspaceId, actor: &Actor) -> Result<Bytes, Problem> {
-        let stored = match self.orders {
+        let stored = match self.commands {
             None => Ok(Vec::new()),
-            Some(batch) => put_cards(app, workspace, actor, batch).await.map(|fulfilled| fulfilled.each),
+            Some(batch) => put_cards(app, workspace, actor, batch).await.map(|batch_result| batch_result.each),
         };
         let base_path = app.base_path.clone();
         let mut stored = stored.map(Vec::into_iter).map_err(|error| {

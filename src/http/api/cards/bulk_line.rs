@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::actions::cards::command::{IfMatch, Order};
-use crate::actions::cards::plan_changes::Done;
+use crate::actions::cards::command::{CardCommand, IfMatch};
+use crate::actions::cards::plan_changes::WriteOutcome;
 use crate::actions::error::ActionError;
 use crate::domain::ids::CardId;
 use crate::domain::input::{Problems, normalise_line_ends};
@@ -18,19 +18,19 @@ pub struct ReadLine {
     /// The card's id, as far as it can be read. An order has one.
     pub id: Option<CardId>,
     /// What is to be done, or the problem's document that tells why the line says nothing of the kind.
-    pub order: Result<Order, Value>,
+    pub command: Result<CardCommand, Value>,
 }
 
 impl ReadLine {
     /// Reads a line. Of large ones that takes milliseconds.
     pub fn of(line: Line, base_path: &str) -> Self {
         let mut id = None;
-        let order = order(line, &mut id).map_err(|problem| problem.short_document(base_path));
-        Self { id, order }
+        let command = command(line, &mut id).map_err(|problem| problem.short_document(base_path));
+        Self { id, command }
     }
 }
 
-fn order(line: Line, id: &mut Option<CardId>) -> Result<Order, Problem> {
+fn command(line: Line, id: &mut Option<CardId>) -> Result<CardCommand, Problem> {
     let Line::Text(text) = line else {
         return Err(Problem::new(&TOO_LARGE, format!("expected a line of at most {LONGEST} bytes")));
     };
@@ -58,11 +58,11 @@ fn order(line: Line, id: &mut Option<CardId>) -> Result<Order, Problem> {
         None => problems.add("/id", "is required"),
     }
     let read = match members.shift_remove("patch") {
-        None | Some(Value::Null | Value::Bool(false)) => Order::put,
-        Some(Value::Bool(true)) => Order::patch,
+        None | Some(Value::Null | Value::Bool(false)) => CardCommand::put,
+        Some(Value::Bool(true)) => CardCommand::patch,
         Some(_) => {
             problems.add("/patch", "is no boolean");
-            Order::put
+            CardCommand::put
         }
     };
     match id {
@@ -72,13 +72,13 @@ fn order(line: Line, id: &mut Option<CardId>) -> Result<Order, Problem> {
 }
 
 /// The line that answers one.
-pub fn answer(id: Option<&CardId>, outcome: Result<(Done, i64), Value>) -> Value {
+pub fn answer(id: Option<&CardId>, outcome: Result<(WriteOutcome, i64), Value>) -> Value {
     match outcome {
         Ok((done, revision)) => {
             let status = match done {
-                Done::Created => "created",
-                Done::Updated => "updated",
-                Done::Unchanged => "unchanged",
+                WriteOutcome::Created => "created",
+                WriteOutcome::Updated => "updated",
+                WriteOutcome::Unchanged => "unchanged",
             };
             json!({"id": id, "status": status, "revision": revision, "problem": null})
         }

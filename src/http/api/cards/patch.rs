@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
 use crate::actions::cards::card_view::find_card;
-use crate::actions::cards::command::Order;
+use crate::actions::cards::command::CardCommand;
 use crate::actions::cards::put_cards::put_card;
 use crate::actions::keys::Scope;
 use crate::app::App;
@@ -44,14 +44,14 @@ pub async fn patch(
     body: Json,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
-    let order = match Order::patch(id.clone(), body.0, if_match(&request)) {
-        Ok(order) => order,
+    let command = match CardCommand::patch(id.clone(), body.0, if_match(&request)) {
+        Ok(command) => command,
         // Whether the card is there is told before what is wrong with the patch.
         Err(wrong) => {
             find_card(&app, &key.workspace, &id).await?;
             return Err(wrong.into());
         }
     };
-    let (issued, _) = put_card(&app, &key.workspace, &key.actor, order).await?;
+    let (issued, _) = put_card(&app, &key.workspace, &key.actor, command).await?;
     answer(&app, HttpResponse::Ok(), &issued).await
 }

@@ -3,8 +3,8 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{answer, if_match};
-use crate::actions::cards::command::Order;
-use crate::actions::cards::plan_changes::Done;
+use crate::actions::cards::command::CardCommand;
+use crate::actions::cards::plan_changes::WriteOutcome;
 use crate::actions::cards::put_cards::put_card;
 use crate::actions::keys::Scope;
 use crate::app::App;
@@ -44,11 +44,11 @@ pub async fn put(
     body: Json,
 ) -> Result<HttpResponse, Problem> {
     let id = CardId::parse(&id).map_err(|e| Problems::one("/id", e.to_string()))?;
-    let order = Order::put(id, body.0, if_match(&request))?;
-    let (issued, done) = put_card(&app, &key.workspace, &key.actor, order).await?;
+    let command = CardCommand::put(id, body.0, if_match(&request))?;
+    let (issued, done) = put_card(&app, &key.workspace, &key.actor, command).await?;
     let response = match done {
-        Done::Created => HttpResponse::Created(),
-        Done::Updated | Done::Unchanged => HttpResponse::Ok(),
+        WriteOutcome::Created => HttpResponse::Created(),
+        WriteOutcome::Updated | WriteOutcome::Unchanged => HttpResponse::Ok(),
     };
     answer(&app, response, &issued).await
 }
