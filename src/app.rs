@@ -21,8 +21,8 @@ use crate::actions::templates::draft::{Scaled, ScaledKey};
 use crate::actions::templates::published::Published;
 use crate::actions::write_probe::WriteProbe;
 use crate::config::Limits;
-use crate::delivery::channels::PushLines;
-use crate::delivery::signal::Wake;
+use crate::delivery::channels::Channels;
+use crate::delivery::signal::DeliverySignal;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
@@ -66,9 +66,9 @@ pub struct App {
     /// Counters.
     pub metrics: Metrics,
     /// Wakes the delivery workers, here and on other nodes, when a change was committed.
-    pub wake: Wake,
+    pub delivery_signal: DeliverySignal,
     /// What this node knows of its lines to APNs.
-    pub lines: PushLines,
+    pub channels: Channels,
     /// Which of this node's jobs are down.
     pub job_states: JobStates,
     /// Whether the database could be written when it was last tried.
@@ -191,8 +191,8 @@ impl App {
     pub fn new(parts: AppParts) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            wake: Wake::new(parts.store.clone()),
-            lines: PushLines::default(),
+            delivery_signal: DeliverySignal::new(parts.store.clone()),
+            channels: Channels::default(),
             job_states: JobStates::default(),
             write_probe: WriteProbe::default(),
             last_reading: LastReading::default(),

@@ -262,7 +262,7 @@ async fn schema(store: &Store) -> Result<Finding, crate::store::StoreError> {
 /// Writes and takes it back.
 async fn trial(store: &Store) -> Result<(), crate::store::StoreError> {
     let mut tx = store.begin().await?;
-    match workspaces::take_position(&mut tx, &default_workspace()).await {
+    match workspaces::next_position(&mut tx, &default_workspace()).await {
         // A database without workspaces takes writes as well.
         Ok(_) | Err(crate::store::StoreError::RowGone(_)) => Ok(()),
         Err(error) => Err(error),

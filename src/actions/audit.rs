@@ -31,7 +31,7 @@ pub async fn record(
         Ok(NewEntry { id: uuid(&*app.random, now)?, action: *action, subject, data: data.clone() })
     });
     let entries = entries.collect::<Result<Vec<_>, ActionError>>()?;
-    let position = workspaces::take_position(tx, workspace).await?;
+    let position = workspaces::next_position(tx, workspace).await?;
     Ok(audit::record(tx, workspace, actor, position, now, &entries).await?)
 }
 

@@ -194,7 +194,7 @@ pub async fn put_apple_issuer(
     if let Some(error) = load_issuers(app).await? {
         tracing::error!(%error, "a certificate can't be loaded");
     }
-    app.wake.notify_one();
+    app.delivery_signal.notify_one();
     Ok(())
 }
 

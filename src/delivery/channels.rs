@@ -12,10 +12,10 @@ use crate::wallets::issuers::AppleIssuer;
 
 /// All lines of a node.
 #[derive(Debug, Default)]
-pub struct PushLines(Mutex<HashMap<PassTypeId, Line>>);
+pub struct Channels(Mutex<HashMap<PassTypeId, Channel>>);
 
 #[derive(Debug, Default)]
-struct Line {
+struct Channel {
     certificate: String,
     breaker: Breaker,
 }
@@ -25,8 +25,8 @@ pub fn certificate_of(issuer: &AppleIssuer) -> String {
     hex::encode(digest(&issuer.identity.chain_pem))
 }
 
-impl PushLines {
-    fn lines(&self) -> MutexGuard<'_, HashMap<PassTypeId, Line>> {
+impl Channels {
+    fn lines(&self) -> MutexGuard<'_, HashMap<PassTypeId, Channel>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,7 +39,7 @@ impl PushLines {
         let mut lines = self.lines();
         let line = lines.entry(pass_type.clone()).or_default();
         if line.certificate != certificate {
-            *line = Line { certificate: certificate.to_owned(), breaker: Breaker::default() };
+            *line = Channel { certificate: certificate.to_owned(), breaker: Breaker::default() };
         }
         line.breaker.gate(now)
     }

@@ -27,7 +27,7 @@ use crate::domain::time::Timestamp;
 use crate::platform::crash;
 use crate::platform::random::{fraction, token};
 use crate::platform::secrets::short_form;
-use crate::store::devices::{self, Claimed, DeviceKey, Fault, Outcome, Settled};
+use crate::store::devices::{self, Claimed, DeliveryResult, DeviceKey, Fault, Outcome};
 use crate::store::events::{self, NewEvent};
 use crate::store::push_pauses::{self, Pause};
 use crate::store::{Tx, workspaces};
@@ -75,7 +75,7 @@ pub struct Round {
 /// The outcome of one delivery.
 #[derive(Debug)]
 pub struct Done {
-    settled: Settled,
+    settled: DeliveryResult,
     issuer: Issuer,
     about: Vec<(CardId, SerialNumber)>,
     probe: bool,
@@ -125,7 +125,7 @@ pub async fn claim_due(app: &App, room: impl Fn(&PassTypeId) -> usize) -> Result
             }
             other => other,
         };
-        let gate = app.lines.gate(&pass_type, &certificate, now);
+        let gate = app.channels.gate(&pass_type, &certificate, now);
         match (pause, gate) {
             (None, Gate::Open) => {
                 claim_some(app, &workspace, &pass_type, &issuer, room(&pass_type), &mut round).await?;
@@ -135,7 +135,7 @@ pub async fn claim_due(app: &App, room: impl Fn(&PassTypeId) -> usize) -> Result
             (pause, gate) => {
                 if let Some(delivery) = claim_probe(app, &workspace, &pass_type, &issuer, pause).await? {
                     if gate == Gate::Probe {
-                        app.lines.probing(&pass_type, now);
+                        app.channels.probing(&pass_type, now);
                     }
                     round.deliveries.push(delivery);
                 }
@@ -143,7 +143,7 @@ pub async fn claim_due(app: &App, room: impl Fn(&PassTypeId) -> usize) -> Result
         }
     }
     let refused = pauses.into_keys().map(|pass_type| (pass_type, "refused"));
-    let unreachable = app.lines.troubled().into_iter().map(|pass_type| (pass_type, "unreachable"));
+    let unreachable = app.channels.troubled().into_iter().map(|pass_type| (pass_type, "unreachable"));
     app.metrics.pushes_paused(refused.chain(unreachable));
     Ok(round)
 }
@@ -284,12 +284,12 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
     let Delivery { claimed, lease, issuer, position, about, since, probe, refused } = delivery;
     let pass_type = claimed.pass_type().clone();
     // The line may have broken, or the lease grown old, while this one waited for its turn.
-    if (!probe && !app.lines.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
+    if (!probe && !app.channels.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
         let outcome = Outcome::Released { problem: None };
-        let settled = Settled { claimed, lease, position, outcome, at: app.now() };
+        let settled = DeliveryResult { claimed, lease, position, outcome, at: app.now() };
         return Done { settled, issuer: Issuer::Known, about, probe };
     }
-    let before = app.lines.answers(&pass_type);
+    let before = app.channels.answers(&pass_type);
     let answer = issuer.apns.push(&pass_type, &claimed.push_token, app.now().plus(KEEP)).await;
     crash::point("after-push");
     let now = app.now();
@@ -350,12 +350,12 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
     if matches!(outcome, Outcome::Released { .. }) && matches!(said, Issuer::TakenAgain { .. }) {
         said = Issuer::Known;
     }
-    Done { settled: Settled { claimed, lease, position, outcome, at: now }, issuer: said, about, probe }
+    Done { settled: DeliveryResult { claimed, lease, position, outcome, at: now }, issuer: said, about, probe }
 }
 
 /// The service answers. When it had been away, what waited for it is due now.
 async fn answered(app: &App, pass_type: &PassTypeId) {
-    let Some(since) = app.lines.answered(pass_type) else { return };
+    let Some(since) = app.channels.answered(pass_type) else { return };
     let away_s = app.now().since(since).as_secs();
     tracing::info!(%pass_type, away_s, "APNs answers again: everything that waited for it leaves");
     if let Err(error) = release_waiting(app, pass_type).await {
@@ -368,7 +368,7 @@ async fn release_waiting(app: &App, pass_type: &PassTypeId) -> Result<(), Action
         let mut tx = app.store.begin().await?;
         let released = devices::service_is_back(&mut tx, pass_type, app.now()).await?;
         tx.commit().await?;
-        app.wake.notify_one();
+        app.delivery_signal.notify_one();
         if released == 0 {
             return Ok(());
         }
@@ -376,7 +376,7 @@ async fn release_waiting(app: &App, pass_type: &PassTypeId) -> Result<(), Action
 }
 
 fn failed(app: &App, claimed: &Claimed, failure: Failure, reason: String, now: Timestamp) -> Outcome {
-    match app.lines.failed(claimed.pass_type(), failure, &reason, now) {
+    match app.channels.failed(claimed.pass_type(), failure, &reason, now) {
         Blame::Push => later(app, claimed, now, None, reason, Fault::Service),
         Blame::Service { opened } => {
             app.metrics.push("unreachable");
@@ -415,9 +415,9 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
         return Ok(());
     }
     let now = app.now();
-    let batch: Vec<Settled> = done.iter().map(|done| done.settled.clone()).collect();
+    let batch: Vec<DeliveryResult> = done.iter().map(|done| done.settled.clone()).collect();
     let mut tx = app.store.begin_batch().await?;
-    let recorded = devices::settle(&mut tx, &batch).await?;
+    let recorded = devices::record_outcomes(&mut tx, &batch).await?;
     // Pauses by pass type in one order, as every node takes them.
     let mut refused = BTreeMap::new();
     for Done { settled, issuer, .. } in done {
@@ -484,7 +484,7 @@ async fn record_events(
         }
     }
     for (workspace, events) in told {
-        let position = workspaces::take_position(tx, workspace).await?;
+        let position = workspaces::next_position(tx, workspace).await?;
         events::record(tx, workspace, &Actor::System, position, app.now(), &events).await?;
     }
     Ok(())
@@ -496,7 +496,7 @@ async fn end_pause(app: &App, pass_type: &PassTypeId, certificate: &str, why: &s
     tx.commit().await?;
     if ended {
         tracing::info!(%pass_type, why, "pushes go on");
-        app.wake.notify_one();
+        app.delivery_signal.notify_one();
     }
     Ok(())
 }
@@ -515,7 +515,7 @@ pub async fn remind_due(app: &App) -> Result<u64, ActionError> {
     let (reminded, looked_at) = devices::remind(&mut tx, now, REMINDERS).await?;
     tx.commit().await?;
     if reminded > 0 {
-        app.wake.notify_one();
+        app.delivery_signal.notify_one();
     }
     Ok(looked_at)
 }

@@ -48,7 +48,7 @@ pub async fn delivery_ledger(app: &App, mut issued: Issued) -> Result<Value, Act
         (!known).then(|| "there is no certificate for the card's pass type".to_owned())
     };
     let away = || {
-        let (since, reason) = app.lines.trouble(&card.pass_type)?;
+        let (since, reason) = app.channels.trouble(&card.pass_type)?;
         Some(format!("APNs has been away since {} ({reason}); it is probed until it is back", since.to_rfc3339()))
     };
     let held_up = HeldUp { pushes: refused.or_else(missing).or_else(away), refreshing };

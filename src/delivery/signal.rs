@@ -10,13 +10,13 @@ use crate::store::Store;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Wake {
+pub struct DeliverySignal {
     here: Notify,
     store: Store,
     telling: Arc<AtomicBool>,
 }
 
-impl Wake {
+impl DeliverySignal {
     /// For a node on that database.
     pub fn new(store: Store) -> Self {
         Self { here: Notify::new(), store, telling: Arc::default() }
@@ -32,7 +32,7 @@ impl Wake {
         let (store, telling) = (self.store.clone(), Arc::clone(&self.telling));
         tokio::spawn(async move {
             telling.store(false, Ordering::Release);
-            if let Err(error) = store.tell_nodes().await {
+            if let Err(error) = store.notify_nodes().await {
                 tracing::debug!(%error, "other nodes could not be told of a change; they look by themselves");
             }
         });

@@ -25,7 +25,7 @@ use crate::platform::files;
 pub type Shared = web::Data<App>;
 
 /// How long requests under way may take when the node stops.
-const LAST_ORDERS: u64 = 30;
+const SHUTDOWN_GRACE: u64 = 30;
 
 /// How many connections the inner address has at a time, when it is one of its own.
 const INTERNAL_CONNECTIONS: usize = 64;
@@ -46,7 +46,7 @@ pub fn serve(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (name, room, workers, last_orders) = match served {
         Served::Internal => ("internal", INTERNAL_CONNECTIONS, 1, INTERNAL_LAST_ORDERS),
-        Served::Public | Served::Everything => ("http", connections::room(files::limit()), cores, LAST_ORDERS),
+        Served::Public | Served::Everything => ("http", connections::room(files::limit()), cores, SHUTDOWN_GRACE),
     };
     let connections = Arc::new(Connections::new(room, app.trusted_proxies.clone(), app.unread));
     let (app, contents, all) = (app.clone(), Contents::default(), web::Data::from(Arc::clone(&connections)));

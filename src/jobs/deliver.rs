@@ -21,7 +21,7 @@ use crate::domain::ids::PassTypeId;
 /// The longest sleep. Changes wake the job; this finds those of nodes that died and of a clock that moved.
 const POLL: Duration = Duration::from_secs(1);
 /// How long deliveries under way may take when the node stops.
-const LAST_ORDERS: Duration = Duration::from_secs(5);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// How long outcomes are gathered before they are recorded together.
 const GATHER: Duration = Duration::from_millis(10);
 /// Most outcomes in one transaction.
@@ -44,7 +44,7 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut sleep = worker.look().await;
     while !*stopped.borrow() {
         tokio::select! {
-            () = worker.app.wake.notified() => sleep = worker.look().await,
+            () = worker.app.delivery_signal.notified() => sleep = worker.look().await,
             Some(ended) = worker.under_way.join_next_with_id(), if !worker.under_way.is_empty() => {
                 worker.ended(ended);
                 if worker.has_room_for_more() {
@@ -168,7 +168,7 @@ impl Worker {
                 self.ended(ended);
             }
         };
-        let late = tokio::time::timeout(LAST_ORDERS, finish).await.is_err();
+        let late = tokio::time::timeout(SHUTDOWN_GRACE, finish).await.is_err();
         self.under_way.shutdown().await;
         self.recording.send_replace(true);
         drop(self.outcomes);
@@ -204,7 +204,7 @@ async fn supervise_recorder(app: Arc<App>, inbox: mpsc::Receiver<Done>, ending: 
                 let app = Arc::clone(&app);
                 async move {
                     let recorded = record(&app, &batch).await;
-                    app.wake.notify_here();
+                    app.delivery_signal.notify_here();
                     recorded
                 }
             };

@@ -13,19 +13,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
-        match app.store.hear_nodes().await {
+        match app.store.listen_to_nodes().await {
             // The embedded database has no other nodes.
             Ok(None) => {
                 let _ = stopped.wait_for(|stop| *stop).await;
                 return;
             }
-            Ok(Some(mut ear)) => {
+            Ok(Some(mut listener)) => {
                 // Something may have been said before it listened.
-                app.wake.notify_here();
+                app.delivery_signal.notify_here();
                 loop {
                     tokio::select! {
-                        heard = ear.hear() => match heard {
-                            Ok(()) => app.wake.notify_here(),
+                        received = listener.next() => match received {
+                            Ok(()) => app.delivery_signal.notify_here(),
                             Err(_) => break,
                         },
                         _ = stopped.changed() => return,

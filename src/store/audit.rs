@@ -91,7 +91,7 @@ pub struct NewEntry<'a> {
     pub data: Value,
 }
 
-/// Adds entries in the caller's transaction, which took `position` ([`super::workspaces::take_position`]) for them.
+/// Adds entries in the caller's transaction, which took `position` ([`super::workspaces::next_position`]) for them.
 ///
 /// # Errors
 /// When the database fails.

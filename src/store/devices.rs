@@ -19,8 +19,8 @@ use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialN
 use crate::domain::time::Timestamp;
 
 /// Lays the outcomes of a batch over their devices; `o` are the rows of `$1`. `kind` is one of those in
-/// [`Settled::to_json`], anything else only hands the lease back.
-macro_rules! settle {
+/// [`DeliveryResult::to_json`], anything else only hands the lease back.
+macro_rules! record_outcomes {
     ($outcomes:literal) => {
         concat!(
             "UPDATE devices SET
@@ -358,13 +358,13 @@ statements! {
             ORDER BY d.workspace_id, d.pass_type_id, d.id FOR NO KEY UPDATE OF d) held",
     };
     SETTLE = {
-        sqlite: settle!("(SELECT value ->> '$.workspace' AS workspace, value ->> '$.pass_type' AS pass_type,
+        sqlite: record_outcomes!("(SELECT value ->> '$.workspace' AS workspace, value ->> '$.pass_type' AS pass_type,
             value ->> '$.device' AS device, value ->> '$.lease' AS lease, value ->> '$.marks' AS marks,
             value ->> '$.registered' AS registered, value ->> '$.kind' AS kind, value ->> '$.position' AS position,
             value ->> '$.attempts' AS attempts, value ->> '$.due' AS due, value ->> '$.problem' AS problem,
             value ->> '$.waits' AS waits, value ->> '$.at' AS at, value ->> '$.remind_0' AS remind_0,
             value ->> '$.remind_1' AS remind_1, value ->> '$.remind_2' AS remind_2 FROM json_each($1))"),
-        postgres: settle!("(SELECT * FROM json_to_recordset(CAST($1 AS JSON)) AS r (workspace TEXT, pass_type TEXT,
+        postgres: record_outcomes!("(SELECT * FROM json_to_recordset(CAST($1 AS JSON)) AS r (workspace TEXT, pass_type TEXT,
             device TEXT, lease TEXT, marks BIGINT, registered BIGINT, kind TEXT, position BIGINT, attempts BIGINT,
             due BIGINT, problem TEXT, waits TEXT, at BIGINT, remind_0 BIGINT, remind_1 BIGINT, remind_2 BIGINT))"),
     };
@@ -880,7 +880,7 @@ pub enum Fault {
 
 /// A claim with its outcome, ready to be recorded.
 #[derive(Debug, Clone)]
-pub struct Settled {
+pub struct DeliveryResult {
     /// What was claimed.
     pub claimed: Claimed,
     /// Under which lease.
@@ -893,7 +893,7 @@ pub struct Settled {
     pub at: Timestamp,
 }
 
-impl Settled {
+impl DeliveryResult {
     fn to_json(&self) -> Value {
         let (claimed, at) = (&self.claimed, self.at);
         let mut row = json!({
@@ -957,8 +957,11 @@ pub async fn news(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn settle(tx: &mut Tx, batch: &[Settled]) -> Result<HashSet<(DeviceKey, String)>, StoreError> {
-    let rows = Value::from_iter(batch.iter().map(Settled::to_json)).to_string();
+pub async fn record_outcomes(
+    tx: &mut Tx,
+    batch: &[DeliveryResult],
+) -> Result<HashSet<(DeviceKey, String)>, StoreError> {
+    let rows = Value::from_iter(batch.iter().map(DeliveryResult::to_json)).to_string();
     hold_of_batch(tx, &rows).await?;
     let holders: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, String)> =
         on_db!(tx, HOLDERS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);

@@ -121,7 +121,7 @@ pub struct NewEvent<'c> {
     pub data: Value,
 }
 
-/// Records events in the caller's transaction, which took `position` ([`super::workspaces::take_position`]); all of them come
+/// Records events in the caller's transaction, which took `position` ([`super::workspaces::next_position`]); all of them come
 /// from `actor`. Nothing is recorded of a card that isn't there any more: an erasure takes a position, too, so it either sees an event or is seen.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! file with its statements and list them in [`STATEMENTS`].
 //!
 //! Rules that keep the promises of the web service: rows are locked in the order cards, devices, workspace counter
-//! ([`workspaces::take_position`]), each by key; nothing waits for the network while a transaction is open; times
+//! ([`workspaces::next_position`]), each by key; nothing waits for the network while a transaction is open; times
 //! are arguments, never `now()`.
 
 pub mod api_keys;
@@ -200,14 +200,14 @@ impl Tx {
 
 /// Hears that something is due.
 #[derive(Debug)]
-pub struct Ear(PgListener);
+pub struct NodeListener(PgListener);
 
-impl Ear {
+impl NodeListener {
     /// Until a node says that something is due, or may have said so while the connection was lost.
     ///
     /// # Errors
     /// When the database is gone.
-    pub async fn hear(&mut self) -> Result<(), StoreError> {
+    pub async fn next(&mut self) -> Result<(), StoreError> {
         self.0.try_recv().await?;
         Ok(())
     }
@@ -385,22 +385,22 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn tell_nodes(&self) -> Result<(), StoreError> {
+    pub async fn notify_nodes(&self) -> Result<(), StoreError> {
         if let Pools::Postgres(pool) = &self.pools {
             sqlx::query("SELECT pg_notify('passloom_due', '')").execute(pool).await?;
         }
         Ok(())
     }
 
-    /// Hears what [`Self::tell_nodes`] says; `None` on the embedded database.
+    /// Hears what [`Self::notify_nodes`] says; `None` on the embedded database.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn hear_nodes(&self) -> Result<Option<Ear>, StoreError> {
+    pub async fn listen_to_nodes(&self) -> Result<Option<NodeListener>, StoreError> {
         let Pools::Postgres(pool) = &self.pools else { return Ok(None) };
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen("passloom_due").await?;
-        Ok(Some(Ear(listener)))
+        Ok(Some(NodeListener(listener)))
     }
 
     /// Whether this is the embedded database, which one node has for itself.

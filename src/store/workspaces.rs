@@ -79,19 +79,19 @@ pub async fn secret(session: &mut impl Session, id: &WorkspaceId) -> Result<Opti
 ///
 /// # Errors
 /// When the database fails.
-pub async fn take_position(tx: &mut Tx, id: &WorkspaceId) -> Result<i64, StoreError> {
+pub async fn next_position(tx: &mut Tx, id: &WorkspaceId) -> Result<i64, StoreError> {
     on_db!(tx, TAKE_POSITION, |sql, c| {
         let position: Option<i64> = sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?;
         position.ok_or(StoreError::RowGone("workspaces"))
     })
 }
 
-/// Like [`take_position`] for a change of cards: also the moment that they carry as `updated_at`, which grows with the
+/// Like [`next_position`] for a change of cards: also the moment that they carry as `updated_at`, which grows with the
 /// position, also when the clock goes back. So `updated_since` misses nothing that commits later.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn take_place(tx: &mut Tx, id: &WorkspaceId, now: Timestamp) -> Result<(i64, Timestamp), StoreError> {
+pub async fn reserve_sequence(tx: &mut Tx, id: &WorkspaceId, now: Timestamp) -> Result<(i64, Timestamp), StoreError> {
     on_db!(tx, TAKE_PLACE, |sql, c| {
         let place: Option<(i64, Timestamp)> = sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?;
         place.ok_or(StoreError::RowGone("workspaces"))
@@ -99,7 +99,7 @@ pub async fn take_place(tx: &mut Tx, id: &WorkspaceId, now: Timestamp) -> Result
 }
 
 /// The first place of the next epoch of so many positions in the workspace's order of commits, taken as by
-/// [`take_position`].
+/// [`next_position`].
 ///
 /// # Errors
 /// When the database fails.

@@ -256,7 +256,7 @@ async fn nothing_is_rendered_while_a_transaction_is_open(database: TestDatabase)
     let other = async {
         let mut tx = service.app.store.begin().await.unwrap();
         cards::hold_many(&mut tx, &default(), &[&CardId::parse("M-1").unwrap()]).await.unwrap();
-        workspaces::take_position(&mut tx, &default()).await.unwrap();
+        workspaces::next_position(&mut tx, &default()).await.unwrap();
         tx.commit().await.unwrap();
     };
     let other = tokio::time::timeout(Duration::from_secs(10), other).await;

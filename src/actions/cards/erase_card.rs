@@ -32,7 +32,7 @@ pub async fn erase_card(
 ) -> Result<(), ActionError> {
     retry(app, async || erase(app, workspace, actor, id, if_match).await).await?;
     app.erased.store(true, Ordering::Release);
-    app.wake.notify_one();
+    app.delivery_signal.notify_one();
     Ok(())
 }
 
@@ -68,7 +68,7 @@ async fn erase(
         ..card
     };
     devices::mark(&mut tx, workspace, &[id], now, WINDOW).await?;
-    let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
+    let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
     let publication = templates::publication(&mut tx, workspace, &remains.content.template).await?;
     put_in_place(&mut remains, (position, at), &publication);
     remains.updated_at = at;

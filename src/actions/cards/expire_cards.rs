@@ -71,7 +71,7 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
     if !shown.is_empty() {
         devices::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
     }
-    let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
+    let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
     // Read behind the counter, so that no publishing can slip between.
     let used: Vec<&TemplateId> = ended.iter().map(|issued| &issued.card.content.template).collect();
     let publications = templates::publications(&mut tx, workspace, &used).await?;
@@ -100,7 +100,7 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
     cards::update_many(&mut tx, workspace, &changed).await?;
     events::record(&mut tx, workspace, &Actor::System, position, at, &told).await?;
     tx.commit().await?;
-    app.wake.notify_one();
+    app.delivery_signal.notify_one();
     Ok(ids.len())
 }
 

@@ -337,7 +337,7 @@ async fn store(
         devices::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
     }
     if working.values().any(|card| card.changed) {
-        let (position, at) = workspaces::take_place(&mut tx, workspace, now).await?;
+        let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
         // Publishing needs the counter, too: whoever has it knows which version is the newest until he commits.
         let used: BTreeSet<&TemplateId> = working
             .values()
@@ -375,6 +375,6 @@ async fn store(
     crash::point("before-change-commit");
     tx.commit().await?;
     crash::point("after-change-commit");
-    app.wake.notify_one();
+    app.delivery_signal.notify_one();
     Ok(true)
 }

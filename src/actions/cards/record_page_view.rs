@@ -41,7 +41,7 @@ async fn note(app: &App, workspace: &WorkspaceId, card: &CardId, serial: &Serial
         return Ok(());
     }
     let mut tx = app.store.begin().await?;
-    let position = workspaces::take_position(&mut tx, workspace).await?;
+    let position = workspaces::next_position(&mut tx, workspace).await?;
     // Looked at again behind the counter: of two nodes that come this far at once, the second sees the first's event.
     if recently(app, &mut tx, workspace, card).await? {
         return Ok(());

@@ -72,7 +72,7 @@ async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) 
     let mut tx = app.store.begin_batch().await?;
     // The counter first: an erasure holds it when it takes the card away, and this must not hold the card with the counter
     // still to come.
-    let position = workspaces::take_position(&mut tx, workspace).await?;
+    let position = workspaces::next_position(&mut tx, workspace).await?;
     let new = cards::note_fetches(&mut tx, workspace, &faces, app.now()).await?;
     let told = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
     let told = told.collect::<Result<Vec<_>, _>>()?;

@@ -98,7 +98,7 @@ async fn register(
         return Ok(Registered::TooMany);
     }
     if !known {
-        let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+        let position = workspaces::next_position(&mut tx, &key.workspace).await?;
         if leaves.is_some() {
             record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
         }
@@ -141,7 +141,7 @@ async fn unregister(
     if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await?
         && devices::unregister(&mut tx, &key, &issued.card.id).await?
     {
-        let position = workspaces::take_position(&mut tx, &key.workspace).await?;
+        let position = workspaces::next_position(&mut tx, &key.workspace).await?;
         record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
     }
     tx.commit().await?;

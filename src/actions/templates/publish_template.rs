@@ -92,7 +92,7 @@ pub async fn publish_template(
             Stored::DraftChanged => {}
             Stored::Unchanged(version) => return cards_keeping(app, workspace, id, version).await,
             Stored::New(version) => {
-                app.wake.notify_one();
+                app.delivery_signal.notify_one();
                 return cards_keeping(app, workspace, id, version).await;
             }
         }
@@ -281,7 +281,7 @@ async fn store(
         templates::put_blob(&mut tx, workspace, digest, content).await?;
     }
     refreshes::start(&mut tx, workspace, id, now).await?;
-    let position = workspaces::take_position(&mut tx, workspace).await?;
+    let position = workspaces::next_position(&mut tx, workspace).await?;
     // Read after the position was taken: no change of a card can commit in between with a later Last-Modified.
     let newest = cards::newest_of_template(&mut tx, workspace, id).await?.unwrap_or(0);
     let modified = now.seconds().max(newest + 1).max(row_modified + 1);

@@ -67,7 +67,7 @@ pub async fn refresh_step(app: &App) -> Result<Option<Duration>, ActionError> {
         None => refreshes::finish(&mut tx, &refresh).await?,
     }
     tx.commit().await?;
-    app.wake.notify_one();
+    app.delivery_signal.notify_one();
     Ok(Some(Duration::ZERO))
 }
 

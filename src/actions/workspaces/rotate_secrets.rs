@@ -54,7 +54,7 @@ pub async fn rotate_secrets(
                 if let (true, Place::Workspace(id)) = (replaced, place) {
                     let (action, data) = (AuditAction::SecretRotated, json!({}));
                     let entry = NewEntry { id: uuid(random, now)?, action, subject: id.as_str(), data };
-                    let position = workspaces::take_position(&mut tx, id).await?;
+                    let position = workspaces::next_position(&mut tx, id).await?;
                     audit::record(&mut tx, id, &Actor::System, position, now, &[entry]).await?;
                 }
             }

@@ -96,7 +96,7 @@ async fn failures_to_tell_a_card_are_counted_beyond_some_a_day_and_so_is_a_batch
     let other = passloom::domain::ids::SerialNumber::parse("another-cards").unwrap();
     for batch in 0..4 {
         let mut tx = service.app.store.begin().await.unwrap();
-        let position = workspaces::take_position(&mut tx, &workspace).await.unwrap();
+        let position = workspaces::next_position(&mut tx, &workspace).await.unwrap();
         let event = |serial| {
             let data = json!({"wallet": "apple", "reason": format!("batch {batch}")});
             NewEvent { serial: Some(serial), ..service.app.event(EventKind::DeliveryFailed, Some(&id), data).unwrap() }

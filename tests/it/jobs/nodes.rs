@@ -121,7 +121,7 @@ async fn the_late_outcome_of_a_lost_lease_changes_nothing(database: TestDatabase
     second.clock.advance(Duration::from_secs(60));
     let mut round = claim_due(&second.app, |_| 100).await.unwrap();
     let mine = push(&second.app, round.deliveries.remove(0)).await;
-    // The change after the second node's claim is what the late word must not settle.
+    // The change after the second node's claim is what the late word must not record_outcomes.
     change(&second, 2).await;
     record(&first.app, &[late]).await.unwrap();
     let unfinished = async || devices::unfinished(&mut second.app.store.read().await.unwrap()).await.unwrap();
@@ -181,7 +181,7 @@ async fn nodes_whose_clocks_differ_deliver_all_the_same(database: TestDatabase) 
 async fn hears(node: &Service, other: &Service) {
     let heard = async {
         for _ in 0..3 {
-            node.app.wake.notified().await;
+            node.app.delivery_signal.notified().await;
         }
     };
     let changes = async {

@@ -12,7 +12,7 @@ use passloom::domain::actor::Actor;
 use passloom::domain::cards::Card;
 use passloom::domain::event::EventKind;
 use passloom::domain::ids::CardId;
-use passloom::store::devices::{self, DeviceKey, Outcome, Question, Settled};
+use passloom::store::devices::{self, DeliveryResult, DeviceKey, Outcome, Question};
 use passloom::store::events::{self, NewEvent};
 use passloom::store::{Store, Tx, cards, workspaces};
 use serde_json::json;
@@ -96,7 +96,7 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         .await;
     measured
         .measure("events::record", async |tx| {
-            let position = workspaces::take_position(tx, &shop.workspace).await.unwrap();
+            let position = workspaces::next_position(tx, &shop.workspace).await.unwrap();
             let told: Vec<NewEvent<'_>> = named
                 .iter()
                 .map(|id| NewEvent {
@@ -130,14 +130,14 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         })
         .await;
     measured
-        .measure("devices::claim, news and settle", async |tx| {
+        .measure("devices::claim, news and record_outcomes", async |tx| {
             let claimed = devices::claim(tx, &shop.pass_type, "lease", at(2.0), at(62.0), 100).await.unwrap();
             assert_eq!(claimed.len(), NAMED);
             devices::news(tx, &claimed).await.unwrap();
             let day = Duration::from_secs(86_400);
-            let settled: Vec<Settled> = claimed
+            let settled: Vec<DeliveryResult> = claimed
                 .into_iter()
-                .map(|claimed| Settled {
+                .map(|claimed| DeliveryResult {
                     claimed,
                     lease: "lease".to_owned(),
                     // Later than every question, so that the devices will be reminded.
@@ -146,7 +146,7 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
                     at: at(2.0),
                 })
                 .collect();
-            assert_eq!(devices::settle(tx, &settled).await.unwrap().len(), NAMED);
+            assert_eq!(devices::record_outcomes(tx, &settled).await.unwrap().len(), NAMED);
         })
         .await;
     measured

@@ -7,7 +7,7 @@ use passloom::domain::ids::PushToken;
 use passloom::domain::time::Timestamp;
 use passloom::store::cards::{self, Unchanged};
 use passloom::store::devices::{
-    self, Claimed, DeviceKey, DeviceKind, Fault, Held, HeldPass, Outcome, Question, Settled,
+    self, Claimed, DeliveryResult, DeviceKey, DeviceKind, Fault, Held, HeldPass, Outcome, Question,
 };
 use passloom::store::{Store, workspaces};
 
@@ -89,16 +89,16 @@ async fn record(store: &Store, claimed: &Claimed, lease: &str, outcome: Outcome,
 
 /// Records a batch; how many of its outcomes counted.
 async fn record_all(store: &Store, outcomes: &[(Claimed, &str, Outcome)], at: Timestamp) -> usize {
-    let settled = |(claimed, lease, outcome): &(Claimed, &str, Outcome)| Settled {
+    let settled = |(claimed, lease, outcome): &(Claimed, &str, Outcome)| DeliveryResult {
         claimed: claimed.clone(),
         lease: (*lease).to_owned(),
         position: 1,
         outcome: outcome.clone(),
         at,
     };
-    let batch: Vec<Settled> = outcomes.iter().map(settled).collect();
+    let batch: Vec<DeliveryResult> = outcomes.iter().map(settled).collect();
     let mut tx = store.begin().await.unwrap();
-    let recorded = devices::settle(&mut tx, &batch).await.unwrap();
+    let recorded = devices::record_outcomes(&mut tx, &batch).await.unwrap();
     tx.commit().await.unwrap();
     recorded.len()
 }
@@ -422,7 +422,7 @@ async fn what_a_device_holds_has_the_position_of_its_newest_change(database: Tes
     // A phone that adds a card that changed before its last question must learn of it.
     let mut tx = store.begin().await.unwrap();
     assert!(devices::unregister(&mut tx, &key, &first.id).await.unwrap());
-    let position = workspaces::take_position(&mut tx, &shop.workspace).await.unwrap();
+    let position = workspaces::next_position(&mut tx, &shop.workspace).await.unwrap();
     devices::register(&mut tx, &key, &first.id, position, at(1.0)).await.unwrap();
     devices::register(&mut tx, &key, &first.id, position + 100, at(1.0)).await.unwrap();
     tx.commit().await.unwrap();
@@ -601,15 +601,20 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
     let mut card = card;
     let told = async |card: &mut Card, pushed_at: f64| {
         let mut tx = store.begin().await.unwrap();
-        card.position = workspaces::take_position(&mut tx, &shop.workspace).await.unwrap();
+        card.position = workspaces::next_position(&mut tx, &shop.workspace).await.unwrap();
         super::shop::update(&mut tx, card).await.unwrap();
         tx.commit().await.unwrap();
         mark(&store, card, at(pushed_at)).await;
         let claimed = claim_one(&store, "a", at(pushed_at)).await;
-        let settled =
-            Settled { claimed, lease: "a".to_owned(), position: card.position, outcome: pushed(), at: at(pushed_at) };
+        let settled = DeliveryResult {
+            claimed,
+            lease: "a".to_owned(),
+            position: card.position,
+            outcome: pushed(),
+            at: at(pushed_at),
+        };
         let mut tx = store.begin().await.unwrap();
-        assert_eq!(devices::settle(&mut tx, &[settled]).await.unwrap().len(), 1);
+        assert_eq!(devices::record_outcomes(&mut tx, &[settled]).await.unwrap().len(), 1);
         tx.commit().await.unwrap();
     };
     let ask = async |position: i64| {

@@ -43,7 +43,7 @@ impl Shop {
     /// Publishes the template; answers the position.
     pub async fn publish(&self, store: &Store, version: i64) -> i64 {
         let mut tx = store.begin().await.unwrap();
-        let position = workspaces::take_position(&mut tx, &self.workspace).await.unwrap();
+        let position = workspaces::next_position(&mut tx, &self.workspace).await.unwrap();
         let publication = Publication { version, position, modified: at(0.0).seconds() + version };
         let document = json!({"name": "Points", "version": version});
         templates::publish(&mut tx, &self.workspace, &self.template, &document, &publication, at(0.0)).await.unwrap();
@@ -83,7 +83,7 @@ impl Shop {
         let mut card = self.card(id);
         let mut tx = store.begin().await.unwrap();
         assert!(insert(&mut tx, &card).await.unwrap());
-        card.position = workspaces::take_position(&mut tx, &self.workspace).await.unwrap();
+        card.position = workspaces::next_position(&mut tx, &self.workspace).await.unwrap();
         update(&mut tx, &card).await.unwrap();
         tx.commit().await.unwrap();
         card

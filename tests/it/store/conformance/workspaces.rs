@@ -35,7 +35,7 @@ async fn a_workspace_that_is_not_there_has_neither_secret_nor_position(database:
     let mut tx = store.begin().await.unwrap();
     assert_eq!(workspaces::secret(&mut tx, &id).await.unwrap(), None);
     assert!(matches!(workspaces::position(&mut tx, &id).await, Err(StoreError::RowGone("workspaces"))));
-    assert!(matches!(workspaces::take_position(&mut tx, &id).await, Err(StoreError::RowGone("workspaces"))));
+    assert!(matches!(workspaces::next_position(&mut tx, &id).await, Err(StoreError::RowGone("workspaces"))));
 }
 
 async fn a_pass_type_belongs_to_one_workspace(database: TestDatabase) {
@@ -55,11 +55,11 @@ async fn a_position_is_given_back_when_its_transaction_fails(database: TestDatab
     let store = database.store().await;
     let shop = Shop::open(&store, "bakery").await;
     let mut tx = store.begin().await.unwrap();
-    let lost = workspaces::take_position(&mut tx, &shop.workspace).await.unwrap();
+    let lost = workspaces::next_position(&mut tx, &shop.workspace).await.unwrap();
     drop(tx);
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(workspaces::take_position(&mut tx, &shop.workspace).await.unwrap(), lost);
-    assert_eq!(workspaces::take_position(&mut tx, &shop.workspace).await.unwrap(), lost + 1);
+    assert_eq!(workspaces::next_position(&mut tx, &shop.workspace).await.unwrap(), lost);
+    assert_eq!(workspaces::next_position(&mut tx, &shop.workspace).await.unwrap(), lost + 1);
     tx.commit().await.unwrap();
     assert_eq!(workspaces::position(&mut store.read().await.unwrap(), &shop.workspace).await.unwrap(), lost + 1);
 }
@@ -106,7 +106,7 @@ async fn write(store: &Store, shop: &Shop, number: i64) -> i64 {
     let mut card = shop.card(&format!("card-{number}"));
     let mut tx = store.begin().await.unwrap();
     assert!(insert(&mut tx, &card).await.unwrap());
-    card.position = workspaces::take_position(&mut tx, &shop.workspace).await.unwrap();
+    card.position = workspaces::next_position(&mut tx, &shop.workspace).await.unwrap();
     update(&mut tx, &card).await.unwrap();
     // Some hold their position for longer before they commit.
     for _ in 0..number % 7 {
