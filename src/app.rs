@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::actions::audit::record;
 use crate::actions::cards::card_locks::CardLocks;
 use crate::actions::error::ActionError;
-use crate::actions::passes::record_fetches::Notes;
+use crate::actions::passes::record_fetches::FetchRecorder;
 use crate::actions::passes::renders::Renders;
 use crate::actions::readings::LastReading;
 use crate::actions::templates::draft::{Scaled, ScaledKey};
@@ -34,7 +34,7 @@ use crate::platform::log_lines::StrangersLines;
 use crate::platform::memory::MemoryBudget;
 use crate::platform::proxies::TrustedProxies;
 use crate::platform::random::{Random, RequestIds};
-use crate::platform::rate_limit::PerMinute;
+use crate::platform::rate_limit::RateLimit;
 use crate::platform::secrets::{MasterKeys, SecretError, WorkspaceSecret};
 use crate::platform::workers::Workers;
 use crate::sandbox::apns::SimulatedApns;
@@ -80,17 +80,17 @@ pub struct App {
     /// Whether a card was erased whose values may still stand in the database's log.
     pub erased: AtomicBool,
     /// How many requests with complaints of phones each address may send.
-    pub complaints: PerMinute,
+    pub complaints: RateLimit,
     /// What customers' browsers ask for, by address; 0 for no limit.
-    pub pages: PerMinute,
+    pub pages: RateLimit,
     /// What their pages load: pictures and style sheets.
-    pub page_files: PerMinute,
+    pub page_files: RateLimit,
     /// What phones ask, by address.
-    pub phones: PerMinute,
+    pub phones: RateLimit,
     /// What is asked with the token of a pass, wherever from; by a fingerprint of both.
-    pub holders: PerMinute<Vec<u8>>,
+    pub holders: RateLimit<Vec<u8>>,
     /// What backends ask, by address.
-    pub backends: PerMinute,
+    pub backends: RateLimit,
     /// How much strangers may make us write to the log.
     pub strangers_lines: StrangersLines,
     /// For how long a client may read nothing of its answer.
@@ -143,7 +143,7 @@ pub struct App {
     /// The zone of workspaces that named none.
     pub time_zone: Zone,
     time_zones: RwLock<HashMap<WorkspaceId, Zone>>,
-    notes: Cache<WorkspaceId, Arc<Notes>>,
+    notes: Cache<WorkspaceId, Arc<FetchRecorder>>,
     pub(crate) scaled: Cache<ScaledKey, Scaled>,
     /// Width and height of uploads, by their digests.
     pub(crate) picture_sizes: Cache<Vec<u8>, (u32, u32)>,
@@ -199,12 +199,12 @@ impl App {
             card_locks: CardLocks::default(),
             // A crash may have come between an erasure and this.
             erased: AtomicBool::new(true),
-            complaints: PerMinute::new(30),
-            pages: PerMinute::new(parts.limits.pages),
-            page_files: PerMinute::new(parts.limits.pages.saturating_mul(FILES_OF_A_PAGE)),
-            phones: PerMinute::new(parts.limits.phones),
-            holders: PerMinute::new(parts.limits.holders),
-            backends: PerMinute::new(parts.limits.backends),
+            complaints: RateLimit::new(30),
+            pages: RateLimit::new(parts.limits.pages),
+            page_files: RateLimit::new(parts.limits.pages.saturating_mul(FILES_OF_A_PAGE)),
+            phones: RateLimit::new(parts.limits.phones),
+            holders: RateLimit::new(parts.limits.holders),
+            backends: RateLimit::new(parts.limits.backends),
             strangers_lines: StrangersLines::default(),
             unread: parts.limits.unread,
             trusted_proxies: parts.trusted_proxies,
@@ -346,7 +346,7 @@ impl App {
     }
 
     /// Where what phones do in a workspace waits to be written.
-    pub async fn notes_of(&self, workspace: &WorkspaceId) -> Arc<Notes> {
+    pub async fn notes_of(&self, workspace: &WorkspaceId) -> Arc<FetchRecorder> {
         self.notes.get_with_by_ref(workspace, async { Arc::default() }).await
     }
 

@@ -128,7 +128,7 @@ impl Collector for Readings {
         let help = "For how long the delivery has been due that has waited longest.";
         let age = encoder.encode_descriptor("queue_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
         seconds(queue_age).encode(age)?;
-        let help = "Cards that a phone holds in an older state and is to be told of or was told of, by wallet; of 20000 phones at \
+        let help = "Cards that a phone holds in an older state and is to be describe_problem of or was describe_problem of, by wallet; of 20000 phones at \
                     most.";
         let mut behind = encoder.encode_descriptor("cards_behind", help, None, MetricType::Gauge)?;
         for (wallet, cards) in cards_behind {
@@ -257,7 +257,7 @@ impl Metrics {
         self.pushes.get_or_create(&PushLabels { outcome }).inc();
     }
 
-    /// Notes which pass types' pushes pause, and why. One that goes on pausing is shown without a gap.
+    /// FetchRecorder which pass types' pushes pause, and why. One that goes on pausing is shown without a gap.
     pub fn pushes_paused(&self, paused: impl Iterator<Item = (PassTypeId, &'static str)>) {
         let (gauge, shown) = &self.paused;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use crate::platform::random::uuid;
 use crate::store::audit::{self, Filter, NewEntry, Page, Place};
 use crate::store::{Tx, workspaces};
 
-/// Notes in the caller's transaction what `actor` does: an action each, the id of what it is done to, and what else there is
+/// FetchRecorder in the caller's transaction what `actor` does: an action each, the id of what it is done to, and what else there is
 /// to say of it. Takes the workspace's position, so it comes last.
 ///
 /// # Errors

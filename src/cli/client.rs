@@ -69,7 +69,7 @@ impl Client {
             return Ok(answer);
         }
         let problem: Value = answer.json().await.unwrap_or_default();
-        bail!("{}", told(status.as_u16(), &problem))
+        bail!("{}", describe_problem(status.as_u16(), &problem))
     }
 
     /// Sends a request and reads the JSON of its answer.
@@ -82,17 +82,17 @@ impl Client {
 }
 
 /// A problem in words, a line for each thing that is wrong.
-pub fn told(status: u16, problem: &Value) -> String {
+pub fn describe_problem(status: u16, problem: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut told = match problem.get("detail") {
+    let mut describe_problem = match problem.get("detail") {
         Some(detail) => format!("{} ({status})", text(detail)),
         None => format!("the service answered {status}"),
     };
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
         let (at, detail) = (text(&error["pointer"]), text(&error["detail"]));
-        told.push_str(&format!("\n  {}: {detail}", if at.is_empty() { "the whole" } else { &at }));
+        describe_problem.push_str(&format!("\n  {}: {detail}", if at.is_empty() { "the whole" } else { &at }));
     }
-    told
+    describe_problem
 }
 
 /// Runs a command's conversation with the service.

@@ -14,7 +14,7 @@ const LONGEST_WORD: usize = 24;
 
 /// A message, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub struct DeviceLogEntry {
     /// The pass type that it names.
     pub pass_type: Option<PassTypeId>,
     /// The serial number that it names; of our form, else it may be anything.
@@ -26,7 +26,7 @@ pub struct Complaint {
 }
 
 /// Reads a message.
-pub fn read(message: &str) -> Complaint {
+pub fn read(message: &str) -> DeviceLogEntry {
     let message = cut(message);
     let named = |name: &str| named(message, name);
     let serial = named("serial number").filter(|serial| {
@@ -36,7 +36,7 @@ pub fn read(message: &str) -> Complaint {
         named("device").filter(|device| (8..=128).contains(&device.len()) && device.chars().all(is_name_character));
     let pass_type = named("pass type").and_then(|text| PassTypeId::parse(text).ok());
     let form = form(message, serial, device, pass_type.as_ref().map(PassTypeId::as_str));
-    Complaint { pass_type, serial: serial.map(ToOwned::to_owned), device: device.map(ToOwned::to_owned), form }
+    DeviceLogEntry { pass_type, serial: serial.map(ToOwned::to_owned), device: device.map(ToOwned::to_owned), form }
 }
 
 fn cut(message: &str) -> &str {

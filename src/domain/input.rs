@@ -47,7 +47,7 @@ impl Problems {
         problems
     }
 
-    /// Notes a problem.
+    /// FetchRecorder a problem.
     pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         if self.kept.len() >= Self::MAX || self.bytes >= Self::MAX_BYTES {
             self.left_out += 1;
@@ -62,7 +62,7 @@ impl Problems {
         self.kept.push(Problem { pointer, detail });
     }
 
-    /// Notes the problems of a part behind those that were found before.
+    /// FetchRecorder the problems of a part behind those that were found before.
     pub fn extend(&mut self, others: Self) {
         for problem in others.kept {
             self.add(problem.pointer, problem.detail);
@@ -386,7 +386,7 @@ impl<'v> Object<'v> {
         node
     }
 
-    /// Notes the members that nobody asked for.
+    /// FetchRecorder the members that nobody asked for.
     pub fn finish(self, problems: &mut Problems) {
         for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
             let mut known = self.known.clone();

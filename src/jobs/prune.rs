@@ -23,7 +23,7 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         if let Err(error) = idempotency::prune(&app).await {
             tracing::error!(%error, "old answers can't be forgotten");
         }
-        if let Err(error) = device_logs::forget_complaints(&app).await {
+        if let Err(error) = device_logs::prune_device_log(&app).await {
             tracing::error!(%error, "old messages of phones can't be forgotten");
         }
         let stopping = stopped.clone();

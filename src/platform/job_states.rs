@@ -15,14 +15,14 @@ impl Default for JobStates {
 }
 
 impl JobStates {
-    /// Notes that a job is down, and why.
+    /// FetchRecorder that a job is down, and why.
     pub fn is_down(&self, job: &'static str, why: String) {
         self.0.send_modify(|down| {
             down.insert(job, why);
         });
     }
 
-    /// Notes that a job runs, or was told to stop.
+    /// FetchRecorder that a job runs, or was told to stop.
     pub fn is_well(&self, job: &'static str) {
         self.0.send_if_modified(|down| down.remove(job).is_some());
     }

@@ -16,12 +16,12 @@ use moka::future::Cache;
 
 /// Counts requests within a minute, by default of each address. A node's own and in memory: it guards this node.
 #[derive(Debug, Clone)]
-pub struct PerMinute<K: Hash + Eq + Send + Sync + 'static = IpAddr> {
+pub struct RateLimit<K: Hash + Eq + Send + Sync + 'static = IpAddr> {
     most: u32,
     counts: Cache<K, Arc<AtomicU32>>,
 }
 
-impl<K: Hash + Eq + Send + Sync + 'static> PerMinute<K> {
+impl<K: Hash + Eq + Send + Sync + 'static> RateLimit<K> {
     /// So many in a minute; 0 for no limit.
     pub fn new(most: u32) -> Self {
         let counts = Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> PerMinute<K> {
     }
 }
 
-impl PerMinute {
+impl RateLimit {
     /// Whether one more is within the limit.
     pub async fn allows(&self, address: Option<IpAddr>) -> bool {
         self.count(address).await == Count::Within
@@ -85,14 +85,14 @@ mod tests {
 
     #[tokio::test]
     async fn each_address_has_its_own_minute() {
-        let limit = PerMinute::new(2);
+        let limit = RateLimit::new(2);
         let (one, other) = ("198.51.100.1".parse().ok(), "198.51.100.2".parse().ok());
         assert!(limit.allows(one).await && limit.allows(one).await);
         assert!(!limit.allows(one).await);
         assert!(limit.allows(other).await);
         assert_eq!(limit.count(other).await, Count::Within);
         assert_eq!((limit.count(other).await, limit.count(other).await), (Count::FirstBeyond, Count::Beyond));
-        let unlimited = PerMinute::new(0);
+        let unlimited = RateLimit::new(0);
         for _ in 0..9 {
             assert!(unlimited.allows(one).await, "0 switches it off");
         }

@@ -95,8 +95,8 @@ macro_rules! list_cards {
     };
 }
 
-/// Notes the faces of a batch, but for passes that aren't their cards' any more.
-macro_rules! note_fetches {
+/// FetchRecorder the faces of a batch, but for passes that aren't their cards' any more.
+macro_rules! record_fetches {
     ($batch:literal) => {
         concat!(
             "WITH e AS MATERIALIZED (",
@@ -109,7 +109,7 @@ macro_rules! note_fetches {
     };
 }
 
-/// Notes what publishings left as it was, of cards that are as they were when that was looked at.
+/// FetchRecorder what publishings left as it was, of cards that are as they were when that was looked at.
 macro_rules! keep_faces {
     ($batch:literal) => {
         concat!(
@@ -270,9 +270,9 @@ statements! {
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
     NOTE_FETCHES = {
-        sqlite: note_fetches!("SELECT value ->> 'card' AS card, value ->> 'serial' AS serial, value ->> 'face' AS face
+        sqlite: record_fetches!("SELECT value ->> 'card' AS card, value ->> 'serial' AS serial, value ->> 'face' AS face
             FROM json_each($2)"),
-        postgres: note_fetches!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(card text, serial text, face bigint)"),
+        postgres: record_fetches!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(card text, serial text, face bigint)"),
     };
 }
 
@@ -750,7 +750,7 @@ pub async fn all_ended(
     find_many(session, workspace, &ids.iter().collect::<Vec<_>>()).await
 }
 
-/// Notes what was found when publishings were looked at, unless the card changed since it was read.
+/// FetchRecorder what was found when publishings were looked at, unless the card changed since it was read.
 ///
 /// # Errors
 /// When the database fails.
@@ -865,12 +865,12 @@ pub async fn newest_of_template(
     })
 }
 
-/// Notes the faces that phones have; an older one than known changes nothing, nor does one of a card that was erased, be its
+/// FetchRecorder the faces that phones have; an older one than known changes nothing, nor does one of a card that was erased, be its
 /// id another card's by now. The cards of which the face is new.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_fetches(
+pub async fn record_fetches(
     tx: &mut Tx,
     workspace: &WorkspaceId,
     faces: &BTreeMap<(CardId, SerialNumber), i64>,

@@ -102,7 +102,7 @@ pub async fn set_counted(tx: &mut Tx, workspace: &WorkspaceId, counted: Place) -
     })
 }
 
-/// Notes on the mark that is held the newest id of the events that were removed.
+/// FetchRecorder on the mark that is held the newest id of the events that were removed.
 ///
 /// # Errors
 /// When the database fails.

@@ -53,9 +53,9 @@ macro_rules! record_outcomes {
     };
 }
 
-/// Notes a batch of questions. A push that left after the answer was made is still to be followed, and so is an answer that
+/// FetchRecorder a batch of questions. A push that left after the answer was made is still to be followed, and so is an answer that
 /// named passes: only one that named none ends the wait for the phone.
-macro_rules! note_asked {
+macro_rules! record_polls {
     ($batch:literal) => {
         concat!(
             "WITH e AS MATERIALIZED (",
@@ -243,9 +243,9 @@ statements! {
             AND r.pass_type_id = devices.pass_type_id AND r.device_id = devices.id)";
     HELD = { sqlite: held!(), postgres: held!() };
     NOTE_ASKED = {
-        sqlite: note_asked!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
+        sqlite: record_polls!("SELECT value ->> 'workspace' AS workspace, value ->> 'pass_type' AS pass_type,
             value ->> 'device' AS device, value ->> 'position' AS position, value ->> 'listed' AS listed FROM json_each($1)"),
-        postgres: note_asked!("SELECT * FROM json_to_recordset(CAST($1 AS json))
+        postgres: record_polls!("SELECT * FROM json_to_recordset(CAST($1 AS json))
             AS r(workspace text, pass_type text, device text, position bigint, listed bigint)"),
     };
     NEWS = {
@@ -637,11 +637,15 @@ pub struct Question {
     pub listed: bool,
 }
 
-/// Notes what devices were told; an older question than known changes nothing.
+/// FetchRecorder what devices were told; an older question than known changes nothing.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_asked(tx: &mut Tx, asked: &BTreeMap<DeviceKey, Question>, now: Timestamp) -> Result<(), StoreError> {
+pub async fn record_polls(
+    tx: &mut Tx,
+    asked: &BTreeMap<DeviceKey, Question>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let rows = asked.iter().map(|(key, Question { position, listed })| {
         let listed = i64::from(*listed);
         json!({"workspace": key.workspace, "pass_type": key.pass_type, "device": key.id, "position": position, "listed": listed})

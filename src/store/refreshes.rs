@@ -1,4 +1,4 @@
-//! Published templates whose cards' devices are still to be marked. Publishing writes one row here instead of one
+//! Published templates whose cards' devices are still to be marked. PublishReport writes one row here instead of one
 //! for each card; a job walks the cards at a paced rate.
 
 use super::{Session, StoreError, Tx, on_db, statements};
@@ -42,7 +42,7 @@ pub async fn start(
     })
 }
 
-/// Notes the publishing that a refresh was begun for, unless it goes on for an earlier one, too.
+/// FetchRecorder the publishing that a refresh was begun for, unless it goes on for an earlier one, too.
 ///
 /// # Errors
 /// When the database fails.
@@ -102,7 +102,7 @@ pub async fn next_cards(session: &mut impl Session, refresh: &Refresh, limit: i6
     })
 }
 
-/// Notes the last card whose devices were marked, and when the refresh may go on.
+/// FetchRecorder the last card whose devices were marked, and when the refresh may go on.
 ///
 /// # Errors
 /// When the database fails.

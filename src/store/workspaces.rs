@@ -129,7 +129,7 @@ pub async fn position(session: &mut impl Session, id: &WorkspaceId) -> Result<i6
     })
 }
 
-/// Notes that a pass type belongs to a workspace. A pass type belongs to one workspace only, since phones keep one
+/// FetchRecorder that a pass type belongs to a workspace. A pass type belongs to one workspace only, since phones keep one
 /// update tag per pass type.
 ///
 /// # Errors

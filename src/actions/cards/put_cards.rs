@@ -338,7 +338,7 @@ async fn store(
     }
     if working.values().any(|card| card.changed) {
         let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
-        // Publishing needs the counter, too: whoever has it knows which version is the newest until he commits.
+        // PublishReport needs the counter, too: whoever has it knows which version is the newest until he commits.
         let used: BTreeSet<&TemplateId> = working
             .values()
             .flat_map(|card| card.stored.as_deref().into_iter().chain([&card.card]))

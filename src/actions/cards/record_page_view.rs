@@ -1,4 +1,4 @@
-//! Notes that a card's page was opened: after the page was answered, so that nobody waits for it and no page fails by it.
+//! FetchRecorder that a card's page was opened: after the page was answered, so that nobody waits for it and no page fails by it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ const VISIT: Duration = Duration::from_secs(600);
 /// How many openings may be waiting to be noted.
 pub const PAGE_NOTES: usize = 32;
 
-/// Notes it in the background. In a rush, some are not noted.
-pub fn note_page_opened(app: &Arc<App>, card: &Card) {
+/// FetchRecorder it in the background. In a rush, some are not noted.
+pub fn record_page_view(app: &Arc<App>, card: &Card) {
     let Ok(permit) = Arc::clone(&app.page_notes).try_acquire_owned() else { return };
     let (app, workspace) = (Arc::clone(app), card.workspace.clone());
     let (id, serial) = (card.id.clone(), card.serial.clone());

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::actions::error::ActionError;
 use crate::app::App;
-use crate::domain::device_log_entry::{self, Complaint};
+use crate::domain::device_log_entry::{self, DeviceLogEntry};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::platform::secrets::{digest, short_form};
 use crate::store::device_logs::{self, Group};
@@ -24,13 +24,13 @@ const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3
 ///
 /// # Errors
 /// When the database fails.
-pub async fn take_complaints(app: &App, messages: &[&str]) -> Result<(), ActionError> {
+pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), ActionError> {
     let complaints: Vec<_> = messages.iter().map(|message| device_log_entry::read(message)).collect();
     let mut reader = app.store.read().await?;
     let unnamed = complaints.iter().filter(|complaint| complaint.pass_type.is_none());
     let serials: HashSet<&str> = unnamed.filter_map(|complaint| complaint.serial.as_deref()).collect();
     let of_cards = cards::pass_types_of(&mut reader, &serials).await?;
-    let told = |complaint: &Complaint| {
+    let told = |complaint: &DeviceLogEntry| {
         let of_card = || complaint.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
         complaint.pass_type.clone().or_else(of_card)
     };
@@ -95,7 +95,7 @@ pub async fn take_complaints(app: &App, messages: &[&str]) -> Result<(), ActionE
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list_complaints(
+pub async fn list_device_log(
     app: &App,
     workspace: &WorkspaceId,
     after: Option<(i64, String)>,
@@ -109,7 +109,7 @@ pub async fn list_complaints(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget_complaints(app: &App) -> Result<u64, ActionError> {
+pub async fn prune_device_log(app: &App) -> Result<u64, ActionError> {
     let mut tx = app.store.begin().await?;
     let forgotten = device_logs::forget(&mut tx, app.now().minus(KEPT_FOR), KEPT).await?;
     tx.commit().await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::actions::error::ActionError;
 use crate::actions::passes::holder::held_card;
-use crate::actions::passes::record_fetches::note_fetch;
+use crate::actions::passes::record_fetches::record_fetch;
 use crate::actions::passes::renders::{Kind, Made, Reader};
 use crate::actions::templates::published::Published;
 use crate::app::App;
@@ -62,7 +62,7 @@ pub async fn fetch_pass(
     };
     // A fetch that can't be noted is not answered, unless nothing can be written: see there.
     if purpose == Purpose::Hold {
-        note_fetch(app, &issued).await?;
+        record_fetch(app, &issued).await?;
     }
     Ok(answer)
 }

@@ -13,7 +13,7 @@ use crate::actions::error::ActionError;
 /// Where items wait to be written. Writing one twice must do no harm: should the request that writes for all go away in
 /// the middle, they are written again.
 #[derive(Debug)]
-pub struct Together<T> {
+pub struct GroupCommit<T> {
     waiting: Mutex<Vec<Waiting<T>>>,
     turn: Turn<()>,
 }
@@ -24,7 +24,7 @@ struct Waiting<T> {
     told: oneshot::Sender<bool>,
 }
 
-impl<T> Default for Together<T> {
+impl<T> Default for GroupCommit<T> {
     fn default() -> Self {
         Self { waiting: Mutex::default(), turn: Turn::default() }
     }
@@ -32,7 +32,7 @@ impl<T> Default for Together<T> {
 
 /// What somebody writes for all. Should he go away in the middle, it waits again.
 struct Taken<'t, T> {
-    from: &'t Together<T>,
+    from: &'t GroupCommit<T>,
     entries: Vec<Waiting<T>>,
 }
 
@@ -44,7 +44,7 @@ impl<T> Drop for Taken<'_, T> {
     }
 }
 
-impl<T> Together<T> {
+impl<T> GroupCommit<T> {
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting<T>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +57,7 @@ impl<T> Together<T> {
     }
 }
 
-impl<T: Clone> Together<T> {
+impl<T: Clone> GroupCommit<T> {
     /// Writes the item by `write`, which is given everything that waits by then, and returns once it is durable.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_during_a_commit_is_written_together() {
-        let (together, batches) = (Together::default(), Mutex::new(Vec::new()));
+        let (together, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
         let commit = Semaphore::new(0);
         let write = async |items: Vec<u32>| {
             commit.acquire().await.expect("open").forget();
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_told_to_everyone_who_waited() {
-        let together = Together::default();
+        let together = GroupCommit::default();
         let write = async |_: Vec<u32>| {
             tokio::task::yield_now().await;
             Err(ActionError::ShuttingDown)
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_taken_by_a_request_that_goes_away_is_written_by_another_with_all_that_wait() {
-        let (together, batches) = (Together::default(), Mutex::new(Vec::new()));
+        let (together, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
         let stuck = async |_: Vec<u32>| std::future::pending().await;
         let write = async |items: Vec<u32>| {
             batches.lock().expect("unpoisoned").push(items);

@@ -1,7 +1,7 @@
 //! What changed since a phone last asked.
 
 use crate::actions::error::ActionError;
-use crate::actions::passes::record_fetches::note_question;
+use crate::actions::passes::record_fetches::record_poll;
 use crate::app::App;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber, WorkspaceId};
 use crate::store::cards;
@@ -50,7 +50,7 @@ pub async fn list_changed(
     }
     if held.asked < held.newest {
         let key = DeviceKey { workspace: held.workspace, pass_type: pass_type.clone(), id: device.clone() };
-        note_question(app, key, Question { position: held.newest, listed: !changed.is_empty() }).await?;
+        record_poll(app, key, Question { position: held.newest, listed: !changed.is_empty() }).await?;
     }
     let newest = changed.iter().map(|(_, position)| *position).max();
     Ok(newest.map(|tag| ChangedPasses { serials: changed.into_iter().map(|(serial, _)| serial).collect(), tag }))

@@ -1,4 +1,4 @@
-//! Notes what phones do with their passes: that they asked what changed, and which face they fetched.
+//! FetchRecorder what phones do with their passes: that they asked what changed, and which face they fetched.
 //!
 //! While the database can't be written (its disk is full), phones are answered and nothing is noted: they get their passes,
 //! and are reminded later of what they seem not to have. Any other failure fails the request, so that what is said of a
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::actions::error::ActionError;
-use crate::actions::passes::group_commit::Together;
+use crate::actions::passes::group_commit::GroupCommit;
 use crate::actions::retry::retry;
 use crate::app::App;
 use crate::domain::actor::Actor;
@@ -29,16 +29,16 @@ pub struct Fetched {
 
 /// What phones do in one workspace, on its way into the database.
 #[derive(Debug, Default)]
-pub struct Notes {
-    fetches: Together<Fetched>,
-    questions: Together<(DeviceKey, Question)>,
+pub struct FetchRecorder {
+    fetches: GroupCommit<Fetched>,
+    questions: GroupCommit<(DeviceKey, Question)>,
 }
 
-/// Notes that a phone has the card's newest face.
+/// FetchRecorder that a phone has the card's newest face.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
+pub async fn record_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
     let (face, card) = (issued.face(), &issued.card);
     // Most fetches bring nothing new; only those that do wait for a writer.
     if issued.is_fetched(face) {
@@ -73,18 +73,18 @@ async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) 
     // The counter first: an erasure holds it when it takes the card away, and this must not hold the card with the counter
     // still to come.
     let position = workspaces::next_position(&mut tx, workspace).await?;
-    let new = cards::note_fetches(&mut tx, workspace, &faces, app.now()).await?;
+    let new = cards::record_fetches(&mut tx, workspace, &faces, app.now()).await?;
     let told = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
     let told = told.collect::<Result<Vec<_>, _>>()?;
     events::record(&mut tx, workspace, &Actor::System, position, app.now(), &told).await?;
     Ok(tx.commit().await?)
 }
 
-/// Notes what a device was told when it asked.
+/// FetchRecorder what a device was told when it asked.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_question(app: &App, key: DeviceKey, question: Question) -> Result<(), ActionError> {
+pub async fn record_poll(app: &App, key: DeviceKey, question: Question) -> Result<(), ActionError> {
     let write = async |asked: Vec<(DeviceKey, Question)>| {
         let mut newest: BTreeMap<DeviceKey, Question> = BTreeMap::new();
         for (key, question) in asked {
@@ -95,7 +95,7 @@ pub async fn note_question(app: &App, key: DeviceKey, question: Question) -> Res
         }
         let written = retry(app, async || {
             let mut tx = app.store.begin_batch().await?;
-            devices::note_asked(&mut tx, &newest, app.now()).await?;
+            devices::record_polls(&mut tx, &newest, app.now()).await?;
             Ok(tx.commit().await?)
         });
         unless_unwritable(written.await)

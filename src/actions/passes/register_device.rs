@@ -148,7 +148,7 @@ async fn unregister(
     Ok(true)
 }
 
-/// Notes on how many devices the card is now.
+/// FetchRecorder on how many devices the card is now.
 async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<(), ActionError> {
     let card = &issued.card;
     let (devices, _) = devices::of_card(tx, card, position).await?;

@@ -37,7 +37,7 @@ const PAGE: i64 = 200;
 
 /// What publishing made.
 #[derive(Debug)]
-pub struct Publishing {
+pub struct PublishReport {
     /// The new version's number.
     pub version: i64,
     /// How many cards were looked at.
@@ -45,12 +45,12 @@ pub struct Publishing {
     /// Whether those were all.
     pub complete: bool,
     /// Those whose values can't do with the new version, or break a rule under it.
-    pub keeping: Vec<Keeping>,
+    pub keeping: Vec<PinnedCard>,
 }
 
 /// A card that keeps the version that it has.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct PinnedCard {
     /// The card.
     pub id: CardId,
     /// The version that it is shown by.
@@ -80,7 +80,7 @@ pub async fn publish_template(
     workspace: &WorkspaceId,
     actor: &Actor,
     id: &TemplateId,
-) -> Result<Publishing, ActionError> {
+) -> Result<PublishReport, ActionError> {
     // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
     for _ in 0..ATTEMPTS {
         let draft = Draft::read(app, workspace, id).await?;
@@ -106,8 +106,8 @@ async fn cards_keeping(
     workspace: &WorkspaceId,
     id: &TemplateId,
     version: i64,
-) -> Result<Publishing, ActionError> {
-    let mut publishing = Publishing { version, cards_checked: 0, complete: false, keeping: Vec::new() };
+) -> Result<PublishReport, ActionError> {
+    let mut publishing = PublishReport { version, cards_checked: 0, complete: false, keeping: Vec::new() };
     let published = app.published(workspace, id, version).await?;
     let secret = app.secret(workspace).await?;
     let mut after = String::new();
@@ -134,7 +134,7 @@ async fn cards_keeping(
         for (issued, url, problems) in unfit {
             if publishing.keeping.len() < CARDS_NAMED {
                 let (_, version) = app.shown(Reader::Designer, &issued, &url).await?;
-                publishing.keeping.push(Keeping { id: issued.card.id, version, problems });
+                publishing.keeping.push(PinnedCard { id: issued.card.id, version, problems });
             }
         }
     }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use sha2::Digest;
 use tokio::sync::mpsc;
 
-use crate::cli::client::{Client, ServiceArgs, block_on, told};
+use crate::cli::client::{Client, ServiceArgs, block_on, describe_problem};
 use crate::domain::ids::TemplateId;
 use crate::platform::secrets::digest;
 
@@ -169,7 +169,7 @@ impl Answers {
                     let status = answer["problem"]["status"].as_u64().and_then(|status| u16::try_from(status).ok());
                     let status = status.unwrap_or(500);
                     // Nothing is wrong with the row: it is sent again.
-                    ensure!(status < 500, "{}", told(status, &answer["problem"]));
+                    ensure!(status < 500, "{}", describe_problem(status, &answer["problem"]));
                     self.failed.note(&record, &answer["problem"])?;
                 }
                 self.count += 1;
@@ -287,7 +287,7 @@ impl Kinds {
                 let answer = request.send().await.context("the service can't be asked for the template")?;
                 let status = answer.status().as_u16();
                 let document: Value = answer.json().await.unwrap_or_default();
-                ensure!(matches!(status, 200 | 404), "the template {id}: {}", told(status, &document));
+                ensure!(matches!(status, 200 | 404), "the template {id}: {}", describe_problem(status, &document));
                 for attribute in document["attributes"].as_array().into_iter().flatten() {
                     if let (Some(name), Some(kind)) = (attribute["name"].as_str(), attribute["type"].as_str()) {
                         kinds.insert(name.to_owned(), kind.to_owned());
@@ -414,7 +414,7 @@ impl Failed {
             self.writer = Some(writer);
         }
         let status = problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(0);
-        let why = told(status, problem).replace("\n  ", "; ");
+        let why = describe_problem(status, problem).replace("\n  ", "; ");
         let row = self.with(record, &why);
         if let Some(writer) = &mut self.writer {
             writer.write_record(&row).with_context(unmade)?;

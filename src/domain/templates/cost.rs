@@ -83,7 +83,7 @@ pub fn cost_of(template: &Template) -> TemplateCost {
     walk(template).whole
 }
 
-/// Notes what of a template could cost more than a card may.
+/// FetchRecorder what of a template could cost more than a card may.
 pub fn check(template: &Template, problems: &mut Problems) {
     let Ledger { whole, worst, too_long, expressions, .. } = walk(template);
     if expressions > MOST_EXPRESSIONS {

@@ -24,7 +24,7 @@ const FEWEST_FOR_ONE: usize = 3;
 /// A longer text says nothing that a short one doesn't, and costs more.
 const LONGEST: usize = 64;
 
-/// Notes every expression among `texts` (with their places in the document) that fails for some values.
+/// FetchRecorder every expression among `texts` (with their places in the document) that fails for some values.
 pub fn check(template: &Template, texts: &[(String, Text)], problems: &mut Problems) {
     let mut tried: BTreeSet<String> = BTreeSet::new();
     let all: Vec<(&str, Text)> =

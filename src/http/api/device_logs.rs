@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use crate::actions::keys::Scope;
-use crate::actions::passes::device_logs::list_complaints;
+use crate::actions::passes::device_logs::list_device_log;
 use crate::app::App;
 use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
@@ -35,7 +35,7 @@ pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest
     query.finish()?;
     // A place that no answer of ours ever named is nobody's.
     let after = after.filter(|(_, form)| form.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let mut found = list_complaints(&app, &key.workspace, after, limit + 1).await?;
+    let mut found = list_device_log(&app, &key.workspace, after, limit + 1).await?;
     let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
     found.truncate(usize::try_from(limit).unwrap_or_default());
     let next = found.last().filter(|_| more).and_then(|last| cursor(&(last.last_at.micros(), &last.form)));

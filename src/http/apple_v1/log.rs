@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
 use super::Failure;
-use crate::actions::passes::device_logs::take_complaints;
+use crate::actions::passes::device_logs::record_device_log;
 use crate::app::App;
 use crate::http::address::client_address;
 use crate::http::body::{self, LOG, of_phone};
@@ -29,7 +29,7 @@ pub async fn log(app: web::Data<App>, request: HttpRequest, payload: web::Payloa
             let form = crate::domain::device_log_entry::read(message).form;
             tracing::info!(message = from_outside(&form), left_out, "a phone reports");
         }
-        if let Err(error) = take_complaints(&app, &messages).await {
+        if let Err(error) = record_device_log(&app, &messages).await {
             tracing::warn!(%error, "what a phone reports can't be kept");
         }
     }

@@ -13,7 +13,7 @@ use super::pages::{
     asset, card_css, code_svg, qr_svg,
 };
 use super::texts::PageLanguage;
-use crate::actions::cards::record_page_view::note_page_opened;
+use crate::actions::cards::record_page_view::record_page_view;
 use crate::actions::error::ActionError;
 use crate::actions::passes::renders::{Kind, Made, Reader};
 use crate::actions::templates::published::Published;
@@ -144,7 +144,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
     };
     let answer = html(StatusCode::OK, page);
     if request.method() == Method::GET {
-        note_page_opened(&app.into_inner(), &issued.card);
+        record_page_view(&app.into_inner(), &issued.card);
     }
     Ok(answer)
 }

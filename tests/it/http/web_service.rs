@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use passloom::actions::passes::device_logs::forget_complaints;
+use passloom::actions::passes::device_logs::prune_device_log;
 use passloom::actions::workspaces::after_restore::{EPOCH, after_restore};
 use passloom::config::Limits;
 use passloom::platform::proxies::TrustedProxies;
@@ -276,7 +276,7 @@ async fn complaints_are_bounded_by_number_age_and_address(database: TestDatabase
         service.clock.advance(Duration::from_secs(1));
     }
     assert_eq!(groups(&service).await.len(), 200);
-    forget_complaints(&service.app).await.unwrap();
+    prune_device_log(&service.app).await.unwrap();
     let kept = groups(&service).await;
     assert_eq!(kept.len(), 150, "the newest, with room for others");
     assert!(
@@ -292,7 +292,7 @@ async fn complaints_are_bounded_by_number_age_and_address(database: TestDatabase
     assert_eq!(complain(&service, "198.51.100.21", &[long]).await, 200);
     assert!(groups(&service).await.iter().all(|group| group["message"].as_str().unwrap().len() <= 2052));
     service.clock.advance(Duration::from_secs(31 * 24 * 3600));
-    forget_complaints(&service.app).await.unwrap();
+    prune_device_log(&service.app).await.unwrap();
     assert_eq!(groups(&service).await.len(), 0);
     service.stop().await;
 }

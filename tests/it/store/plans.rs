@@ -87,10 +87,10 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         })
         .await;
     measured
-        .measure("cards::note_fetches", async |tx| {
+        .measure("cards::record_fetches", async |tx| {
             let faces: BTreeMap<_, _> =
                 issued.iter().map(|issued| ((issued.card.id.clone(), issued.card.serial.clone()), 9)).collect();
-            let noted = cards::note_fetches(tx, &shop.workspace, &faces, at(1.0)).await.unwrap();
+            let noted = cards::record_fetches(tx, &shop.workspace, &faces, at(1.0)).await.unwrap();
             assert_eq!(noted.len(), NAMED);
         })
         .await;
@@ -111,9 +111,9 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         })
         .await;
     measured
-        .measure("devices::note_asked", async |tx| {
+        .measure("devices::record_polls", async |tx| {
             let asked = phones.iter().map(|key| (key.clone(), Question { position: 1, listed: true })).collect();
-            devices::note_asked(tx, &asked, at(1.0)).await.unwrap();
+            devices::record_polls(tx, &asked, at(1.0)).await.unwrap();
         })
         .await;
     measured

@@ -15,17 +15,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// Notes something that a phone would refuse or show broken.
+    /// FetchRecorder something that a phone would refuse or show broken.
     pub fn error(&mut self, rule: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
         self.add(Issue::error(rule, pointer, detail));
     }
 
-    /// Notes something that works, but not as the author probably meant.
+    /// FetchRecorder something that works, but not as the author probably meant.
     pub fn warning(&mut self, rule: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
         self.add(Issue::warning(rule, pointer, detail));
     }
 
-    /// Notes with a severity decided elsewhere.
+    /// FetchRecorder with a severity decided elsewhere.
     pub fn add(&mut self, issue: Issue) {
         let count = self.counts.entry((issue.rule, issue.severity)).or_default();
         *count += 1;

@@ -183,7 +183,7 @@ async fn an_older_face_does_not_replace_a_newer_one_that_was_fetched(database: T
             ((CardId::parse("gone").unwrap(), card.serial.clone()), face),
             ((card.id.clone(), SerialNumber::parse("of-an-erased-card").unwrap()), 99),
         ]);
-        let new = cards::note_fetches(&mut tx, &shop.workspace, &faces, at(second)).await.unwrap();
+        let new = cards::record_fetches(&mut tx, &shop.workspace, &faces, at(second)).await.unwrap();
         assert_eq!(new.len(), usize::from(newest.1 == at(second)), "{face}: {new:?}");
         assert_eq!(fetched(&mut tx).await, Some(newest));
     }

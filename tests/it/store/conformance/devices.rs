@@ -467,7 +467,7 @@ async fn how_many_devices_asked_since_a_face_is_known(database: TestDatabase) {
     assert_eq!(of_card().await, (2, 0));
     for (position, asked) in [(4, 4), (6, 6), (5, 6)] {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
+        devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -578,7 +578,7 @@ async fn a_phone_that_asked_is_not_reminded(database: TestDatabase) {
     let (_, card, key) = shop_with_phone(&store).await;
     let ask = async |position| {
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
+        devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -620,7 +620,7 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
     let ask = async |position: i64| {
         let question = Question { position, listed: true };
         let mut tx = store.begin().await.unwrap();
-        devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), question)]), at(1.0)).await.unwrap();
+        devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), question)]), at(1.0)).await.unwrap();
         tx.commit().await.unwrap();
     };
     told(&mut card, 0.0).await;
@@ -633,7 +633,7 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
     ask(card.position).await;
     let faces = BTreeMap::from([((card.id.clone(), card.serial.clone()), card.position)]);
     let mut tx = store.begin().await.unwrap();
-    passloom::store::cards::note_fetches(&mut tx, &shop.workspace, &faces, at(10_001.0)).await.unwrap();
+    passloom::store::cards::record_fetches(&mut tx, &shop.workspace, &faces, at(10_001.0)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(remind(&store, at(99_000.0)).await, 0, "it fetched");
 
@@ -642,7 +642,7 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
     told(&mut card, 200_000.0).await;
     let earlier = Question { position: old, listed: false };
     let mut tx = store.begin().await.unwrap();
-    devices::note_asked(&mut tx, &BTreeMap::from([(key.clone(), earlier)]), at(200_001.0)).await.unwrap();
+    devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), earlier)]), at(200_001.0)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(remind(&store, at(300_000.0)).await, 1);
 }
