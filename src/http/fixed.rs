@@ -7,6 +7,7 @@ use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::admission::of_shared_content;
+use super::endpoint::Endpoint;
 use super::problem::Problem;
 use crate::platform::secrets::digest;
 
@@ -51,12 +52,21 @@ pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// The contents that all of a node's threads share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FixedContents {
+    /// What they describe: the routes of backends.
+    pub backends: &'static [Endpoint],
     /// The OpenAPI document.
     pub openapi: OnceLock<Fixed>,
     /// The API's documentation for people.
     pub docs: OnceLock<Fixed>,
+}
+
+impl FixedContents {
+    /// Nothing is made yet.
+    pub fn new(backends: &'static [Endpoint]) -> Self {
+        Self { backends, openapi: OnceLock::new(), docs: OnceLock::new() }
+    }
 }
 
 /// The contents as handlers get them.
@@ -82,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_content_is_made_once_and_sent_to_whom_lacks_it() {
-        let contents = FixedContents::default();
+        let contents = FixedContents::new(&[]);
         let mut made = 0;
         for _ in 0..3 {
             let content = once(&contents.docs, || {

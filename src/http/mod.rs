@@ -10,6 +10,7 @@ pub mod apple_v1;
 pub mod auth;
 pub mod body;
 pub mod connections;
+pub mod endpoint;
 pub mod fixed;
 pub mod idempotency;
 pub mod internal;

@@ -15,22 +15,11 @@ use actix_web::{HttpRequest, Route};
 
 use super::api::{audit, events};
 use super::api::{cards, device_logs, issuers, keys, templates, workspaces};
+use super::endpoint::Endpoint;
 use super::internal::{health, metrics};
-use super::openapi::{self, Operation};
+use super::openapi::{document, page};
 use super::public::{card_page, download};
 use super::{admission, apple_v1, auth, idempotency, problem, sandbox};
-
-/// One route.
-#[derive(Debug, Clone, Copy)]
-pub struct Endpoint {
-    /// Its method in lower case.
-    pub method: &'static str,
-    /// Its address, names in braces.
-    pub path: &'static str,
-    /// What it does, takes and answers; described for backends only, the others' contracts are Apple's or a browser's.
-    pub operation: Option<&'static Operation>,
-    route: fn(Method) -> Route,
-}
 
 macro_rules! endpoints {
     ($($method:ident $path:literal $($handler:ident)::+ $(, $operation:expr)?;)*) => {
@@ -56,8 +45,8 @@ pub const INTERNAL: &[Endpoint] = endpoints! {
 pub const PUBLIC: &[Endpoint] = endpoints! {
     get    "/healthz"                               health::healthz;
     get    "/problems/{code}"                       problem::problem_page;
-    get    "/api/openapi.json"                      openapi::openapi_json;
-    get    "/api/docs"                              openapi::page::api_docs;
+    get    "/api/openapi.json"                      document::openapi_json;
+    get    "/api/docs"                              page::api_docs;
 };
 
 /// Backends: each of these asks for an API key before anything else.
@@ -207,12 +196,10 @@ enum Heads {
     Listed,
 }
 
-impl Endpoint {
-    fn methods(&self, heads: Heads) -> Vec<Method> {
-        let method = Method::from_bytes(self.method.to_uppercase().as_bytes()).unwrap_or_default();
-        let head = (method == Method::GET && heads == Heads::AsGets).then_some(Method::HEAD);
-        [method].into_iter().chain(head).collect()
-    }
+fn methods_of(endpoint: &Endpoint, heads: Heads) -> Vec<Method> {
+    let method = Method::from_bytes(endpoint.method.to_uppercase().as_bytes()).unwrap_or_default();
+    let head = (method == Method::GET && heads == Heads::AsGets).then_some(Method::HEAD);
+    [method].into_iter().chain(head).collect()
 }
 
 fn add(
@@ -230,10 +217,10 @@ fn add(
     }
     for path in paths {
         let here = endpoints.iter().filter(|endpoint| endpoint.path == path);
-        let methods: Vec<Method> = here.clone().flat_map(|endpoint| endpoint.methods(heads)).collect();
+        let methods: Vec<Method> = here.clone().flat_map(|endpoint| methods_of(endpoint, heads)).collect();
         let knows = |path: &str| {
             let fitting = endpoints.iter().filter(|endpoint| endpoint.path == path || fits(endpoint.path, path));
-            let methods = fitting.flat_map(|endpoint| endpoint.methods(heads));
+            let methods = fitting.flat_map(|endpoint| methods_of(endpoint, heads));
             methods.map(|method| method.to_string()).collect::<Vec<_>>().join(", ")
         };
         // Of the addresses without names that also fit this one, those that know more methods.
@@ -254,7 +241,7 @@ fn add(
             }
         };
         let routes =
-            here.flat_map(|endpoint| endpoint.methods(heads).into_iter().map(move |method| (endpoint, method)));
+            here.flat_map(|endpoint| methods_of(endpoint, heads).into_iter().map(move |method| (endpoint, method)));
         config.service(
             routes.fold(resource, |resource, (endpoint, method)| {
                 resource.route(around((endpoint.route)(method), endpoint))

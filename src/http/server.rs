@@ -15,9 +15,9 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as Application, web};
 
 use super::connections::{self, Connections, Watched};
-use super::fixed::Contents;
+use super::fixed::FixedContents;
 use super::middleware;
-use super::routes::Served;
+use super::routes::{self, Served};
 use crate::app::App;
 use crate::platform::files;
 
@@ -30,7 +30,7 @@ const SHUTDOWN_GRACE: u64 = 30;
 /// How many connections the inner address has at a time, when it is one of its own.
 const INTERNAL_CONNECTIONS: usize = 64;
 /// How long requests under way on the inner address may take when the node stops: it is the last that ends.
-const INTERNAL_LAST_ORDERS: u64 = 1;
+const INTERNAL_SHUTDOWN_GRACE: u64 = 1;
 
 /// Starts to serve on a bound socket. `stop` ends it: no new connections, idle ones closed, requests under way given
 /// up to 30 seconds (on the inner address one).
@@ -44,12 +44,13 @@ pub fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<Server> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (name, room, workers, last_orders) = match served {
-        Served::Internal => ("internal", INTERNAL_CONNECTIONS, 1, INTERNAL_LAST_ORDERS),
+    let (name, room, workers, shutdown_grace) = match served {
+        Served::Internal => ("internal", INTERNAL_CONNECTIONS, 1, INTERNAL_SHUTDOWN_GRACE),
         Served::Public | Served::Everything => ("http", connections::room(files::limit()), cores, SHUTDOWN_GRACE),
     };
     let connections = Arc::new(Connections::new(room, app.trusted_proxies.clone(), app.unread));
-    let (app, contents, all) = (app.clone(), Contents::default(), web::Data::from(Arc::clone(&connections)));
+    let (app, contents, all) =
+        (app.clone(), web::Data::new(FixedContents::new(routes::BACKENDS)), web::Data::from(Arc::clone(&connections)));
     let build = move || {
         let application = Application::new().app_data(app.clone()).app_data(contents.clone()).app_data(all.clone());
         application.wrap(from_fn(middleware::observe)).configure(|config| served.add_to(config))
@@ -57,7 +58,7 @@ pub fn serve(
     let address = listener.local_addr()?;
     // At this number nothing more is accepted until a connection ends; those that came meanwhile wait in the system's queue.
     let builder = Server::build().workers(workers).max_concurrent_connections(connections.most().div_ceil(workers));
-    let builder = builder.shutdown_timeout(last_orders).shutdown_signal(stop);
+    let builder = builder.shutdown_timeout(shutdown_grace).shutdown_signal(stop);
     let draining = builder.graceful_shutdown_signal();
     let server = builder.listen(name, listener, move || {
         let draining = draining.clone();

@@ -42,7 +42,7 @@ const JOBS: [Job; 7] = [
     Job { name: "issuers", run: |app, stopped| Box::pin(issuers::run(app, stopped)) },
     Job { name: "expire", run: |app, stopped| Box::pin(expire::run(app, stopped)) },
     Job { name: "prune", run: |app, stopped| Box::pin(prune::run(app, stopped)) },
-    Job { name: "hear", run: |app, stopped| Box::pin(listen::run(app, stopped)) },
+    Job { name: "listen", run: |app, stopped| Box::pin(listen::run(app, stopped)) },
     Job { name: "remind", run: |app, stopped| Box::pin(remind::run(app, stopped)) },
     Job { name: "refresh", run: |app, stopped| Box::pin(refresh::run(app, stopped)) },
 ];

@@ -14,6 +14,7 @@ mod doctor;
 mod full_disk;
 mod http;
 mod jobs;
+mod layers;
 mod memory;
 mod passes;
 mod process;

@@ -8,10 +8,10 @@ use askama::Template;
 
 use super::{Content, Operation, Place, Schema, schemas};
 use crate::app::{App, path_of};
+use crate::http::endpoint::Endpoint;
 use crate::http::fixed::{self, Contents, Fixed};
 use crate::http::problem::{FAULT, Problem};
 use crate::http::public::pages::CONTENT_SECURITY_POLICY;
-use crate::http::routes::{BACKENDS, Endpoint};
 
 /// The headings, in their order, with what stands below each.
 pub const TAGS: &[(&str, &str)] = &[
@@ -133,9 +133,9 @@ fn example(base: &str, method: &str, path: &str, body: Content) -> String {
 
 impl ApiPage {
     /// The page of a service at that address.
-    pub fn new(base: &str) -> Self {
+    pub fn new(base: &str, backends: &[Endpoint]) -> Self {
         let sections = TAGS.iter().map(|(name, text)| {
-            let here = BACKENDS.iter().filter_map(|endpoint: &Endpoint| {
+            let here = backends.iter().filter_map(|endpoint| {
                 let operation = endpoint.operation.filter(|operation| operation.tag == *name)?;
                 Some(described(base, endpoint.method, endpoint.path, operation))
             });
@@ -161,7 +161,7 @@ impl ApiPage {
 /// When it can't be drawn, which is a fault of ours.
 pub async fn api_docs(app: web::Data<App>, contents: Contents, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let made = fixed::once(&contents.docs, || {
-        let page = ApiPage::new(&app.public_url).render();
+        let page = ApiPage::new(&app.public_url, contents.backends).render();
         let page = page.map_err(|_| Problem::new(&FAULT, "the page can't be drawn"))?;
         Ok(Fixed::new("text/html; charset=utf-8", page))
     })?;

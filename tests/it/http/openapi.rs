@@ -13,7 +13,8 @@ on_both_databases![a_stranger_gets_no_answer_that_is_not_announced];
 
 #[test]
 fn the_description_is_openapi_3_1() {
-    let document = passloom::http::openapi::document("https://cards.example.com");
+    let document =
+        passloom::http::openapi::document::document("https://cards.example.com", passloom::http::routes::BACKENDS);
     assert_eq!(document["openapi"], "3.1.0");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("openapi.json");

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use passloom::actions::keys::Scope;
+use passloom::http::endpoint::Endpoint;
 use passloom::http::openapi::Needs;
-use passloom::http::routes::{BACKENDS, Endpoint};
+use passloom::http::routes::BACKENDS;
 use passloom::store::issuers::{self, AppleCertificateKey};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -68,7 +68,7 @@ async fn a_delivery_worker_that_panics_starts_again_and_phones_are_told_of_every
     assert_eq!(phone.field(&serial, "points").as_deref(), Some("7"));
     let metrics = service.send(Method::GET, "/metrics", &[], Vec::new()).await;
     let metrics = String::from_utf8(metrics.body).unwrap();
-    for (job, failures) in [("deliver", 1), ("record", 0), ("expire", 0), ("prune", 0), ("hear", 0), ("issuers", 0)] {
+    for (job, failures) in [("deliver", 1), ("record", 0), ("expire", 0), ("prune", 0), ("listen", 0), ("issuers", 0)] {
         let line = format!("passloom_job_failures_total{{job=\"{job}\"}} {failures}");
         assert!(metrics.lines().any(|one| one == line), "{line} is missing in {metrics}");
     }

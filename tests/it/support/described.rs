@@ -29,7 +29,8 @@ fn operation(method: &str, path: &str) -> Option<(&'static str, &'static Operati
 
 fn validator(name: &'static str) -> Arc<Validator> {
     static MADE: LazyLock<Mutex<HashMap<&str, Arc<Validator>>>> = LazyLock::new(Mutex::default);
-    static COMPONENTS: LazyLock<Value> = LazyLock::new(|| document("http://localhost")["components"].clone());
+    static COMPONENTS: LazyLock<Value> =
+        LazyLock::new(|| document::document("http://localhost", BACKENDS)["components"].clone());
     let mut made = MADE.lock().unwrap();
     let validator = made.entry(name).or_insert_with(|| {
         let schema = json!({"$ref": format!("#/components/schemas/{name}"), "components": *COMPONENTS});
