@@ -104,6 +104,19 @@ pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     Ok((width, height))
 }
 
+/// Returns the width and height of an upload as it is shown, turned upright as its Exif orientation says, without decoding it.
+///
+/// # Errors
+/// When it is no picture we take, or too large.
+pub fn upright_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    let (width, height) = check_size(bytes)?;
+    let mut decoder = reader(bytes, None, PROBE_MEMORY)?.into_decoder().map_err(|_| ImageError::Damaged)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let on_its_side = matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH);
+    Ok(if on_its_side { (height, width) } else { (width, height) })
+}
+
 /// Decodes an upload after checking its size, and turns it upright as its Exif orientation says: cameras store how they
 /// were held beside the pixels. Takes up to 192 MiB: one at a time, off the async threads. A large photo is
 /// made smaller before it is turned, since it is copied then.
@@ -311,6 +324,7 @@ mod tests {
                     let off = picture.get_pixel(x, y).0.iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max();
                     assert!(off <= Some(16), "{format}, orientation {orientation}: {:?}", picture.get_pixel(x, y));
                 };
+                assert_eq!(upright_size(&bytes), Ok(size), "{format}, orientation {orientation}");
                 near(1, 1, first);
                 near(size.0 - 2, size.1 - 2, last);
             }

@@ -16,7 +16,7 @@ use crate::domain::values::zone::Zone;
 use crate::store::templates::{self, ImageRow, TemplateRow};
 use crate::store::{Session, StoreError};
 use crate::wallets::apple::package::prepare::{PassFile, Picture, picture_files, scales};
-use crate::wallets::images::{Fit, check_size, fit};
+use crate::wallets::images::{Fit, fit, upright_size};
 
 /// A draft; its pictures are known by their digests, so that two reads of it are compared cheaply.
 #[derive(Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ async fn scale(
 ) -> Result<Scaled, ActionError> {
     let upload = templates::blob(&mut app.store.read().await?, workspace, &row.digest).await?;
     let upload = upload.ok_or(ActionError::DraftChanging)?;
-    if let Ok(size) = check_size(&upload) {
+    if let Ok(size) = upright_size(&upload) {
         app.picture_sizes.insert(row.digest.clone(), size).await;
     }
     let scaled = app.decoding.run(move || scales(role, fit, &upload)).await?;
