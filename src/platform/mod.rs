@@ -1,5 +1,5 @@
-//! The world outside as parameters: the clock, randomness and the master key. Real versions for the service, manual
-//! ones for tests.
+//! What comes from the machine as parameters: the clock, randomness and the master key, with real versions for the
+//! service and manual ones for tests. Also limits on what requests may use.
 
 pub mod clock;
 pub mod crash;
