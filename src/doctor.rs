@@ -373,7 +373,7 @@ async fn public_url(config: &Config, outside: &Outside) -> Vec<Finding> {
     findings
 }
 
-/// Runs the main process on a database and a port of its own, with the configured certificate where there is one: a
+/// Runs the whole main flow on a database and a port of its own, with the configured certificate where there is one: a
 /// card is issued, a simulated phone adds it, the balance changes, and the push makes the phone fetch it.
 async fn self_test(config: &Config, outside: &Outside) -> anyhow::Result<String> {
     let folder = TemporaryFolder::new(outside)?;

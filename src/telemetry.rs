@@ -248,7 +248,7 @@ impl Metrics {
         self.renders.get_or_create(&RenderLabels { reader }).inc();
     }
 
-    /// Returns the counter of a job's failures. Calling this shows it, as 0 if there were none.
+    /// Returns the counter of a job's failures. From then on the metrics show it, as 0 if there were none.
     pub fn job_failures(&self, job: &'static str) -> Counter {
         self.job_failures.get_or_create(&JobLabels { job }).clone()
     }

@@ -37,12 +37,12 @@ impl Channels {
     /// Returns what may be sent under this certificate. Another certificate means another connection, so the channel's
     /// state is reset.
     pub fn gate(&self, pass_type: &PassTypeId, certificate: &str, now: Timestamp) -> Gate {
-        let mut lines = self.lines();
-        let line = lines.entry(pass_type.clone()).or_default();
-        if line.certificate != certificate {
-            *line = Channel { certificate: certificate.to_owned(), breaker: Breaker::default() };
+        let mut channels = self.lines();
+        let channel = channels.entry(pass_type.clone()).or_default();
+        if channel.certificate != certificate {
+            *channel = Channel { certificate: certificate.to_owned(), breaker: Breaker::default() };
         }
-        line.breaker.gate(now)
+        channel.breaker.gate(now)
     }
 
     /// Whether a push that was claimed may still be sent.
@@ -60,12 +60,12 @@ impl Channels {
         self.with(pass_type, |breaker| breaker.answers())
     }
 
-    /// Records an answer; see [`Breaker::answered`].
+    /// Records an answer; returns since when the service had been away, if it had. See [`Breaker::answered`].
     pub fn answered(&self, pass_type: &PassTypeId) -> Option<Timestamp> {
         self.with(pass_type, Breaker::answered)
     }
 
-    /// Records a failure; see [`Breaker::failed`].
+    /// Records a failure; returns what is to blame for it. See [`Breaker::failed`].
     pub fn failed(&self, pass_type: &PassTypeId, failure: Failure, reason: &str, now: Timestamp) -> Blame {
         self.with(pass_type, |breaker| breaker.failed(failure, reason, now))
     }
@@ -77,8 +77,8 @@ impl Channels {
 
     /// Returns the pass types for which only probes are sent.
     pub fn troubled(&self) -> Vec<PassTypeId> {
-        let lines = self.lines();
-        let troubled = lines.iter().filter(|(_, line)| line.breaker.trouble().is_some());
+        let channels = self.lines();
+        let troubled = channels.iter().filter(|(_, channel)| channel.breaker.trouble().is_some());
         troubled.map(|(pass_type, _)| pass_type.clone()).collect()
     }
 }

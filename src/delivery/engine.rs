@@ -189,10 +189,10 @@ async fn claim_some(
     if claimed.len() >= room {
         round.crowded.insert(pass_type.clone());
     }
-    let (position, mut news) = told(app, workspace, &claimed).await?;
+    let (position, mut changed) = told(app, workspace, &claimed).await?;
     let since = Instant::now();
     round.deliveries.extend(claimed.into_iter().map(|claimed| Delivery {
-        about: news.remove(&claimed.key()).unwrap_or_default(),
+        about: changed.remove(&claimed.key()).unwrap_or_default(),
         claimed,
         lease: lease.clone(),
         issuer: Arc::clone(issuer),
@@ -225,8 +225,8 @@ async fn claim_probe(
     }
     tx.commit().await?;
     crash::point("after-claim");
-    let (position, mut news) = told(app, workspace, std::slice::from_ref(&claimed)).await?;
-    let about = news.remove(&claimed.key()).unwrap_or_default();
+    let (position, mut changed) = told(app, workspace, std::slice::from_ref(&claimed)).await?;
+    let about = changed.remove(&claimed.key()).unwrap_or_default();
     let refused = pause.map(|pause| pause.certificate.clone());
     let issuer = Arc::clone(issuer);
     Ok(Some(Delivery { claimed, lease, issuer, position, about, since: Instant::now(), probe: true, refused }))
@@ -458,7 +458,7 @@ async fn record_events(
     recorded: &HashSet<(DeviceKey, String)>,
     just_paused: &HashSet<&PassTypeId>,
 ) -> Result<(), ActionError> {
-    let mut told: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
+    let mut new_events: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
     for Done { settled, issuer, about, probe } in done {
         let key = settled.claimed.key();
         let device = short_form(key.id.as_str());
@@ -482,10 +482,10 @@ async fn record_events(
         for (card, serial) in about {
             // The id may belong to another card by now.
             let event = NewEvent { serial: Some(serial), ..app.event(kind, Some(card), data.clone())? };
-            told.entry(settled.claimed.workspace()).or_default().push(event);
+            new_events.entry(settled.claimed.workspace()).or_default().push(event);
         }
     }
-    for (workspace, events) in told {
+    for (workspace, events) in new_events {
         let position = workspaces::next_position(tx, workspace).await?;
         events::record(tx, workspace, &Actor::System, position, app.now(), &events).await?;
     }

@@ -89,13 +89,13 @@ impl Worker {
     /// Claims and starts what is due, up to the capacity; returns how long to sleep before the next poll.
     async fn look(&mut self) -> Duration {
         let most = most_claimed(self.app.in_flight);
-        let room = |pass_type: &PassTypeId| match self.lanes.get(pass_type) {
+        let capacity = |pass_type: &PassTypeId| match self.lanes.get(pass_type) {
             // A few free places are not worth a transaction.
             Some(lane) if most - lane.claimed.min(most) < least_room(self.app.in_flight) => 0,
             Some(lane) => most - lane.claimed,
             None => most,
         };
-        match claim_due(&self.app, room).await {
+        match claim_due(&self.app, capacity).await {
             Ok(Round { deliveries, next, crowded }) => {
                 self.failing = false;
                 self.crowded = crowded;

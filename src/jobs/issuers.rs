@@ -14,16 +14,16 @@ use crate::app::App;
 const POLL: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
-    let mut told = String::new();
+    let mut reported = String::new();
     let mut watch = CertificateWatch::default();
     loop {
         // A lasting failure is logged once, not every two seconds.
         let failed = load_issuers(&app).await.unwrap_or_else(Some);
         let failure = failed.map(|error| error.to_string()).unwrap_or_default();
-        if !failure.is_empty() && failure != told {
+        if !failure.is_empty() && failure != reported {
             tracing::error!(error = failure, "certificates can't be loaded");
         }
-        told = failure;
+        reported = failure;
         watch.look(&app);
         if pause(POLL, &mut stopped).await {
             return;

@@ -1,4 +1,5 @@
-//! The audit list: who changed what and when. It joins entries of its own with the events that are changes.
+//! The audit list: who changed what and when. It joins entries of its own, for what no event
+//! records, with the events that are changes.
 //!
 //! Entries are recorded by the transaction that makes the change, at the position which that transaction took, so a
 //! reader who has read up to an entry never misses one that commits later. Entries are only ever added; no statement

@@ -220,9 +220,9 @@ statements! {
                 value ->> 'live_message' AS live_message, value ->> 'message' AS message, value ->> 'created_at' AS created_at,
                 value ->> 'updated_at' AS updated_at
             FROM json_each($2)", "cards.workspace_id = e.workspace AND cards.id = e.id"),
-        // The rows are locked, so their physical location (ctid) doesn't change. Without it, PostgreSQL would read the
-        // whole workspace instead of looking up the hundred rows that it expects in any batch, up to some ten thousand
-        // cards.
+        // The rows are locked, so their physical location (ctid) doesn't change. In a workspace of less
+        // than some ten thousand cards, PostgreSQL would otherwise read all of it rather than look up the hundred rows
+        // that it expects in any batch.
         postgres: update_cards!("SELECT r.*, c.place
             FROM json_to_recordset(CAST($2 AS json)) AS r(id text, template text, locale text, attributes text, state text,
                 expires_at bigint, expired_at bigint, sequence bigint, revision bigint, position bigint, modified bigint,

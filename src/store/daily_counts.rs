@@ -69,7 +69,7 @@ fn mark_of((position, n, pruned_id): MarkRow) -> Mark {
 }
 
 /// Locks a workspace's mark until the transaction ends, and creates it when it doesn't exist. Where the workspace's
-/// counter is locked as well, it is locked first.
+/// counter is locked as well, the counter is locked first.
 ///
 /// # Errors
 /// When the database fails.

@@ -952,11 +952,11 @@ pub async fn news(
     let rows = Value::from_iter(rows).to_string();
     let found: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, CardId, SerialNumber)> =
         on_db!(session, NEWS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
-    let mut news: HashMap<DeviceKey, Vec<(CardId, SerialNumber)>> = HashMap::new();
+    let mut changed: HashMap<DeviceKey, Vec<(CardId, SerialNumber)>> = HashMap::new();
     for (workspace, pass_type, id, card, serial) in found {
-        news.entry(DeviceKey { workspace, pass_type, id }).or_default().push((card, serial));
+        changed.entry(DeviceKey { workspace, pass_type, id }).or_default().push((card, serial));
     }
-    Ok(news)
+    Ok(changed)
 }
 
 /// Records the outcomes of many pushes in one statement, except those whose lease was lost to another worker meanwhile.
