@@ -10,7 +10,7 @@
 //! | issuers | every 2 seconds | loads certificates that were configured on other nodes |
 //! | prune | every 15 minutes; every minute for counts | deletes what is past its retention, and counts events by day |
 //! | remind | every 30 s | repeats pushes that phones didn't follow |
-//! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
+//! | refresh | every 100 ms during a publishing, else every second | marks the devices of a published template's cards |
 
 mod deliver;
 mod expire;

@@ -56,7 +56,7 @@ statements! {
 /// How far a workspace's events have been counted and removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Everything up to here is counted.
+    /// The place up to which everything is counted.
     pub counted: Place,
     /// The newest id of the events that were removed.
     pub pruned_id: Option<String>,

@@ -853,7 +853,7 @@ pub enum Outcome {
         attempts: i64,
         /// When to try again.
         due_at: Timestamp,
-        /// Whose fault it was.
+        /// What it is blamed on.
         fault: Fault,
         /// The reason, in plain words.
         problem: String,
@@ -888,7 +888,7 @@ pub enum Fault {
 /// A claim with its outcome, ready to be recorded.
 #[derive(Debug, Clone)]
 pub struct DeliveryResult {
-    /// What was claimed.
+    /// The claim.
     pub claimed: Claimed,
     /// The lease under which it was claimed.
     pub lease: String,
