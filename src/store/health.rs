@@ -32,7 +32,7 @@ pub async fn ping(session: &mut impl Session) -> Result<(), StoreError> {
 /// row isn't written.
 ///
 /// # Errors
-/// When it can't be written; commit to learn whether it can.
+/// When it can't be written; only the commit shows that it can.
 pub async fn try_write(tx: &mut Tx, content: &str) -> Result<(), StoreError> {
     on_db!(tx, TRY_WRITE, |sql, c| {
         sqlx::query(sql).bind(content).execute(c).await?;

@@ -288,7 +288,7 @@ impl Store {
             .foreign_keys(true)
             // A batch of rows is handed over at once: at 50 at a time, the two threads would keep waking each other.
             .row_buffer_size(1024)
-            // Erased data is overwritten in the file, not only unlinked.
+            // Erased data is overwritten in the file, not only marked as free.
             .pragma("secure_delete", "ON")
             .busy_timeout(BUSY);
         // A file doesn't close connections.
