@@ -874,6 +874,7 @@ pub async fn newest_of_template(
 
 /// Records the faces that phones fetched, and returns the cards for which the face is new. Ignores a face older than
 /// the stored one, and cards erased meanwhile even if their id has been reused.
+///
 /// # Errors
 /// When the database fails.
 pub async fn record_fetches(
