@@ -1,4 +1,4 @@
-//! Everything that a running service has, put together in one place.
+//! Builds the parts of a running service and holds them together.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
@@ -45,21 +45,21 @@ use crate::wallets::apple::certificates::trust::Roots;
 use crate::wallets::apple::push::apns::ApnsEndpoint;
 use crate::wallets::issuers::{AppleIssuer, AppleIssuers};
 
-/// A running service. Holds no state of its own that another node would need: all of that is in the database.
+/// A running service. It holds no state that another node would need: all of that is in the database.
 #[derive(Debug)]
 pub struct App {
     /// The database.
     pub store: Store,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
-    /// What requests are called in logs.
+    /// Makes the ids of requests in logs.
     pub request_ids: RequestIds,
-    /// What customers and phones reach, without a slash at the end.
+    /// The address that customers and phones use, without a slash at the end.
     pub public_url: String,
-    /// The path in it, without a slash at the end: what stands before every path that we name. Requests come with it or, from
-    /// a proxy that takes it off, without.
+    /// The path in that address, without a slash at the end; it precedes every path that we name. Requests arrive with
+    /// it, or without when a proxy removes it.
     pub base_path: String,
     /// The bootstrap key's fingerprint, when one is configured.
     pub admin_key: Option<Vec<u8>>,
@@ -67,104 +67,105 @@ pub struct App {
     pub metrics: Metrics,
     /// Wakes the delivery workers, here and on other nodes, when a change was committed.
     pub delivery_signal: DeliverySignal,
-    /// What this node knows of its lines to APNs.
+    /// The state of this node's connections to APNs.
     pub channels: Channels,
-    /// Which of this node's jobs are down.
+    /// The jobs of this node that are down.
     pub job_states: JobStates,
-    /// Whether the database could be written when it was last tried.
+    /// Whether the database could be written at the last attempt.
     pub write_probe: WriteProbe,
-    /// When the metrics that cost something were last read.
+    /// When the expensive metrics were last read.
     pub last_reading: LastReading,
-    /// Lets orders for one card wait for each other.
+    /// Makes commands for one card wait for each other.
     pub card_locks: CardLocks,
-    /// Whether a card was erased whose values may still stand in the database's log.
+    /// Whether a card was erased whose values may still be in the database's log.
     pub erased: AtomicBool,
-    /// How many requests with complaints of phones each address may send.
+    /// The limit on requests with log entries of phones, by address.
     pub complaints: RateLimit,
-    /// What customers' browsers ask for, by address; 0 for no limit.
+    /// The limit on requests of customers' browsers, by address; 0 for no limit.
     pub pages: RateLimit,
-    /// What their pages load: pictures and style sheets.
+    /// The limit on what their pages load: pictures and style sheets.
     pub page_files: RateLimit,
-    /// What phones ask, by address.
+    /// The limit on requests of phones, by address.
     pub phones: RateLimit,
-    /// What is asked with the token of a pass, wherever from; by a fingerprint of both.
+    /// The limit on requests with the token of a pass, from any address; by a fingerprint of both.
     pub holders: RateLimit<Vec<u8>>,
-    /// What backends ask, by address.
+    /// The limit on requests of backends, by address.
     pub backends: RateLimit,
-    /// How much strangers may make us write to the log.
+    /// Limits on the log lines that strangers can cause.
     pub strangers_lines: StrangersLines,
-    /// For how long a client may read nothing of its answer.
+    /// How long a client may read nothing of its answer.
     pub unread: Duration,
-    /// Whose word on addresses is believed.
+    /// The proxies that are trusted to name the client's address.
     pub trusted_proxies: TrustedProxies,
     /// How many pushes may be under way on one connection to APNs.
     pub in_flight: usize,
-    /// How many devices are told of publishings in a second.
+    /// How many devices are marked for publishings in a second.
     pub refresh_rate: u32,
-    /// For how long events and entries of the audit list are kept.
+    /// How long events and entries of the audit list are kept.
     pub event_retention: Duration,
-    /// Tells streams without an end that the node stops.
+    /// Ends endless streams when the node stops.
     pub stopping: watch::Sender<bool>,
-    /// Room in memory for what requests make this node hold.
+    /// The memory budget for what requests make this node hold.
     pub memory: MemoryBudget,
-    /// Archives that are packed or unpacked at once: each may take hundreds of megabytes.
+    /// Limits the archives packed or unpacked at once: each may take hundreds of megabytes.
     pub archives: Semaphore,
-    /// One picture is decoded at a time: each may take 192 MiB.
+    /// Decodes one picture at a time: each may take 192 MiB.
     pub decoding: Workers,
-    /// Template documents that are parsed at once. Apart from the pictures: a document takes milliseconds and must not wait
-    /// for another workspace's pictures.
+    /// Parses a bounded number of template documents at once. Separate from pictures: a document takes milliseconds and
+    /// must not wait for another workspace's pictures.
     pub parsing: Workers,
-    /// Large bodies of requests that are read at once. On at most half of the cores: whoever sends many waits for himself.
+    /// Reads a bounded number of large request bodies at once, on at most half of the cores: a client that sends many
+    /// waits for its own.
     pub reading: Workers,
-    /// One file of keys is opened at a time: each may take a second of a core.
+    /// Opens one key file at a time: each may take a second of a core.
     pub opening_keys: Workers,
-    /// How many cards are drawn at once, and what customers were given lately.
+    /// Limits how many cards are rendered at once, and caches what customers were sent lately.
     pub(crate) renders: Renders,
-    /// Versions that are made ready at once.
+    /// Limits the versions prepared at once.
     pub(crate) preparing: Semaphore,
-    /// How many opened pages may be waiting to be noted; more are not noted.
+    /// Limits how many page openings may wait to be recorded; more are not recorded.
     pub page_notes: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
     pub sandbox: Option<SimulatedApns>,
-    /// By what workspaces sign and push.
+    /// The certificates with which workspaces sign and push.
     pub issuers: AppleIssuers,
-    /// Where APNs is.
+    /// The address of APNs.
     pub apns_endpoint: ApnsEndpoint,
     /// Intermediates that need not be sent with a certificate: Apple's, and the sandbox's own.
     pub known_intermediates: Vec<X509>,
-    /// Which certificates are taken.
+    /// The roots that certificates must lead to.
     pub roots: Roots,
-    /// Stored certificates that this node can't use, which it doesn't try again.
+    /// Stored certificates that this node can't use and doesn't try again.
     pub(crate) unusable: Mutex<HashSet<AppleCertificateKey>>,
-    /// Held while issuers are loaded.
+    /// Locked while issuers are loaded.
     pub(crate) loading_issuers: tokio::sync::Mutex<()>,
     master_key: MasterKeys,
     secrets: RwLock<HashMap<WorkspaceId, WorkspaceSecret>>,
-    /// The zone of workspaces that named none.
+    /// The time zone of workspaces that have none of their own.
     pub time_zone: Zone,
     time_zones: RwLock<HashMap<WorkspaceId, Zone>>,
     notes: Cache<WorkspaceId, Arc<FetchRecorder>>,
     pub(crate) scaled: Cache<ScaledKey, Scaled>,
-    /// Width and height of uploads, by their digests.
+    /// Width and height of uploads, by digest.
     pub(crate) picture_sizes: Cache<Vec<u8>, (u32, u32)>,
     pub(crate) published: Cache<(WorkspaceId, TemplateId, i64), Arc<Published>>,
 }
 
-/// How many files (pictures, style sheets, scripts) may be loaded for each page that is allowed: a page has at most seven.
+/// How many files (pictures, style sheets, scripts) may be loaded for each allowed page: a page has at most seven.
 const FILES_OF_A_PAGE: u32 = 8;
 
-/// For what a workspace's secret is sealed.
+/// Returns the purpose under which a workspace's secret is sealed.
 pub fn secret_purpose(workspace: &WorkspaceId) -> String {
     format!("workspace {workspace}")
 }
 
-/// The path of an address, without a slash at the end.
+/// Returns the path of an address, without a slash at the end.
 pub fn path_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.find('/').map_or("", |at| rest[at..].trim_end_matches('/'))
 }
 
-/// From what an [`App`] is built.
+/// The parts from which an [`App`] is built.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct AppParts {
@@ -187,7 +188,7 @@ pub struct AppParts {
 }
 
 impl App {
-    /// Puts a service together.
+    /// Builds a service.
     pub fn new(parts: AppParts) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -197,7 +198,7 @@ impl App {
             write_probe: WriteProbe::default(),
             last_reading: LastReading::default(),
             card_locks: CardLocks::default(),
-            // A crash may have come between an erasure and this.
+            // A crash may have come between an erasure and the clearing of the log.
             erased: AtomicBool::new(true),
             complaints: RateLimit::new(30),
             pages: RateLimit::new(parts.limits.pages),
@@ -249,7 +250,7 @@ impl App {
                     u32::try_from(bytes + 1024).unwrap_or(u32::MAX)
                 })
                 .build(),
-            // What a prepared version holds: its pictures, most of all.
+            // The weight is what a prepared version holds, mainly its pictures.
             published: Cache::builder()
                 .max_capacity(96 * 1024 * 1024)
                 .weigher(|_, published: &Arc<Published>| {
@@ -260,17 +261,18 @@ impl App {
         }
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// By what new cards of a workspace are issued, as far as this node knows; `find_apple_issuer` looks it up.
+    /// Returns the issuer for new cards of a workspace, as far as this node knows; `find_apple_issuer` also looks in
+    /// the database.
     pub fn apple_issuer(&self, workspace: &WorkspaceId) -> Option<Arc<AppleIssuer>> {
         self.issuers.current(workspace, self.now())
     }
 
-    /// The issuer that signs and pushes for cards of that pass type, as far as this node knows.
+    /// Returns the issuer that signs and pushes for cards of that pass type, as far as this node knows.
     pub fn apple_issuer_of(&self, workspace: &WorkspaceId, pass_type: &PassTypeId) -> Option<Arc<AppleIssuer>> {
         self.issuers.of(workspace, pass_type, self.now())
     }
@@ -291,7 +293,7 @@ impl App {
         self.master_key.open(purpose, sealed)
     }
 
-    /// Adds a workspace unless it is there.
+    /// Adds a workspace unless it exists.
     ///
     /// # Errors
     /// When the database fails.
@@ -304,7 +306,7 @@ impl App {
         Ok(tx.commit().await?)
     }
 
-    /// Adds a workspace with a secret of its own within the caller's transaction; false when it is there.
+    /// Adds a workspace with a secret of its own within the caller's transaction; false when it exists.
     ///
     /// # Errors
     /// When the database fails.
@@ -314,10 +316,10 @@ impl App {
         Ok(workspaces::insert(tx, id, name, &sealed, self.now()).await?)
     }
 
-    /// A workspace's secret. Fails when the master key doesn't open it.
+    /// Returns a workspace's secret.
     ///
     /// # Errors
-    /// When there is no such workspace, the key is another one, or the database fails.
+    /// When there is no such workspace, the master key doesn't open its secret, or the database fails.
     pub async fn secret(&self, workspace: &WorkspaceId) -> Result<WorkspaceSecret, ActionError> {
         if let Some(secret) = self.secrets.read().unwrap_or_else(PoisonError::into_inner).get(workspace) {
             return Ok(secret.clone());
@@ -331,7 +333,7 @@ impl App {
         Ok(secret)
     }
 
-    /// The zone in which a workspace writes moments: its own, which never changes, or the service's.
+    /// Returns the time zone of a workspace: its own, which never changes, or the service's.
     ///
     /// # Errors
     /// When the database fails.
@@ -345,13 +347,13 @@ impl App {
         Ok(zone)
     }
 
-    /// Where what phones do in a workspace waits to be written.
+    /// Returns the recorder in which a workspace's fetches and polls wait to be written.
     pub async fn notes_of(&self, workspace: &WorkspaceId) -> Arc<FetchRecorder> {
         self.notes.get_with_by_ref(workspace, async { Arc::default() }).await
     }
 
-    /// Opens files of keys that somebody sent, off the async threads, one at a time. What has been taken before is opened
-    /// without waiting for those.
+    /// Opens uploaded key files one at a time, off the async threads. Keys that were accepted before don't wait in this
+    /// queue.
     ///
     /// # Errors
     /// When the service stops, or `work` panicked.
@@ -362,7 +364,7 @@ impl App {
         Ok(self.opening_keys.run(work).await?)
     }
 
-    /// The address of a card's page.
+    /// Returns the address of a card's page.
     pub async fn page_url(
         &self,
         workspace: &WorkspaceId,

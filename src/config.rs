@@ -1,7 +1,7 @@
-//! Settings: from the environment (`PASSLOOM_…`) and a TOML file; the environment wins.
+//! Settings: read from the environment (`PASSLOOM_…`) and a TOML file; the environment wins.
 //!
-//! [`SETTINGS`] lists all of them once: name, what is expected, what stands when it isn't given. A wrong one stops
-//! the start with one line that names it, what was found and what is expected.
+//! [`SETTINGS`] lists all of them once: name, expected value, default. A wrong setting stops the start with one line
+//! that names it, what was found and what is expected.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,9 +19,9 @@ use crate::wallets::apple::push::apns::PushType;
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// Its name in the TOML file; in the environment upper case with `PASSLOOM_` before it.
+    /// Its name in the TOML file; in the environment, upper case with the prefix `PASSLOOM_`.
     pub name: &'static str,
-    /// What it may be.
+    /// The values that it may have.
     pub expected: &'static str,
     /// Whether its value must not be repeated in messages.
     pub secret: bool,
@@ -66,7 +66,7 @@ settings! {
     LOG_FORMAT "log_format" "text or json";
 }
 
-/// A setting that is wrong; prints as one line.
+/// A setting that is wrong; displayed as one line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// One setting.
@@ -82,17 +82,17 @@ pub enum ConfigError {
     /// The file as a whole.
     #[error("{path}: {problem}")]
     File {
-        /// Which.
+        /// Its path.
         path: String,
         /// What is wrong with it.
         problem: String,
     },
 }
 
-/// Strangers' malformed requests are nobody's error, and actix tells them as one.
+/// Strangers' malformed requests are not errors of the service, but actix logs them as such.
 const DEFAULT_LOG: &str = "info,actix_http=off,actix_server=warn";
 
-/// Where the Apple certificate and what belongs to it are.
+/// The files of the Apple certificate: certificate, key and what belongs to them.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct AppleFiles {
@@ -102,22 +102,22 @@ pub struct AppleFiles {
     pub wwdr: Option<PathBuf>,
 }
 
-/// What one address may ask of a node within a minute. Those of phones and backends are no settings: they lie far above what
-/// phones and backends do, so that a stranger can't take a node from everybody, and this machine's own programs are not
-/// counted.
+/// Limits on the requests of one address to a node within a minute. Those of phones and backends are not settings: they
+/// lie far above what phones and backends send, so that a stranger can't take a node from everybody else. This
+/// machine's own programs are not counted there.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Of customers' pages, from this machine as well; 0 for no limit (`PASSLOOM_RATE_LIMIT`).
+    /// For customers' pages, from this machine as well; 0 for no limit (`PASSLOOM_RATE_LIMIT`).
     pub pages: u32,
-    /// Of Apple's web service: all phones of a mobile operator may come from one address, and a publishing has them ask
-    /// and fetch.
+    /// For Apple's web service: all phones of a mobile operator may come from one address, and a publishing makes them
+    /// poll and fetch.
     pub phones: u32,
-    /// With the token of one pass, from all addresses together: twenty phones that are told of a change every two seconds, and
-    /// ask as often, are fewer.
+    /// With the token of one pass, from all addresses together. Twenty phones that are notified of a change every two
+    /// seconds, and poll as often, stay below it.
     pub holders: u32,
-    /// Of the API.
+    /// For the API.
     pub backends: u32,
-    /// For how long a client may read nothing of its answer before its connection is closed.
+    /// How long a client may read nothing of its answer before its connection is closed.
     pub unread: Duration,
 }
 
@@ -127,19 +127,19 @@ impl Default for Limits {
     }
 }
 
-/// All settings, read and checked each by itself.
+/// All settings, each checked by itself.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct Config {
     pub listen: SocketAddr,
-    /// Where `/readyz` and `/metrics` are served; none when they are nowhere.
+    /// The address of `/readyz` and `/metrics`; `None` when they are not served.
     pub internal_listen: Option<SocketAddr>,
     pub public_url: String,
-    /// Whether no public address was given; then it is localhost at the port that is listened on.
+    /// Whether no public address was given; it is then localhost at the port that the service listens on.
     pub public_url_default: bool,
     pub trusted_proxies: TrustedProxies,
     pub data_dir: PathBuf,
-    /// Whether the data directory was given; then the development certificates lie within it.
+    /// Whether the data directory was given; the development certificates are then inside it.
     pub data_dir_given: bool,
     pub database_url: String,
     pub master_key: Option<MasterKey>,
@@ -155,12 +155,12 @@ pub struct Config {
     pub apns_timeout: Duration,
     pub apns_push_type: PushType,
     pub refresh_rate: u32,
-    /// For how long events and entries of the audit list are kept.
+    /// How long events and entries of the audit list are kept.
     pub event_retention: Duration,
     pub limits: Limits,
-    /// In which zone workspaces write moments that name none of their own.
+    /// The time zone of workspaces that have none of their own.
     pub time_zone: Zone,
-    /// What was said about the sandbox.
+    /// Whether the sandbox was switched on or off; `None` when the setting is absent.
     pub sandbox: Option<bool>,
     pub log: String,
     pub log_format: LogFormat,
@@ -171,7 +171,7 @@ struct Values {
 }
 
 impl Values {
-    /// A setting's value as `parse` reads it.
+    /// Reads a setting's value with `parse`.
     fn read<T>(&self, setting: &Setting, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
         let Some((place, text)) = self.found.get(setting.name) else { return Ok(None) };
         parse(text).map(Some).ok_or_else(|| ConfigError::Setting {
@@ -306,14 +306,14 @@ impl Config {
     }
 }
 
-/// Thirteen months, so that a month can be compared with the same one of the year before.
+/// Thirteen months, so that a month can be compared with the same month of the year before.
 const EVENT_RETENTION_DAYS: u64 = 396;
 
 fn days(count: u64) -> Duration {
     Duration::from_secs(count * 24 * 3600)
 }
 
-/// Whether a text filters logs. Words that are no levels are names of libraries, and nothing else is shown then.
+/// Whether a text is a log filter. A word that is no level is the name of a library, and then nothing else is logged.
 fn is_filter(text: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
@@ -324,14 +324,14 @@ fn is_filter(text: &str) -> bool {
     shows && tracing_subscriber::EnvFilter::try_new(text).is_ok()
 }
 
-/// Variables that look like settings and are none: a slip of the pen, or a setting of another version.
+/// Returns the variables that look like settings but are none: a typing error, or a setting of another version.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     const OTHERS: [&str; 3] = ["PASSLOOM_URL", "PASSLOOM_API_KEY", "PASSLOOM_CRASH_POINT"];
     let known = |name: &str| SETTINGS.iter().any(|setting| name == format!("PASSLOOM_{}", setting.name.to_uppercase()));
     names.filter(|name| name.starts_with("PASSLOOM_") && !known(name) && !OTHERS.contains(&name.as_str())).collect()
 }
 
-/// The address as it is written everywhere: the host in punycode, no default port, no slash at the end.
+/// Returns the address as it is written everywhere: host in punycode, no default port, no slash at the end.
 fn read_public_url(text: &str) -> Option<String> {
     let url = reqwest::Url::parse(text).ok()?;
     let plain =
@@ -343,7 +343,7 @@ fn read_public_url(text: &str) -> Option<String> {
     };
     let path = url.path().trim_end_matches('/');
     let mut parts = path.split('/').skip(1);
-    // What begins like one of our own addresses could be either, once a proxy takes the path off.
+    // A path that begins like one of our own would be ambiguous once a proxy removes it.
     let first = parts.clone().next().unwrap_or_default();
     let clear = !crate::http::routes::areas().any(|area| area == first);
     let legible =

@@ -1,6 +1,6 @@
-//! `passloom doctor`: looks at an installation from the outside and says what is wrong before a customer does.
+//! `passloom doctor`: examines an installation from the outside and reports what is wrong before a customer does.
 //!
-//! Nothing is changed: the database is opened without migrating it, what is written is rolled back, and the self-test
+//! It changes nothing: the database is opened without migrating it, what is written is rolled back, and the self-test
 //! runs on a database and a port of its own. To add a check, write a function that returns [`Finding`]s and call it in
 //! [`examine`].
 
@@ -30,23 +30,23 @@ use crate::wallets::apple::certificates::trust::Roots;
 use crate::wallets::apple::push::apns::Apns;
 use crate::wallets::apple::rules::OwnAddresses;
 
-/// How long anything outside may take to answer.
+/// How long an external service may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How far two clocks may differ: a signature from the future is refused by phones.
+/// How far two clocks may differ: phones refuse a signature from the future.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
-/// From how many days before its end a certificate is worth a word.
+/// The number of days before its end from which a certificate causes a warning.
 const EXPIRY_WARNING_DAYS: u64 = 60;
 
-/// Below so many connections a rush of phones has to wait.
+/// With fewer connections than this, a rush of phones has to wait.
 const FEW_CONNECTIONS: usize = 2048;
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// As it should be.
+    /// Everything is as it should be.
     Ok,
-    /// It works, and should be looked at.
+    /// It works, but deserves attention.
     Warning,
     /// It doesn't work.
     Error,
@@ -55,11 +55,11 @@ pub enum State {
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which check.
+    /// The name of the check.
     pub check: &'static str,
-    /// How it ended.
+    /// The result.
     pub state: State,
-    /// What was found, and how to mend it.
+    /// What was found, and how to fix it.
     pub detail: String,
 }
 
@@ -67,7 +67,7 @@ fn finding(check: &'static str, state: State, detail: impl Into<String>) -> Find
     Finding { check, state, detail: detail.into() }
 }
 
-/// Runs every check; findings in the order of the checks.
+/// Runs every check and returns the findings in the order of the checks.
 pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     let mut config = config.clone();
     if config.public_url_default {
@@ -137,7 +137,7 @@ pub async fn examine(config: &Config, outside: &Outside) -> Vec<Finding> {
     findings
 }
 
-/// As `serve` has it when it is started like this command was.
+/// Checks the limit on open files that `serve` would have if it were started like this command.
 fn open_files() -> Finding {
     let (before, files) = files::raise_limit();
     let room = connections::room(files);
@@ -160,7 +160,7 @@ async fn database(url: &str, now: Timestamp) -> Vec<Finding> {
     }
     let store = match Store::connect(url).await {
         Ok(store) => store,
-        // The address may hold a password: it is not repeated.
+        // The address may hold a password and is not repeated.
         Err(error) => return vec![finding(CHECK, State::Error, format!("can't be opened: {error}"))],
     };
     let mut findings = Vec::new();
@@ -183,14 +183,14 @@ async fn database(url: &str, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-/// Whether the master key opens what the database holds, and how long the certificates in it are valid.
+/// Checks whether the master key opens what the database holds, and how long the certificates in it are valid.
 async fn secrets(config: &Config, sandbox: bool, roots: &Roots, outside: &Outside) -> Vec<Finding> {
     const CHECK: &str = "master-key";
     let exists = config.database_url.strip_prefix("sqlite://").is_none_or(|path| Path::new(path).exists());
     if !exists {
         return Vec::new();
     }
-    // A database that can't be opened or read was told already.
+    // A database that can't be opened or read has been reported already.
     let Ok(store) = Store::connect(&config.database_url).await else { return Vec::new() };
     let sealed = async { workspaces::secret(&mut store.read().await?, &default_workspace()).await }.await;
     let mut findings = Vec::new();
@@ -216,7 +216,7 @@ async fn stored_certificates(
     roots: &Roots,
     now: Timestamp,
 ) -> Vec<Finding> {
-    // A schema of another version has been told.
+    // A schema of another version has been reported already.
     let identities = stored_identities(store, key).await.unwrap_or_default();
     let mut findings = Vec::new();
     for identity in identities {
@@ -259,11 +259,11 @@ async fn schema(store: &Store) -> Result<Finding, crate::store::StoreError> {
     })
 }
 
-/// Writes and takes it back.
+/// Writes to the database and rolls it back.
 async fn trial(store: &Store) -> Result<(), crate::store::StoreError> {
     let mut tx = store.begin().await?;
     match workspaces::next_position(&mut tx, &default_workspace()).await {
-        // A database without workspaces takes writes as well.
+        // Without workspaces no row is changed, but the database has accepted the write.
         Ok(_) | Err(crate::store::StoreError::RowGone(_)) => Ok(()),
         Err(error) => Err(error),
     }
@@ -305,7 +305,7 @@ fn certificate(identity: &SigningIdentity, now: Timestamp) -> Finding {
     finding(CHECK, state, format!("{who} is valid for {days} more days, until {end}"))
 }
 
-/// Pushes to a token that no phone has: a refusal of the token proves that the certificate was accepted.
+/// Pushes to a token that no phone has: if APNs refuses the token, it has accepted the certificate.
 async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Finding {
     const CHECK: &str = "apns";
     let sandbox_only = config.apns_url.is_none() && config.sandbox == Some(true);
@@ -332,7 +332,7 @@ async fn apns(config: &Config, identity: &SigningIdentity, now: Timestamp) -> Fi
         | PushOutcome::ServiceUnwell { reason }
         | PushOutcome::NoAnswer { reason }
         | PushOutcome::Unreachable { reason } => {
-            // A server that doesn't want the certificate says so in TLS, and its word often gets lost with the connection.
+            // A server that refuses the certificate says so in TLS, but the message is often lost with the connection.
             let hint = "is the port open to the outside, and the certificate neither expired nor revoked?";
             finding(CHECK, State::Error, format!("{url} can't be used: {reason}; {hint}"))
         }
@@ -347,7 +347,7 @@ async fn public_url(config: &Config, outside: &Outside) -> Vec<Finding> {
     }
     let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
     let Ok(client) = client else { return vec![finding(CHECK, State::Error, "no HTTP client can be made")] };
-    // What phones ask first: a pass that isn't there, which must be answered 401 by us and by nobody in between.
+    // Makes a phone's first request: a pass that doesn't exist must be answered 401 by us and by nothing in between.
     let asked = client.get(format!("{url}/apple/v1/passes/pass.doctor/0")).send().await;
     let response = match asked {
         Ok(response) => response,
@@ -355,7 +355,7 @@ async fn public_url(config: &Config, outside: &Outside) -> Vec<Finding> {
             return vec![finding(CHECK, State::Error, format!("{url} can't be reached: {}", cause(&error)))];
         }
     };
-    // What came before may have taken its time.
+    // The checks before this may have taken a while.
     let now = outside.clock.now();
     let ours = response.headers().contains_key("x-request-id");
     let date = response.headers().get("date").and_then(|v| Timestamp::parse_http_date(v.to_str().ok()?));
@@ -373,8 +373,8 @@ async fn public_url(config: &Config, outside: &Outside) -> Vec<Finding> {
     findings
 }
 
-/// The main job on a database and a port of its own, with the configured certificate where there is one: a card is
-/// issued, a simulated phone adds it, the balance changes, and the push brings the phone to fetch it.
+/// Runs the whole main flow on a database and a port of its own, with the configured certificate where there is one: a
+/// card is issued, a simulated phone adds it, the balance changes, and the push makes the phone fetch it.
 async fn self_test(config: &Config, outside: &Outside) -> anyhow::Result<String> {
     let folder = TemporaryFolder::new(outside)?;
     let mut own = Config::load(None, |_| None)?;
@@ -416,7 +416,7 @@ async fn self_test(config: &Config, outside: &Outside) -> anyhow::Result<String>
     outcome
 }
 
-/// A directory that is gone with the value.
+/// A directory that is deleted when this is dropped.
 struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {

@@ -2,7 +2,7 @@
 //! passes, serves the web service by which phones update them, and pushes every change of a balance or tier, so that
 //! cards in phones refresh by themselves.
 //!
-//! Each layer knows only those below it:
+//! Each layer uses only those below it:
 //!
 //! ```text
 //! main, cli, app        builds everything once from the configuration
@@ -12,8 +12,8 @@
 //!       domain          cards, templates, rules: no input, no output, no clock
 //! ```
 //!
-//! `outside` holds the clock, randomness and secrets, which come in as parameters; `sandbox` holds simulated outside
-//! services that check like the real ones. ARCHITECTURE.md has the walks through all of it.
+//! `platform` holds the clock, randomness and secrets, which come in as parameters; `sandbox` holds simulated external
+//! services that check like the real ones. ARCHITECTURE.md describes the main paths through all of it.
 
 pub mod actions;
 pub mod app;

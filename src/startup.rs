@@ -1,4 +1,4 @@
-//! From the configuration to a running service.
+//! Turns a configuration into a running service.
 
 use std::fs::{DirBuilder, TryLockError};
 use std::net::{SocketAddr, TcpListener};
@@ -37,7 +37,7 @@ use crate::wallets::apple::certificates::trust::{self, Roots};
 use crate::wallets::apple::push::apns::ApnsEndpoint;
 use crate::wallets::apple::rules::OwnAddresses;
 
-/// The name of the key that the sandbox makes at each start.
+/// The name of the key that the sandbox creates at each start.
 const SANDBOX_KEY: &str = "sandbox";
 
 /// Clock and randomness of a service.
@@ -48,7 +48,7 @@ pub struct Outside {
     pub random: Arc<dyn Random>,
 }
 
-/// What a new sandbox holds.
+/// What a new sandbox contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contents {
     /// The starter templates and the demo card.
@@ -57,7 +57,7 @@ pub enum Contents {
     Nothing,
 }
 
-/// What the sandbox tells on its terminal.
+/// What the sandbox prints on its terminal.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct SandboxFacts {
@@ -67,23 +67,23 @@ pub struct SandboxFacts {
     pub root: PathBuf,
 }
 
-/// A service that is set up, before it serves.
+/// A service that is set up but does not serve yet.
 #[derive(Debug)]
 pub struct Prepared {
     /// The service.
     pub app: web::Data<App>,
     /// The bound socket.
     pub listener: TcpListener,
-    /// Where health checks and metrics are.
+    /// Where health checks and metrics are served.
     pub internal: Internal,
-    /// In the sandbox.
+    /// The sandbox's facts; `None` outside the sandbox.
     pub sandbox: Option<SandboxFacts>,
 }
 
 /// Where health checks and metrics are served.
 #[derive(Debug)]
 pub enum Internal {
-    /// Nowhere, but for a bare `/healthz` on the public address.
+    /// Nowhere, except for a bare `/healthz` on the public address.
     Nowhere,
     /// On the public address.
     WithPublic,
@@ -91,14 +91,14 @@ pub enum Internal {
     Own(TcpListener),
 }
 
-/// Sets everything up: directories, database, keys, certificates, in the sandbox the simulators and the starter
-/// templates; and binds the sockets.
+/// Sets everything up: directories, database, keys, certificates, and in the sandbox the simulators and the starter
+/// templates; then binds the sockets.
 ///
 /// # Errors
-/// One line that names what is wrong.
+/// When something is wrong; the error is one line that names it.
 pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -> anyhow::Result<Prepared> {
     let now = outside.clock.now();
-    // It holds names, push tokens and keys.
+    // The directory holds names, push tokens and keys.
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(&config.data_dir)
         .with_context(|| format!("PASSLOOM_DATA_DIR: the directory {} can't be made", config.data_dir.display()))?;
@@ -111,7 +111,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     let sandbox = is_sandbox(&config, issuers::count_apple(&mut store.read().await?).await? > 0)?;
     let internal = listen_internally(&config, sandbox)?;
     if store.is_embedded() {
-        // Whoever held leases before is gone: what a crash left under way goes on at once.
+        // The process that held leases before is gone: what a crash left under way continues at once.
         let mut tx = store.begin().await?;
         devices::release_all(&mut tx).await?;
         tx.commit().await?;
@@ -125,7 +125,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     let identity = match (&config.apple, &chain) {
         (Some(files), _) => {
             let (files, roots) = (files.clone(), roots.clone());
-            // Keys may take a second to open.
+            // Opening a key may take a second.
             Some(tokio::task::spawn_blocking(move || read_identity(&files, &roots, now)).await??)
         }
         (None, Some(chain)) => Some(SigningIdentity::new(&chain.leaf, chain.leaf_key.clone(), &chain.intermediate)?),
@@ -203,19 +203,19 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     Ok(Prepared { app, listener, internal, sandbox: facts })
 }
 
-/// How many connections may wait to be taken in: a rush of phones, or of strangers. The standard library's 128 are full in an
-/// instant, and whoever comes then tries again after a second.
+/// How many connections may wait to be accepted, in a rush of phones or of strangers. The standard library's 128 are
+/// full in an instant, and later clients try again after a second.
 const WAITING: u32 = 4096;
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restarted node takes its port back at once.
+    // A restarted node can use its port again at once.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(WAITING)?.into_std()
 }
 
-/// Binds the inner address. Whoever tries the sandbox may have something else on that port.
+/// Binds the internal address. In the sandbox, another program may use that port already.
 fn listen_internally(config: &Config, sandbox: bool) -> anyhow::Result<Internal> {
     let Some(address) = config.internal_listen else { return Ok(Internal::Nowhere) };
     if address == config.listen {
@@ -242,7 +242,7 @@ fn listen_internally(config: &Config, sandbox: bool) -> anyhow::Result<Internal>
 pub struct Running {
     /// The service.
     pub app: web::Data<App>,
-    /// Where health checks and metrics are, when they have an address of their own.
+    /// The address of health checks and metrics, when they have their own.
     pub internal: Option<SocketAddr>,
     internal_server: Option<InternalServer>,
     handle: ServerHandle,
@@ -250,7 +250,7 @@ pub struct Running {
     jobs: Option<Jobs>,
 }
 
-/// The server of the inner address. It ends after everything else, so that whoever watches a stop sees it.
+/// The server of the internal address. It ends after everything else, so that a monitor can observe the stop.
 #[derive(Debug)]
 struct InternalServer {
     stop: oneshot::Sender<()>,
@@ -258,17 +258,17 @@ struct InternalServer {
     server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-/// Whether a service does its jobs by itself.
+/// Whether a service runs its jobs by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobMode {
-    /// As in production.
+    /// The jobs run, as in production.
     Running,
-    /// Somebody else drives them, as tests do by hand.
+    /// The caller runs them step by step, as tests do.
     ByHand,
 }
 
 impl Prepared {
-    /// Begins to serve.
+    /// Starts to serve.
     ///
     /// # Errors
     /// When the socket can't be used.
@@ -276,7 +276,7 @@ impl Prepared {
         let app = self.app;
         let mut stopping = app.stopping.subscribe();
         let stop = async move {
-            // An error means that the application is gone, which is an end as well.
+            // An error means that the application is gone, which counts as the end as well.
             let _ = stopping.wait_for(|stop| *stop).await;
         };
         let (served, listener) = match self.internal {
@@ -305,7 +305,7 @@ impl Prepared {
 }
 
 impl Running {
-    /// Stops in order: no new requests, those under way finish, then the jobs hand back what they hold.
+    /// Stops in order: no new requests; requests under way finish; then the jobs hand back their claims.
     ///
     /// # Errors
     /// When the server failed.
@@ -327,7 +327,7 @@ impl Running {
         served.map_err(std::io::Error::other)?
     }
 
-    /// Ends at once, as a crash would for clients; for tests.
+    /// Ends at once, which looks like a crash to clients; for tests.
     pub async fn kill(self) {
         drop(self.jobs);
         self.handle.stop(false).await;
@@ -337,7 +337,7 @@ impl Running {
     }
 }
 
-/// Whether there are certificates in the database; it is only looked at, and one that isn't there has none.
+/// Whether there are certificates in the database. It is only read; a database that doesn't exist has none.
 pub(crate) async fn stored_issuers(url: &str) -> bool {
     if url.strip_prefix("sqlite://").is_some_and(|path| !Path::new(path).exists()) {
         return false;
@@ -366,8 +366,8 @@ pub(crate) fn is_sandbox(config: &Config, stored_issuers: bool) -> anyhow::Resul
 /// How long a process waits for another's lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Keeps other processes from the embedded database: it belongs to one. The system lets go of the lock when the process
-/// ends, however it ends. Its directory is made when it is absent.
+/// Locks the embedded database against other processes: it belongs to one. The system releases the lock when the
+/// process ends, however it ends. The directory is created when it is absent.
 ///
 /// # Errors
 /// When another process has it.
@@ -375,13 +375,13 @@ pub async fn lock_database(config: &Config) -> anyhow::Result<Option<std::fs::Fi
     let Some(path) = config.database_url.strip_prefix("sqlite://") else { return Ok(None) };
     let path = PathBuf::from(format!("{path}.lock"));
     let place = || format!("PASSLOOM_DATABASE_URL: {} can't be made", path.display());
-    // A directory that can't be made is told where it is needed.
+    // Failures to create a directory are reported where it is needed.
     let private = |directory: &Path| DirBuilder::new().recursive(true).mode(0o700).create(directory);
     if path.parent().is_some_and(|directory| private(directory).is_err()) {
         return Ok(None);
     }
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).with_context(place)?;
-    // One that was just killed may still be on its way out.
+    // A process that was just killed may not have ended yet.
     let patience = std::time::Instant::now() + LOCK_PATIENCE;
     let locked = loop {
         match file.try_lock() {
@@ -406,11 +406,11 @@ async fn open_store(url: &str) -> anyhow::Result<Store> {
     if let Some(parent) = url.strip_prefix("sqlite://").and_then(|path| Path::new(path).parent()) {
         std::fs::create_dir_all(parent).with_context(|| format!("the directory {} can't be made", parent.display()))?;
     }
-    // The address of a PostgreSQL may hold its password: it is not repeated.
+    // A PostgreSQL address may hold its password and is not repeated.
     Store::open(url).await.context("PASSLOOM_DATABASE_URL: the database can't be opened")
 }
 
-/// Every secret that lasts must be under a key that the node has: one of a rotation that broke off as well.
+/// Checks that every lasting secret is encrypted under a key that the node has, also after an interrupted rotation.
 async fn check_secrets(store: &Store, keys: &MasterKeys) -> anyhow::Result<()> {
     let previous = keys.previous.as_ref().unwrap_or(&keys.current);
     let marks = (keys.current.mark(), previous.mark());
@@ -444,7 +444,8 @@ pub(crate) fn master_key(
         Ok(text) => MasterKey::parse(&Zeroizing::new(text))
             .map(keys)
             .with_context(|| format!("{} holds no master key", path.display())),
-        // Only a key that never was is made: with a lost one, the secrets in the database would be lost, too.
+        // A key is created only if there never was one: with a lost key, the secrets in the database would be lost,
+        // too.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if has_secrets {
                 bail!("{} is missing, but the database holds secrets that only it can open", path.display());
@@ -462,7 +463,7 @@ pub(crate) fn development_folder(config: &Config) -> PathBuf {
     base.join("certs").join("dev")
 }
 
-/// The roots that certificates must lead to.
+/// Returns the roots that certificates must lead to.
 pub(crate) fn read_roots(config: &Config, sandbox: bool) -> anyhow::Result<Roots> {
     let mut given = Vec::new();
     if let Some(path) = &config.apple_root {
@@ -500,7 +501,7 @@ pub(crate) fn read_identity(files: &AppleFiles, roots: &Roots, now: Timestamp) -
     taken.map_err(|error| {
         let part = error.part();
         let (setting, found) = match part {
-            // A PKCS#12 file is its own key's.
+            // A PKCS#12 file contains its own key.
             Part::Key if files.key.is_some() || matches!(error, IdentityError::KeyMissing) => (KEY, &files.key),
             Part::Certificate | Part::Key => (CERTIFICATE, &Some(files.certificate.clone())),
             Part::Password => ("PASSLOOM_APPLE_KEY_PASSWORD", &None),
@@ -523,7 +524,7 @@ async fn simulated_apns(
     let (server_certificate, server_key) =
         chain.server_certificate(&["localhost"], &["127.0.0.1"], outside.clock.now())?;
     let mut client_roots = vec![chain.root.clone(), chain.intermediate.clone()];
-    // An issuer that was given explicitly pushes to the simulator, too.
+    // An issuer that was configured explicitly pushes to the simulator, too.
     if let Some(identity) = identity {
         client_roots.extend(X509::stack_from_pem(&identity.chain_pem)?);
     }

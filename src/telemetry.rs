@@ -1,7 +1,7 @@
 //! Logs and metrics.
 //!
-//! Logs hold no key, token, card address or personal value at any level: requests are logged by their route's
-//! pattern, never by their address.
+//! Logs hold no key, token, card address or personal value at any level: requests are logged with their route's
+//! pattern, never their address.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,7 +67,7 @@ pub struct JobLabels {
     pub job: &'static str,
 }
 
-/// The label of a drawing.
+/// The label of a rendering.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct RenderLabels {
@@ -82,10 +82,10 @@ pub struct PauseLabels {
     pub cause: &'static str,
 }
 
-/// What was found in the database.
+/// Figures read from the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InDatabase {
-    /// For how long the delivery has been due that has waited longest.
+    /// How long the delivery that has waited longest has been due.
     pub queue_age: Duration,
     /// How many cards a phone holds in an older state, by wallet.
     pub cards_behind: Vec<(&'static str, i64)>,
@@ -93,7 +93,8 @@ pub struct InDatabase {
     pub size: i64,
 }
 
-/// Gauges that are read now and then, see [`readings`](crate::actions::readings). Those that couldn't be read aren't shown.
+/// Gauges that are read from time to time, see [`readings`](crate::actions::readings). Those that couldn't be read
+/// aren't shown.
 #[derive(Debug)]
 pub struct Readings {
     started: Instant,
@@ -101,7 +102,7 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// Replaces what is shown.
+    /// Replaces the figures.
     pub fn set(&self, database: Option<InDatabase>, usage: Usage) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = (database, usage);
     }
@@ -140,17 +141,17 @@ impl Collector for Readings {
     }
 }
 
-/// What the service counts about itself; one set per [`App`](crate::app::App).
+/// The service's metrics; one set per [`App`](crate::app::App).
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     /// Requests by method, route and status.
     pub requests: Family<RequestLabels, Counter>,
-    /// How long the last certificate of each pass type is valid, in seconds.
+    /// How long the last certificate of each pass type is still valid, in seconds.
     pub certificate_remaining: Family<CertificateLabels, prometheus_client::metrics::gauge::Gauge>,
     /// How long requests took, by method and route.
     pub request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    /// Gauges that are read now and then.
+    /// Gauges that are read from time to time.
     pub readings: Arc<Readings>,
     /// RSA signatures made.
     pub signatures: Counter,
@@ -158,15 +159,15 @@ pub struct Metrics {
     pub files_hashed: Counter,
     /// Passes that phones and pages fetched.
     pub passes_served: Counter,
-    /// Times that cards were drawn, by for whom.
+    /// Renderings of cards, by reader.
     pub renders: Family<RenderLabels, Counter>,
-    /// Times that a job panicked, or ended before it was told to, by job.
+    /// Failures of jobs by job: it panicked, or ended before it was stopped.
     pub job_failures: Family<JobLabels, Counter>,
-    /// Pushes by what came of them.
+    /// Pushes by outcome.
     pub pushes: Family<PushLabels, Counter>,
-    /// 1 for each pass type whose pushes pause, and which those are.
+    /// Gauge with 1 for each pass type whose pushes are paused, and which those are.
     paused: (Family<PauseLabels, Gauge>, Mutex<HashSet<PauseLabels>>),
-    /// From a change's being due to its push's being taken.
+    /// The time from when a change was due until its push was accepted.
     pub push_delay_seconds: Histogram,
 }
 
@@ -177,7 +178,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A fresh set, all zero.
+    /// Makes a new set, all zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("passloom");
         let metrics = Self {
@@ -236,7 +237,7 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// Counts a drawing.
+    /// Counts a rendering.
     pub fn rendered(&self, reader: Reader) {
         let reader = match reader {
             Reader::Customer => "customer",
@@ -247,7 +248,7 @@ impl Metrics {
         self.renders.get_or_create(&RenderLabels { reader }).inc();
     }
 
-    /// The failures of a job. Asking for them shows them, as 0 if there were none.
+    /// Returns the counter of a job's failures. From then on the metrics show it, as 0 if there were none.
     pub fn job_failures(&self, job: &'static str) -> Counter {
         self.job_failures.get_or_create(&JobLabels { job }).clone()
     }
@@ -257,7 +258,7 @@ impl Metrics {
         self.pushes.get_or_create(&PushLabels { outcome }).inc();
     }
 
-    /// FetchRecorder which pass types' pushes pause, and why. One that goes on pausing is shown without a gap.
+    /// Records which pass types' pushes are paused, and why. A pause that continues is shown without a gap.
     pub fn pushes_paused(&self, paused: impl Iterator<Item = (PassTypeId, &'static str)>) {
         let (gauge, shown) = &self.paused;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -272,7 +273,7 @@ impl Metrics {
         *shown = paused;
     }
 
-    /// All of it in the text format that Prometheus reads.
+    /// Returns all metrics in Prometheus's text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing into a String can't fail.
@@ -281,10 +282,10 @@ impl Metrics {
     }
 }
 
-/// How logs are written.
+/// The format of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object per line.
     Json,
@@ -293,10 +294,10 @@ pub enum LogFormat {
 /// Sends logs to standard error. `filter` is a tracing filter such as `info` or `passloom=debug,warn`.
 ///
 /// # Errors
-/// When the filter can't be read.
+/// When the filter can't be parsed.
 pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
-    // Colours are for terminals: in a file or a journal they are noise.
+    // Colours are for terminals only; in a file or a journal they are noise.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Only the first subscriber of a process counts; tests share one.
@@ -307,7 +308,7 @@ pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     Ok(())
 }
 
-/// A text from a phone, fit for a log: one line, no control characters, at most 2 KiB.
+/// Makes a text from a phone fit for a log: one line, no control characters, at most 2 KiB.
 pub fn from_outside(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

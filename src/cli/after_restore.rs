@@ -1,4 +1,4 @@
-//! `passloom after-restore`: makes phones forget what they were told after the backup.
+//! `passloom after-restore`: makes phones discard what they learned after the backup.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -46,7 +46,7 @@ pub fn run(args: BackupArgs) -> anyhow::Result<ExitCode> {
     if file.exists() {
         return Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists)).with_context(unmade);
     }
-    // Half a copy would be taken for a whole one: it has its name when it is whole.
+    // Half a copy must not be mistaken for a whole one: the file gets its name when it is complete.
     let mut part = file.clone().into_os_string();
     part.push(".part");
     let part = PathBuf::from(part);

@@ -1,4 +1,4 @@
-//! `passloom card`: a running service's cards, on the terminal, one by one or from a table.
+//! `passloom card`: manages a running service's cards on the terminal, one by one or from a table.
 
 mod import;
 
@@ -53,7 +53,7 @@ fn id(text: &str) -> Result<CardId, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// What the service says is wrong, or a file that can't be read.
+/// When the service reports a problem, or a file can't be read.
 pub fn run(args: CardArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         CardCommand::Put { id, file, service } => {

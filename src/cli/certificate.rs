@@ -1,4 +1,4 @@
-//! `passloom certificate`: from a request for Apple to files that the service takes.
+//! `passloom certificate`: everything from the request for Apple to the files that the service uses.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ use crate::wallets::apple::certificates::identity::{
 use crate::wallets::apple::certificates::private_key::{Work, read_key};
 use crate::wallets::apple::certificates::trust::{Trust, intermediates};
 
-/// Where the password of an encrypted key or PKCS#12 file is read from; on the command line others would see it.
+/// The variable with the password of an encrypted key or PKCS#12 file; on the command line others would see it.
 const PASSWORD: &str = "PASSLOOM_APPLE_KEY_PASSWORD";
 
 /// Get and examine Apple's certificate for a pass type.
@@ -124,7 +124,7 @@ pub fn run(args: CertificateArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn request(args: &RequestArgs) -> anyhow::Result<ExitCode> {
-    // Looked at first, so that no key is left behind by a request that can't be written.
+    // Checked first, so that no key is left behind by a request that can't be written.
     for path in [&args.key, &args.out] {
         refuse_existing(path)?;
     }
@@ -242,13 +242,13 @@ fn show(args: &ShowArgs, now: Timestamp) -> anyhow::Result<ExitCode> {
 }
 
 fn line(out: &mut String, label: &str, text: &str) -> std::fmt::Result {
-    // A certificate's own texts can't command the terminal.
+    // A certificate's texts must not be able to send control sequences to the terminal.
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     writeln!(out, "{label:<14} {plain}")
 }
 
 fn is_plain_pem(key: &[u8]) -> bool {
-    // Without a password an encrypted one fails.
+    // An encrypted key fails to be read without a password.
     key.starts_with(b"-----BEGIN ") && read_key(key, "", &mut Work::default()).is_ok()
 }
 
@@ -263,7 +263,7 @@ fn refuse_existing(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a file that isn't there yet, whole or not at all as far as others see it.
+/// Writes a new file, which others see complete or not at all.
 fn write_new(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let write = || {

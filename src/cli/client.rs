@@ -1,4 +1,4 @@
-//! What commands that speak to a running service have in common: its address, a key, and its problems in words.
+//! What commands share that talk to a running service: its address, a key, and its problems in words.
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -18,7 +18,7 @@ pub struct ServiceArgs {
     pub url: Option<String>,
 }
 
-/// A running service, as its backends see it.
+/// A running service, as its backends use it.
 #[derive(Debug, Clone)]
 pub struct Client {
     base: String,
@@ -27,7 +27,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads address and key.
+    /// Reads the address and the key.
     ///
     /// # Errors
     /// When there is no key.
@@ -38,19 +38,19 @@ impl Client {
         let key = given("PASSLOOM_API_KEY")
             .ok_or_else(|| anyhow!("PASSLOOM_API_KEY: found nothing; expected an API key of the workspace"))?;
         let mut http = reqwest::Client::builder();
-        // A proxy of the environment isn't for this machine, and would read the key.
+        // A proxy from the environment isn't meant for this machine, and could read the key.
         if is_loopback(&base) {
             http = http.no_proxy();
         }
         Ok(Self { base, key, http: http.build()? })
     }
 
-    /// Tells this workspace's service from others, without telling the key.
+    /// Returns a text that distinguishes this workspace's service from others without revealing the key.
     pub fn identity(&self) -> String {
         format!("{} {}", self.base, hex::encode(digest(self.key.as_bytes())))
     }
 
-    /// A request to the API; `path` begins behind `/api/v1`.
+    /// Returns a request to the API; `path` is what follows `/api/v1`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}/api/v1{path}", self.base)).bearer_auth(&self.key)
     }
@@ -58,7 +58,7 @@ impl Client {
     /// Sends a request.
     ///
     /// # Errors
-    /// When nobody answers, and what the service says is wrong.
+    /// When nobody answers, or the service reports a problem.
     pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let answer = request
             .send()
@@ -72,16 +72,16 @@ impl Client {
         bail!("{}", describe_problem(status.as_u16(), &problem))
     }
 
-    /// Sends a request and reads the JSON of its answer.
+    /// Sends a request and parses its answer as JSON.
     ///
     /// # Errors
-    /// As [`Self::send`], and when the answer is no JSON.
+    /// As [`Self::send`], and when the answer is not JSON.
     pub async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
         self.send(request).await?.json().await.context("the service answered something else than JSON")
     }
 }
 
-/// A problem in words, a line for each thing that is wrong.
+/// Returns a problem in words, one line for each thing that is wrong.
 pub fn describe_problem(status: u16, problem: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut describe_problem = match problem.get("detail") {
@@ -95,10 +95,10 @@ pub fn describe_problem(status: u16, problem: &Value) -> String {
     describe_problem
 }
 
-/// Runs a command's conversation with the service.
+/// Runs the requests of a command to the end.
 ///
 /// # Errors
-/// The conversation's.
+/// Those of `conversation`.
 pub fn block_on<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Runtime::new()?.block_on(conversation)
 }

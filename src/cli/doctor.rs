@@ -1,4 +1,4 @@
-//! `passloom doctor`: what is wrong with this installation.
+//! `passloom doctor`: reports what is wrong with this installation.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// Examines; the answer goes to standard output.
+/// Examines the installation; the report goes to standard output.
 ///
 /// # Errors
 /// When a setting is wrong.

@@ -15,7 +15,7 @@ use crate::platform::clock::{Clock, SystemClock};
 use crate::wallets::apple::certificates::trust::Trust;
 use crate::wallets::apple::inspect::{Inspection, inspect};
 
-/// Larger files are no passes, and are not read into memory.
+/// Larger files are not passes, and are not read into memory.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 
 /// Show what is in an Apple Wallet pass and every rule that it breaks.
@@ -40,10 +40,10 @@ pub struct InspectArgs {
     pub root: Option<PathBuf>,
 }
 
-/// Runs the command; the answer goes to standard output.
+/// Runs the command; the report goes to standard output.
 ///
 /// # Errors
-/// When a file can't be read or the root is no certificate.
+/// When a file can't be read or the root is not a certificate.
 pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
     let size = std::fs::metadata(&args.file).with_context(|| format!("can't read {}", args.file.display()))?.len();
     anyhow::ensure!(
@@ -66,7 +66,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
     Ok(if inspection.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The report for people.
+/// Returns the report for people.
 fn describe(inspection: &Inspection) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     if let Some(pass) = &inspection.pass {
@@ -151,7 +151,8 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A text out of the pass, fit for a terminal: cut, and without control characters that could redraw the screen.
+/// Returns a text of the pass made fit for a terminal: shortened, and without control characters that could redraw the
+/// screen.
 fn plain(text: &str) -> String {
     const LONGEST: usize = 400;
     let invisible = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -31,7 +31,7 @@ pub fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     actix_web::rt::System::new().block_on(async {
         let _alone = lock_database(&config).await?;
         let store = Store::connect(&config.database_url).await.context(PLACE)?;
-        // A new database has no list of them.
+        // A new database has no table of migrations.
         let before = health::applied_migrations(&mut store.read().await?).await.unwrap_or_default();
         store.close().await;
         let store = Store::open(&config.database_url).await.context(PLACE)?;

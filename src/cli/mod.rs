@@ -43,7 +43,7 @@ enum Command {
     Secrets(secrets::SecretsArgs),
 }
 
-/// Runs the command that the arguments ask for. Failures are told on standard error in one line.
+/// Runs the command in the arguments. Failures are reported on standard error in one line.
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Some(Command::Serve(args)) => serve::run(args),

@@ -13,7 +13,7 @@ use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::random::SystemRandom;
 use crate::sandbox::phone::{Phone, PhoneOptions};
 
-/// Before a line that broke is opened anew.
+/// The pause before a lost connection is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Add a card to a simulated iPhone and watch it refresh.
@@ -35,7 +35,7 @@ pub struct PhoneArgs {
     pub root: Option<PathBuf>,
 }
 
-/// Runs until the server ends.
+/// Runs until the server ends the connection.
 ///
 /// # Errors
 /// When the card can't be added.
@@ -56,7 +56,7 @@ async fn watch(args: PhoneArgs) -> anyhow::Result<()> {
     };
     let mut phone = Phone::new(&SystemRandom, PhoneOptions { language: args.language, root })?;
     let serial = phone.add(&args.url, SystemClock.now()).await?;
-    // Opened before anything is shown, so that whoever reads "added" can rely on the next change to arrive.
+    // Opened before anything is printed, so that a reader of "added" can rely on the next change to arrive.
     let mut line = phone.listen(&serial).await?;
     println!("Added to the wallet.");
     show(&phone, &serial, None);
@@ -67,7 +67,7 @@ async fn watch(args: PhoneArgs) -> anyhow::Result<()> {
                 println!("The server has ended.");
                 return Ok(());
             }
-            // It died without a word: a real phone's line is Apple's and outlives it.
+            // The connection broke. A real phone's connection is Apple's and outlives the service.
             Err(error) => {
                 eprintln!("passloom: {error}; trying again");
                 line = loop {
@@ -76,7 +76,7 @@ async fn watch(args: PhoneArgs) -> anyhow::Result<()> {
                         break line;
                     }
                 };
-                // What was pushed meanwhile is heard of by asking.
+                // Changes pushed meanwhile are found by polling.
                 let topics: BTreeSet<String> = phone
                     .passes()
                     .values()

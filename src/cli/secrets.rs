@@ -1,4 +1,4 @@
-//! `passloom secrets`: the master key and what it encrypts.
+//! `passloom secrets`: manages the master key and what it encrypts.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ pub struct RotateArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When a setting is wrong, a secret is damaged or under a third key, or the database fails.
+/// When a setting is wrong, a secret is damaged or sealed under a third key, or the database fails.
 pub fn run(args: SecretsArgs) -> anyhow::Result<ExitCode> {
     let SecretsCommand::Rotate(args) = args.command;
     let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;

@@ -1,4 +1,4 @@
-//! `passloom serve`: the service.
+//! `passloom serve`: runs the service.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -32,10 +32,10 @@ pub struct ServeArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Serves until it is told to stop.
+/// Serves until the process is asked to stop.
 ///
 /// # Errors
-/// When a setting is wrong, or something that the service needs isn't there.
+/// When a setting is wrong, or something that the service needs is missing.
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
     start_logs(&config.log, config.log_format).map_err(anyhow::Error::msg)?;
@@ -75,7 +75,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lines that scripts read, on standard output; logs go to standard error.
+/// Prints lines for scripts on standard output; logs go to standard error.
 fn print_sandbox(public_url: &str, facts: &SandboxFacts) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Studio: {public_url}/studio (not there yet)")?;

@@ -1,4 +1,4 @@
-//! `passloom template`: a running service's templates, on the terminal.
+//! `passloom template`: manages a running service's templates on the terminal.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,7 +59,7 @@ fn id(text: &str) -> Result<TemplateId, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// What the service says is wrong, or a file that can't be read or made.
+/// When the service reports a problem, or a file can't be read or created.
 pub fn run(args: TemplateArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         TemplateCommand::Check { id, service } => block_on(check(Client::new(&service)?, id)),

@@ -1,5 +1,5 @@
-//! What this node knows of its lines to the push service, one for each pass type. It is a hint in memory: another node
-//! may reach the service when this one can't, and after a restart the first push finds out anew.
+//! The state of this node's connections to the push service, one for each pass type. It is only a hint in memory:
+//! another node may reach the service when this one can't, and after a restart the first push finds out again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::platform::secrets::digest;
 use crate::wallets::issuers::AppleIssuer;
 
-/// All lines of a node.
+/// The channels of a node, by pass type.
 #[derive(Debug, Default)]
 pub struct Channels(Mutex<HashMap<PassTypeId, Channel>>);
 
@@ -20,7 +20,7 @@ struct Channel {
     breaker: Breaker,
 }
 
-/// A certificate's fingerprint, by which pauses know it.
+/// Returns a certificate's fingerprint, as pauses store it.
 pub fn certificate_of(issuer: &AppleIssuer) -> String {
     hex::encode(digest(&issuer.identity.chain_pem))
 }
@@ -34,50 +34,51 @@ impl Channels {
         work(&mut self.lines().entry(pass_type.clone()).or_default().breaker)
     }
 
-    /// What may be sent under this certificate. Another one makes another connection, so it begins anew.
+    /// Returns what may be sent under this certificate. Another certificate means another connection, so the channel's
+    /// state is reset.
     pub fn gate(&self, pass_type: &PassTypeId, certificate: &str, now: Timestamp) -> Gate {
-        let mut lines = self.lines();
-        let line = lines.entry(pass_type.clone()).or_default();
-        if line.certificate != certificate {
-            *line = Channel { certificate: certificate.to_owned(), breaker: Breaker::default() };
+        let mut channels = self.lines();
+        let channel = channels.entry(pass_type.clone()).or_default();
+        if channel.certificate != certificate {
+            *channel = Channel { certificate: certificate.to_owned(), breaker: Breaker::default() };
         }
-        line.breaker.gate(now)
+        channel.breaker.gate(now)
     }
 
-    /// Whether a push that was claimed may still leave.
+    /// Whether a push that was claimed may still be sent.
     pub fn is_open(&self, pass_type: &PassTypeId) -> bool {
         self.with(pass_type, |breaker| breaker.trouble().is_none())
     }
 
-    /// See [`Breaker::probing`].
+    /// Records that a probe is sent; see [`Breaker::probing`].
     pub fn probing(&self, pass_type: &PassTypeId, now: Timestamp) {
         self.with(pass_type, |breaker| breaker.probing(now));
     }
 
-    /// See [`Breaker::answers`].
+    /// Returns the number of answers so far; see [`Breaker::answers`].
     pub fn answers(&self, pass_type: &PassTypeId) -> u64 {
         self.with(pass_type, |breaker| breaker.answers())
     }
 
-    /// See [`Breaker::answered`].
+    /// Records an answer; returns since when the service had been away, if it had. See [`Breaker::answered`].
     pub fn answered(&self, pass_type: &PassTypeId) -> Option<Timestamp> {
         self.with(pass_type, Breaker::answered)
     }
 
-    /// See [`Breaker::failed`].
+    /// Records a failure; returns what is to blame for it. See [`Breaker::failed`].
     pub fn failed(&self, pass_type: &PassTypeId, failure: Failure, reason: &str, now: Timestamp) -> Blame {
         self.with(pass_type, |breaker| breaker.failed(failure, reason, now))
     }
 
-    /// Since when nothing is sent, and why.
+    /// Returns since when nothing is sent, and why.
     pub fn trouble(&self, pass_type: &PassTypeId) -> Option<(Timestamp, String)> {
         self.with(pass_type, |breaker| breaker.trouble().map(|(since, reason)| (since, reason.to_owned())))
     }
 
-    /// The pass types for which only probes are sent.
+    /// Returns the pass types for which only probes are sent.
     pub fn troubled(&self) -> Vec<PassTypeId> {
-        let lines = self.lines();
-        let troubled = lines.iter().filter(|(_, line)| line.breaker.trouble().is_some());
+        let channels = self.lines();
+        let troubled = channels.iter().filter(|(_, channel)| channel.breaker.trouble().is_some());
         troubled.map(|(pass_type, _)| pass_type.clone()).collect()
     }
 }

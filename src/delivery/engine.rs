@@ -1,13 +1,14 @@
-//! Tells devices that something changed: claims what is due, pushes, and records what came of it.
+//! Notifies devices of changes: claims the devices that are due, pushes, and records the outcomes.
 //!
-//! A claim commits before the first push leaves, and outcomes are recorded in short transactions of their own, many in
-//! each: no transaction is open while the network is asked. A node that dies in between leaves a lease that ends by
-//! itself, and another node pushes again, which does no harm: a push says "ask me", never what changed.
+//! A claim commits before its first push is sent, and outcomes are recorded in short transactions of their own, many in
+//! each: no transaction is open during a network request. A node that dies in between leaves leases that end by
+//! themselves, and another node pushes again. That does no harm: a push only makes the device poll, it never says what
+//! changed.
 //!
-//! Who is at fault decides what a failed push leads to. A dead or busy **device** waits alone. A refused **certificate**
-//! pauses its pass type on every node, in the database, until a probe succeeds or the certificate is another one. A
-//! **service** that is away opens the breaker of this node's line: nothing is sent but probes, no device's attempts are
-//! counted, and when it is back everything leaves, as fast as the in-flight limit lets it.
+//! What follows a failed push depends on what is at fault. A dead or busy **device** waits alone. A refused
+//! **certificate** pauses its pass type on every node, in the database, until a probe succeeds or the certificate is
+//! replaced. A **service** that is away opens the breaker of this node's channel: only probes are sent and no device's
+//! attempts are counted; when it is back, everything is sent as fast as the in-flight limit allows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -34,45 +35,46 @@ use crate::store::{Tx, workspaces};
 use crate::wallets::PushOutcome;
 use crate::wallets::issuers::AppleIssuer;
 
-/// How long a claim may take before another worker repeats it. Longer than a push can take and wait for its turn,
-/// shorter than the minute within which a dead node's work goes on.
+/// How long a claim is valid before another worker may repeat it. Longer than a push can take, including the wait for
+/// its turn; shorter than the minute within which a dead node's work continues elsewhere.
 const LEASE: Duration = Duration::from_secs(50);
-/// How long a claimed device may wait for its turn; then it is handed back, so that its push ends within the lease.
+/// How long a claimed device may wait for its turn. After that it is handed back, so that its push ends within the
+/// lease.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How long APNs keeps a push for a phone that is off.
+/// How long APNs keeps a push for a phone that is switched off.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How soon a refused certificate is tried again.
+/// How long after a refusal a certificate is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
-/// How many devices are reminded in one step.
+/// The most devices reminded in one step.
 const REMINDERS: i64 = 500;
 
-/// A device to push to, and the lease under which.
+/// A claimed device to push to.
 #[derive(Debug)]
 pub struct Delivery {
     claimed: Claimed,
     lease: String,
     issuer: Arc<AppleIssuer>,
     position: i64,
-    /// The cards that it is about.
+    /// The cards that the push is about.
     about: Vec<(CardId, SerialNumber)>,
     since: Instant,
     probe: bool,
-    /// The refused certificate that this push tries anew.
+    /// The refused certificate that this push tries again.
     refused: Option<String>,
 }
 
-/// What a look at the queue found.
+/// What one round of claiming found.
 #[derive(Debug, Default)]
 pub struct Round {
-    /// Claimed now.
+    /// The deliveries claimed in this round.
     pub deliveries: Vec<Delivery>,
-    /// When the next device is due that could be claimed then.
+    /// When the next device is due that can't be claimed yet.
     pub next: Option<Timestamp>,
-    /// Pass types of which more is due than there was room for.
+    /// Pass types of which more is due than there was capacity for.
     pub crowded: HashSet<PassTypeId>,
 }
 
-/// The outcome of one delivery.
+/// One delivery with its outcome.
 #[derive(Debug)]
 pub struct Done {
     settled: DeliveryResult,
@@ -81,7 +83,7 @@ pub struct Done {
     probe: bool,
 }
 
-/// What a push said of its certificate.
+/// What the answer to a push says about its certificate.
 #[derive(Debug)]
 enum Issuer {
     /// Nothing new.
@@ -95,7 +97,7 @@ enum Issuer {
     },
 }
 
-/// Claims devices that are due now: as many of each pass type as `room` says.
+/// Claims devices that are due now, of each pass type up to the capacity that `room` returns.
 ///
 /// # Errors
 /// When the database fails.
@@ -163,7 +165,7 @@ async fn claim_some(
     round: &mut Round,
 ) -> Result<(), ActionError> {
     let now = app.now();
-    // Looked at without a transaction first: writers on SQLite wait for each other.
+    // The queue is read without a transaction first, since writers on SQLite wait for each other.
     let (ready, next) = devices::outlook(&mut app.store.read().await?, pass_type, now).await?;
     if let Some(next) = next {
         round.until(next);
@@ -187,10 +189,10 @@ async fn claim_some(
     if claimed.len() >= room {
         round.crowded.insert(pass_type.clone());
     }
-    let (position, mut news) = told(app, workspace, &claimed).await?;
+    let (position, mut changed) = told(app, workspace, &claimed).await?;
     let since = Instant::now();
     round.deliveries.extend(claimed.into_iter().map(|claimed| Delivery {
-        about: news.remove(&claimed.key()).unwrap_or_default(),
+        about: changed.remove(&claimed.key()).unwrap_or_default(),
         claimed,
         lease: lease.clone(),
         issuer: Arc::clone(issuer),
@@ -202,7 +204,7 @@ async fn claim_some(
     Ok(())
 }
 
-/// One device, to find out whether pushes are taken again; under a pause only by one node at a time.
+/// Claims one device to find out whether pushes are accepted again; during a pause only one node at a time does so.
 async fn claim_probe(
     app: &App,
     workspace: &WorkspaceId,
@@ -223,15 +225,14 @@ async fn claim_probe(
     }
     tx.commit().await?;
     crash::point("after-claim");
-    let (position, mut news) = told(app, workspace, std::slice::from_ref(&claimed)).await?;
-    let about = news.remove(&claimed.key()).unwrap_or_default();
+    let (position, mut changed) = told(app, workspace, std::slice::from_ref(&claimed)).await?;
+    let about = changed.remove(&claimed.key()).unwrap_or_default();
     let refused = pause.map(|pause| pause.certificate.clone());
     let issuer = Arc::clone(issuer);
     Ok(Some(Delivery { claimed, lease, issuer, position, about, since: Instant::now(), probe: true, refused }))
 }
 
-/// What pushes that leave after this moment tell of: whatever was committed up to a position, and which cards that means
-/// for each device.
+/// Returns the position covered by pushes sent from now on, and the changed cards per device.
 async fn told(
     app: &App,
     workspace: &WorkspaceId,
@@ -242,8 +243,8 @@ async fn told(
     Ok((position, devices::news(&mut reader, claimed).await?))
 }
 
-/// Pushes to every device that is due now and records the outcomes; how many there were. For tests, which drive
-/// deliveries by hand.
+/// Pushes to every device that is due now, records the outcomes and returns how many there were. For tests, which drive
+/// deliveries step by step.
 ///
 /// # Errors
 /// When the database fails. What was claimed and not recorded is repeated when its lease ends.
@@ -255,7 +256,7 @@ pub async fn deliver_due(app: &Arc<App>) -> Result<usize, ActionError> {
     Ok(count)
 }
 
-/// Hands back deliveries that will not be made any more: the devices are due as before.
+/// Hands back deliveries that will not be made: the devices stay due.
 ///
 /// # Errors
 /// When the database fails.
@@ -268,22 +269,22 @@ pub async fn hand_back(app: &App, leases: &HashSet<String>) -> Result<(), Action
 }
 
 impl Delivery {
-    /// The lease under which it was claimed.
+    /// Returns the lease under which it was claimed.
     pub fn lease(&self) -> &str {
         &self.lease
     }
 
-    /// The push's topic.
+    /// Returns the pass type, which is the push's topic.
     pub fn pass_type(&self) -> &PassTypeId {
         self.claimed.pass_type()
     }
 }
 
-/// Makes one delivery. Touches no database: [`record`] does.
+/// Makes one delivery. Does not use the database: [`record`] does.
 pub async fn push(app: &App, delivery: Delivery) -> Done {
     let Delivery { claimed, lease, issuer, position, about, since, probe, refused } = delivery;
     let pass_type = claimed.pass_type().clone();
-    // The line may have broken, or the lease grown old, while this one waited for its turn.
+    // The connection may have failed, or the claim grown too old, while this delivery waited for its turn.
     if (!probe && !app.channels.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
         let outcome = Outcome::Released { problem: None };
         let settled = DeliveryResult { claimed, lease, position, outcome, at: app.now() };
@@ -311,7 +312,8 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
             app.metrics.push_delay_seconds.observe(now.since(claimed.due_at).as_secs_f64());
             Outcome::Pushed { window: WINDOW, remind_after: REMIND_AFTER }
         }
-        // A token that was registered again after it died lives; the record checks that nobody registered meanwhile.
+        // A token that was registered again after it died is alive; the statement that records this checks that it
+        // wasn't registered meanwhile.
         PushOutcome::TargetGone { since, reason } if since.is_none_or(|since| since > claimed.registered_at) => {
             answered(app, &pass_type).await;
             app.metrics.push("gone");
@@ -346,14 +348,14 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
         PushOutcome::NoAnswer { reason } => failed(app, &claimed, Failure::NoAnswer { before }, reason, now),
         PushOutcome::Unreachable { reason } => failed(app, &claimed, Failure::Connect, reason, now),
     };
-    // A token that died says nothing of its certificate's being well with others; any answer but a 403 does.
+    // A dead token doesn't show whether the certificate is accepted for others; any answer except a 403 does.
     if matches!(outcome, Outcome::Released { .. }) && matches!(said, Issuer::TakenAgain { .. }) {
         said = Issuer::Known;
     }
     Done { settled: DeliveryResult { claimed, lease, position, outcome, at: now }, issuer: said, about, probe }
 }
 
-/// The service answers. When it had been away, what waited for it is due now.
+/// Records that the service answers. If it had been away, everything that waited for it becomes due now.
 async fn answered(app: &App, pass_type: &PassTypeId) {
     let Some(since) = app.channels.answered(pass_type) else { return };
     let away_s = app.now().since(since).as_secs();
@@ -406,7 +408,7 @@ fn later(
     Outcome::Retry { attempts, due_at: now.plus(wait), fault, problem }
 }
 
-/// Records what came of pushes, in one transaction.
+/// Records the outcomes of pushes in one transaction.
 ///
 /// # Errors
 /// When the database fails; the deliveries are then repeated when their leases end.
@@ -418,7 +420,7 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     let batch: Vec<DeliveryResult> = done.iter().map(|done| done.settled.clone()).collect();
     let mut tx = app.store.begin_batch().await?;
     let recorded = devices::record_outcomes(&mut tx, &batch).await?;
-    // Pauses by pass type in one order, as every node takes them.
+    // Pauses are written in the order of pass types, the same on every node.
     let mut refused = BTreeMap::new();
     for Done { settled, issuer, .. } in done {
         if let Issuer::Refused { certificate, reason } = issuer {
@@ -447,8 +449,8 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     Ok(())
 }
 
-/// Tells in the timelines of the cards that pushes were about what came of them. That a certificate is refused is told when
-/// its pause begins, and that APNs is away by the pushes that found it out: not for each probe.
+/// Records the outcomes in the events of the cards that the pushes were about. A refused certificate is recorded when
+/// its pause begins, and an absence of APNs with the pushes that discovered it, not for each probe.
 async fn record_events(
     app: &App,
     tx: &mut Tx,
@@ -456,7 +458,7 @@ async fn record_events(
     recorded: &HashSet<(DeviceKey, String)>,
     just_paused: &HashSet<&PassTypeId>,
 ) -> Result<(), ActionError> {
-    let mut told: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
+    let mut new_events: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
     for Done { settled, issuer, about, probe } in done {
         let key = settled.claimed.key();
         let device = short_form(key.id.as_str());
@@ -478,12 +480,12 @@ async fn record_events(
             continue;
         }
         for (card, serial) in about {
-            // By now the id may be another card's.
+            // The id may belong to another card by now.
             let event = NewEvent { serial: Some(serial), ..app.event(kind, Some(card), data.clone())? };
-            told.entry(settled.claimed.workspace()).or_default().push(event);
+            new_events.entry(settled.claimed.workspace()).or_default().push(event);
         }
     }
-    for (workspace, events) in told {
+    for (workspace, events) in new_events {
         let position = workspaces::next_position(tx, workspace).await?;
         events::record(tx, workspace, &Actor::System, position, app.now(), &events).await?;
     }
@@ -501,8 +503,8 @@ async fn end_pause(app: &App, pass_type: &PassTypeId, certificate: &str, why: &s
     Ok(())
 }
 
-/// Makes devices due once more that were pushed to and haven't followed since: they didn't ask, or didn't fetch all that
-/// they were told of. How many were looked at.
+/// Makes devices due once more that were pushed to and haven't followed since: they didn't poll, or didn't fetch
+/// everything the push was about. Returns how many were examined.
 ///
 /// # Errors
 /// When the database fails.

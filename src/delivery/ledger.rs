@@ -1,8 +1,9 @@
-//! Where a card's newest face has got to: what each device should show, was told, asked and fetched, and when it is
-//! behind, why, in plain words.
+//! The delivery state of a card's newest face: which face each device should show, was notified of, polled for and
+//! fetched, and, when it is behind, why, in plain words.
 //!
-//! A device is told and asks by positions ("everything up to here"), which may be newer than the card's face; what is shown
-//! is never more than the face. A fetch names no device: it counts for those that asked since the change.
+//! A device is notified and polls by position ("everything up to here"), which may be newer than the card's face; the
+//! ledger never shows more than the face. A fetch names no device: it counts for the devices that polled since the
+//! change.
 
 use serde_json::{Value, json};
 
@@ -14,16 +15,16 @@ use crate::store::cards::{Fetch, Issued};
 use crate::store::devices::{self, Target};
 use crate::store::{push_pauses, refreshes};
 
-/// What holds up all devices of a card.
+/// What delays all devices of a card.
 #[derive(Debug, Default)]
 struct HeldUp {
-    /// By its certificate, or because this node can't reach APNs.
+    /// Why pushes are delayed: the certificate, or this node can't reach APNs.
     pushes: Option<String>,
-    /// A publishing's marks haven't come to this card yet.
+    /// Whether a publishing has not marked this card's devices yet.
     refreshing: bool,
 }
 
-/// The ledger as JSON.
+/// Returns the ledger as JSON.
 ///
 /// # Errors
 /// When the database fails.
@@ -58,7 +59,7 @@ pub async fn delivery_ledger(app: &App, mut issued: Issued) -> Result<Value, Act
 }
 
 fn show(target: &Target, face: i64, newest: Option<Fetch>, held_up: &HeldUp, now: Timestamp) -> Value {
-    // A device that asked up to a position has whatever was fetched up to there.
+    // A device that polled up to a position has everything that was fetched up to it.
     let (taken, taken_at) = newest.map_or((0, None), |fetch| (fetch.face, Some(fetch.at)));
     let fetched = taken.min(target.asked).min(face);
     let fetched_at = taken_at.filter(|_| target.asked >= taken);

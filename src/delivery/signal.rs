@@ -1,5 +1,5 @@
-//! Wakes the delivery worker of this node, and those of the others, when a change was committed. A hint only: every
-//! worker also looks by itself each second.
+//! Wakes the delivery workers of this node and of the others when a change was committed. Optional: every worker also
+//! polls each second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::store::Store;
 
-/// See the module.
+/// Wakes delivery workers; see the module.
 #[derive(Debug)]
 pub struct DeliverySignal {
     here: Notify,
@@ -17,15 +17,16 @@ pub struct DeliverySignal {
 }
 
 impl DeliverySignal {
-    /// For a node on that database.
+    /// Makes the signal of a node on that database.
     pub fn new(store: Store) -> Self {
         Self { here: Notify::new(), store, telling: Arc::default() }
     }
 
-    /// Something is due: wakes the worker here, and tells the other nodes.
+    /// Wakes the worker here and notifies the other nodes that something is due.
     pub fn notify_one(&self) {
         self.here.notify_one();
-        // However many changes come meanwhile, one word at a time is on its way, and it leaves after each of them.
+        // However many changes come meanwhile, only one notification waits to be sent, and it is sent after each of
+        // them.
         if self.store.is_embedded() || self.telling.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -43,7 +44,7 @@ impl DeliverySignal {
         self.here.notify_one();
     }
 
-    /// Until somebody notifies.
+    /// Waits for the next notification.
     pub async fn notified(&self) {
         self.here.notified().await;
     }

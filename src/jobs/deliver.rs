@@ -1,8 +1,8 @@
-//! Pushes whatever is due: at once after a change, at the end of a device's window, or when a retry is due.
+//! Pushes to devices that are due: at once after a change, at the end of a device's window, or when a retry is due.
 //!
-//! Deliveries run side by side, so that one slow answer holds up nobody else: of each pass type as many as its connection
-//! to APNs may have under way, and half as many again that are claimed and wait for their turn, so that a stream never
-//! waits for the database. Outcomes are recorded by a task of their own, many at a time.
+//! Deliveries run concurrently, so that a slow answer delays no other. Of each pass type, as many run as its connection
+//! to APNs may have under way, and half as many again are claimed and wait for their turn, so that a stream never waits
+//! for the database. Outcomes are recorded by a separate task, many at a time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use crate::app::App;
 use crate::delivery::engine::{Delivery, Done, Round, claim_due, hand_back, push, record};
 use crate::domain::ids::PassTypeId;
 
-/// The longest sleep. Changes wake the job; this finds those of nodes that died and of a clock that moved.
+/// The longest sleep. Changes wake the job; polling finds the work of nodes that died, and notices a clock that was
+/// moved.
 const POLL: Duration = Duration::from_secs(1);
 /// How long deliveries under way may take when the node stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// How long outcomes are gathered before they are recorded together.
+/// How long outcomes are collected before they are recorded together.
 const GATHER: Duration = Duration::from_millis(10);
-/// Most outcomes in one transaction.
+/// The most outcomes in one transaction.
 const BATCH: usize = 1000;
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
@@ -58,15 +59,15 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 }
 
 struct Worker {
-    /// Tells the recorder that it may end: by a word, or by being dropped when this worker panics. So it stands before the
-    /// channel that the recorder reads, which is dropped after it.
+    /// Stops the recorder, by the value true or by being dropped when this worker panics. Fields are dropped in order:
+    /// this one must stand before the channel that the recorder reads.
     recording: watch::Sender<bool>,
     app: Arc<App>,
     outcomes: mpsc::Sender<Done>,
     under_way: JoinSet<()>,
     tasks: HashMap<Id, Task>,
     lanes: HashMap<PassTypeId, Lane>,
-    /// Pass types of which more is due than there was room for.
+    /// Pass types of which more is due than there was capacity for.
     crowded: HashSet<PassTypeId>,
     failing: bool,
 }
@@ -78,23 +79,23 @@ struct Task {
 
 /// The deliveries of one pass type.
 struct Lane {
-    /// As many as may be under way.
+    /// One permit for each push that may be under way.
     streams: Arc<Semaphore>,
-    /// Claimed and not yet ended.
+    /// The number of deliveries that are claimed and have not ended.
     claimed: usize,
 }
 
 impl Worker {
-    /// Claims and starts what is due, as far as there is room; how long to sleep before looking again.
+    /// Claims and starts what is due, up to the capacity; returns how long to sleep before the next poll.
     async fn look(&mut self) -> Duration {
         let most = most_claimed(self.app.in_flight);
-        let room = |pass_type: &PassTypeId| match self.lanes.get(pass_type) {
-            // Small gaps are not worth a transaction.
+        let capacity = |pass_type: &PassTypeId| match self.lanes.get(pass_type) {
+            // A few free places are not worth a transaction.
             Some(lane) if most - lane.claimed.min(most) < least_room(self.app.in_flight) => 0,
             Some(lane) => most - lane.claimed,
             None => most,
         };
-        match claim_due(&self.app, room).await {
+        match claim_due(&self.app, capacity).await {
             Ok(Round { deliveries, next, crowded }) => {
                 self.failing = false;
                 self.crowded = crowded;
@@ -153,7 +154,7 @@ impl Worker {
         self.crowded.iter().any(|pass_type| !self.lanes.get(pass_type).is_some_and(full))
     }
 
-    /// Said once per outage, not once per delivery.
+    /// Logs an error once per outage, not once per delivery.
     fn report(&mut self, error: &ActionError) {
         if !self.failing {
             tracing::error!(%error, "deliveries can't go on");
@@ -182,18 +183,18 @@ impl Worker {
     }
 }
 
-/// How many devices of a pass type may be claimed at once: those under way and those that come next.
+/// Returns how many devices of a pass type may be claimed at once: those under way and those that come next.
 fn most_claimed(in_flight: usize) -> usize {
     in_flight + in_flight.div_ceil(2)
 }
 
-/// How many must fit before more are claimed.
+/// Returns how many free places it takes before more devices are claimed.
 fn least_room(in_flight: usize) -> usize {
     in_flight.div_ceil(4)
 }
 
-/// Keeps the recorder of outcomes running beside the worker. What it held when it panicked isn't tried again: the leases
-/// end by themselves, and a repeated push does no harm.
+/// Keeps the recorder of outcomes running beside the worker. What it held when it panicked isn't tried again: the
+/// leases end by themselves, and a repeated push does no harm.
 async fn supervise_recorder(app: Arc<App>, inbox: mpsc::Receiver<Done>, ending: watch::Receiver<bool>) {
     let inbox = Arc::new(Mutex::new(inbox));
     let supervised = Supervised::new("record", &app.job_states, &app.metrics);
@@ -214,7 +215,7 @@ async fn supervise_recorder(app: Arc<App>, inbox: mpsc::Receiver<Done>, ending: 
     supervised.run(ending, run).await;
 }
 
-/// Records what comes, many at a time, until nobody is left who sends.
+/// Records what it receives, many at a time, until every sender is gone.
 async fn keep_records<T, F>(inbox: &mut mpsc::Receiver<T>, record: impl Fn(Vec<T>) -> F)
 where
     F: Future<Output = Result<(), ActionError>>,

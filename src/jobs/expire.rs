@@ -9,9 +9,9 @@ use super::pause;
 use crate::actions::cards::expire_cards::expire_step;
 use crate::app::App;
 
-/// Between two looks.
+/// How often ended cards are searched for.
 const POLL: Duration = Duration::from_secs(1);
-/// Between two steps while there are more.
+/// The pause between two steps while there are more.
 const STEP_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

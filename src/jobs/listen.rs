@@ -1,4 +1,4 @@
-//! Listens for other nodes' word that something is due. A hint: without it the worker looks each second.
+//! Wakes the delivery worker when another node sends NOTIFY. Optional: the worker also polls each second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::app::App;
 use crate::jobs::pause;
 
-/// Before a lost line to the database is opened anew.
+/// The pause before a lost connection to the database is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
@@ -20,7 +20,7 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
                 return;
             }
             Ok(Some(mut listener)) => {
-                // Something may have been said before it listened.
+                // A notification may have been sent before the connection listened.
                 app.delivery_signal.notify_here();
                 loop {
                     tokio::select! {

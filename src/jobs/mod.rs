@@ -1,16 +1,16 @@
-//! What the service does by itself. Each job is one action, repeated; all of them are safe to repeat and to run on
-//! any number of nodes. A job that panics, or ends before it was told to, is logged, counted and started again. To add one,
-//! write a module with a function `run` and add a line to [`JOBS`].
+//! The periodic jobs of the service. Each repeats one action; all of them are safe to repeat and to run on any number
+//! of nodes. A job that panics, or ends before it was stopped, is logged, counted and started again. To add one, write
+//! a module with a function `run` and add a line to [`JOBS`].
 //!
 //! | job | wakes | does |
 //! | --- | --- | --- |
-//! | deliver | at each committed change, when a device is due, and every second | pushes to devices that must be told |
+//! | deliver | at each committed change, when a device is due, and every second | pushes to devices that are due |
 //! | expire | every second, every 20 ms while there are more | sets the state of cards whose end has passed |
-//! | hear | when another node says that something is due | wakes the first |
-//! | issuers | every 2 seconds | learns of certificates that were set on other nodes |
-//! | prune | every 15 minutes; every minute for counts | forgets what is kept for a while only, and counts events by day |
+//! | hear | when another node sends NOTIFY | wakes the first |
+//! | issuers | every 2 seconds | loads certificates that were configured on other nodes |
+//! | prune | every 15 minutes; every minute for counts | deletes what is past its retention, and counts events by day |
 //! | remind | every 30 s | repeats pushes that phones didn't follow |
-//! | refresh | every 100 ms while a publishing is under way, else every second | marks the devices of a published template's cards |
+//! | refresh | every 100 ms during a publishing, else every second | marks the devices of a published template's cards |
 
 mod deliver;
 mod expire;
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use self::supervisor::Supervised;
 use crate::app::App;
 
-/// A job: its name in logs, metrics and `/readyz`, and what it does until it is told to stop.
+/// A job: its name in logs, metrics and `/readyz`, and the function that runs until it is stopped.
 struct Job {
     name: &'static str,
     run: fn(Arc<App>, watch::Receiver<bool>) -> BoxFuture<'static, ()>,
@@ -47,7 +47,7 @@ const JOBS: [Job; 7] = [
     Job { name: "refresh", run: |app, stopped| Box::pin(refresh::run(app, stopped)) },
 ];
 
-/// The jobs of one node, until they are told to stop. One that fails is started again (see [`supervisor`]).
+/// The running jobs of one node. One that fails is started again (see [`supervisor`]).
 #[derive(Debug)]
 pub struct Jobs {
     stop: watch::Sender<bool>,
@@ -69,7 +69,7 @@ impl Jobs {
         Self { stop, running }
     }
 
-    /// Lets each job finish the step it is at.
+    /// Stops the jobs; each finishes its current step.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         while let Some(ended) = self.running.join_next().await {
@@ -80,7 +80,7 @@ impl Jobs {
     }
 }
 
-/// Waits for a span, or until the jobs must stop; true when they must.
+/// Waits for a time span, or until the jobs must stop; returns true when they must.
 async fn pause(span: std::time::Duration, stopped: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
         () = tokio::time::sleep(span) => *stopped.borrow(),

@@ -1,4 +1,4 @@
-//! Forgets what is kept for a while only, and counts events by day before they go.
+//! Deletes what is past its retention, and counts events by day before they are deleted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::actions::passes::device_logs;
 use crate::actions::{idempotency, retention};
 use crate::app::App;
 
-/// How soon what was erased is gone from the database's log, too.
+/// How often erased data is removed from the database's log as well.
 const CLEAR_EVERY: Duration = Duration::from_secs(2);
-/// How soon what happened is among the counts of its day.
+/// How often events are added to the counts of their day.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// Between two rounds.
+/// The pause between two rounds.
 const EVERY: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

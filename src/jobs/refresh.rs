@@ -1,4 +1,4 @@
-//! Spreads a publishing over time: some cards' devices at each step.
+//! Spreads a publishing over time by marking the devices of some cards in each step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::pause;
 use crate::actions::templates::refresh_cards::refresh_step;
 use crate::app::App;
 
-/// Between two looks.
+/// How often refreshes are searched for.
 const POLL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

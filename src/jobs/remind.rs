@@ -9,9 +9,9 @@ use super::pause;
 use crate::app::App;
 use crate::delivery::engine::remind_due;
 
-/// Between two looks.
+/// How often due reminders are searched for.
 const POLL: Duration = Duration::from_secs(30);
-/// Between two steps while there is more.
+/// The pause between two steps while there are more.
 const STEP_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

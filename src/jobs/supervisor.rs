@@ -1,5 +1,5 @@
-//! Keeps a job running: one that panics, or ends before it was told to stop, is logged, counted and started again after a
-//! pause that grows. While it pauses, `/readyz` names it.
+//! Keeps a job running. A job that panics, or ends before it was stopped, is logged, counted and started again after a
+//! pause that grows. During the pause, `/readyz` names it.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub(super) struct Supervised<'a> {
 }
 
 impl<'a> Supervised<'a> {
-    /// Makes the supervision of a job of that name; its failures are shown as 0 from now on.
+    /// Makes the supervision of the job with that name; from now on the metrics show its failures, 0 at first.
     pub(super) fn new(name: &'static str, states: &'a JobStates, metrics: &'a Metrics) -> Self {
         metrics.job_failures(name);
         Self { name, states, metrics }
     }
 
-    /// Runs the job until it was told to stop and ended. `stopped` tells both: by being true, or by its sender's being gone.
+    /// Runs the job until it is stopped and has ended. `stopped` becomes true for that, or its sender is dropped.
     pub(super) async fn run<F: Future<Output = ()>>(
         self,
         mut stopped: watch::Receiver<bool>,
@@ -44,9 +44,10 @@ impl<'a> Supervised<'a> {
         loop {
             self.states.is_well(self.name);
             let began = Instant::now();
-            // What a panic leaves behind is dropped with the job's future; locks that outlive it take a poisoned value as it is.
+            // What a panic leaves behind is dropped with the job's future; locks that outlive it accept a poisoned
+            // value.
             let ended = AssertUnwindSafe(async { job().await }).catch_unwind().await;
-            // The panic's own words may hold a value: the hook of panics says where it was.
+            // The panic's message may hold a value and is not repeated; the panic hook has logged where it was.
             let what = match ended {
                 Ok(()) if is_told_to_stop(&stopped) => break,
                 Ok(()) => "ended before it was told to",
@@ -78,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// What happens in the given order, a run each; after that the job runs until it is told to stop.
+    /// What the job does in each of its runs, in this order; after that it runs until it is stopped.
     #[derive(Debug, Clone, Copy)]
     enum Run {
         Panics,
@@ -87,7 +88,7 @@ mod tests {
         PanicsAfter(u64),
     }
 
-    /// Runs a job; at which seconds it was started, and how often it counted as failed.
+    /// Runs a job; returns the seconds at which it was started, and how often it counted as failed.
     async fn starts_of(runs: &[Run]) -> (Vec<u64>, u64) {
         let (states, metrics) = (JobStates::default(), Metrics::new());
         let (stop, stopped) = watch::channel(false);

@@ -1,13 +1,13 @@
-//! What time it is.
+//! The clock, as a parameter.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::Timestamp;
 
-/// A source of the time.
+/// A source of the current time.
 pub trait Clock: std::fmt::Debug + Send + Sync {
-    /// Now. May go back: never rely on it growing.
+    /// Returns the current time. It may go back: never rely on it growing.
     fn now(&self) -> Timestamp;
 }
 
@@ -23,22 +23,22 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is moved.
+/// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// Stands at `start`.
+    /// Makes a clock that stands at `start`.
     pub fn at(start: Timestamp) -> Self {
         Self(AtomicI64::new(start.micros()))
     }
 
-    /// Moves forward.
+    /// Moves the clock forward.
     pub fn advance(&self, span: Duration) {
         self.set(self.now().plus(span));
     }
 
-    /// Moves to any time, also back.
+    /// Sets the clock to any time, earlier or later.
     pub fn set(&self, to: Timestamp) {
         self.0.store(to.micros(), Ordering::SeqCst);
     }

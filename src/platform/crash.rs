@@ -1,7 +1,7 @@
-//! Places where a test may let the process die, to show that nothing is lost between two steps.
+//! Points at which a test may make the process die, to show that nothing is lost between two steps.
 
-/// Aborts the process when `PASSLOOM_CRASH_POINT` names this place. Exists only in builds with the feature
-/// `crash-points`, which only tests make.
+/// Aborts the process when `PASSLOOM_CRASH_POINT` names this point. Exists only in builds with the feature
+/// `crash-points`, which only tests use.
 #[cfg(feature = "crash-points")]
 pub fn point(name: &str) {
     if std::env::var("PASSLOOM_CRASH_POINT").is_ok_and(|wanted| wanted == name) {

@@ -1,14 +1,14 @@
-//! Why a request to somebody else's server failed, in words.
+//! Causes of failed requests to other servers, in words.
 
 use std::error::Error as _;
 
-/// Longest text, in characters.
+/// The longest text, in characters.
 const CAUSE_LIMIT: usize = 300;
 
-/// What went wrong below, for a reader who has never seen our libraries: the name, the connection, the certificate. It may
-/// hold the server's name, never the rest of the address.
+/// Returns the underlying cause for a reader who doesn't know our libraries: the name, the connection, the certificate.
+/// It may hold the server's name, never the rest of the address.
 pub fn cause(error: &reqwest::Error) -> String {
-    // The outermost text only says that something failed; what follows may repeat itself from layer to layer.
+    // The outermost text only says that something failed; the following ones may repeat each other from layer to layer.
     let mut text = String::new();
     let mut next = error.source();
     while let Some(inner) = next {
@@ -39,7 +39,7 @@ pub fn refuses_our_certificate(cause: &str) -> bool {
     ALERTS.iter().any(|(_, words)| *words == cause)
 }
 
-/// The server's refusals of our certificate, which TLS tells as a number (RFC 8446, section 6.2).
+/// The server's refusals of our certificate, which TLS sends as a number (RFC 8446, section 6.2).
 const ALERTS: [(&[u8], &str); 4] = [
     (&[42, 43, 46, 48, 49], "the server does not accept our certificate"),
     (&[44], "the server says that our certificate is revoked"),

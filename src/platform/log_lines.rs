@@ -1,12 +1,12 @@
-//! How much strangers may make us write to the log.
+//! Limits on log lines that strangers can cause.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-/// So many lines of a kind in a minute; the rest is counted, and the next line that is written says how many those were. A
-/// node's own and in memory: it guards this node's disk.
+/// A limit on log lines of one kind per minute. Further lines are counted, and the next line that is written gives
+/// their number. It is kept in this node's memory, since it protects this node's disk.
 #[derive(Debug)]
 pub struct LogLines {
     most: u32,
@@ -21,13 +21,13 @@ struct Minute {
 }
 
 impl LogLines {
-    /// So many in a minute.
+    /// Makes a limit of `most` lines per minute.
     pub fn new(most: u32) -> Self {
         let minute = Minute { began: Timestamp::from_seconds(0), written: 0, left_out: 0 };
         Self { most, minute: Mutex::new(minute) }
     }
 
-    /// Whether one more may be written; if so, how many were left out before it.
+    /// Counts a line. Returns `None` when it must not be written, otherwise the number of lines left out before it.
     pub fn next(&self, now: Timestamp) -> Option<u64> {
         let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
         if now < minute.began || now.since(minute.began) >= Duration::from_secs(60) {
@@ -43,14 +43,14 @@ impl LogLines {
     }
 }
 
-/// The kinds of lines that strangers can bring about.
+/// The kinds of log lines that strangers can cause.
 #[derive(Debug)]
 pub struct StrangersLines {
-    /// What phones report.
+    /// Log entries that phones send.
     pub reports: LogLines,
-    /// What came of pushes to tokens that anybody may register.
+    /// Outcomes of pushes to tokens that anybody may register.
     pub pushes: LogLines,
-    /// Requests that failed by us.
+    /// Requests that failed because of us.
     pub failures: LogLines,
 }
 

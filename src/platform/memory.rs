@@ -1,10 +1,11 @@
-//! One budget of memory for what requests make the process hold, in shares, so that one kind of request can't take the room of
-//! another.
+//! One memory budget for what requests make the process hold. It is divided into shares, so that one kind of request
+//! can't take the capacity of another.
 //!
-//! Nobody waits in a circle: a request takes from each share at most once, and waits for them in one order only: its body
-//! (`strangers`, `small_documents`, `documents` or `uploads`), what its body is parsed to (`small_parsed` or `parsed`), its turn
-//! to be worked on (`cards` or `templates`), its answer (`answers`). A bulk takes room for itself and then for one batch after
-//! the other; for a batch that it reads ahead it never waits. Each wait ends after [`PATIENCE`], and only [`MOST_WAITING`] may wait for a share.
+//! Requests can't deadlock: each takes from a share at most once, and waits for the shares in one order only: its body
+//! (`strangers`, `small_documents`, `documents` or `uploads`), its parsed body (`small_parsed` or `parsed`), its
+//! processing (`cards` or `templates`), its answer (`answers`). A bulk takes capacity for itself and then for one batch
+//! after the other; for a batch that it reads ahead it never waits. Each wait ends after [`PATIENCE`], and at most
+//! [`MOST_WAITING`] requests may wait for a share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,14 +13,14 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a request waits for room.
+/// How long a request waits for capacity.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How many requests may wait for a share; more are refused at once.
 pub const MOST_WAITING: usize = 256;
 
 const MIB: usize = 1024 * 1024;
 
-/// The shares. Beside them are the caches of [`crate::app::App`], and the one picture that is decoded at a time.
+/// The shares. The caches of [`crate::app::App`], and the one picture that is decoded at a time, are not part of it.
 #[derive(Debug)]
 pub struct MemoryBudget {
     /// Bodies of requests without a key: phones' registrations and logs.
@@ -28,21 +29,21 @@ pub struct MemoryBudget {
     pub small_documents: Share,
     /// Other JSON bodies as they arrive.
     pub documents: Share,
-    /// Pictures and archives, sent and answered.
+    /// Pictures and archives, received and sent.
     pub uploads: Share,
-    /// What JSON bodies are parsed to, where that is little.
+    /// Parsed JSON bodies that are small.
     pub small_parsed: Share,
-    /// What other JSON bodies are parsed to.
+    /// Other parsed JSON bodies.
     pub parsed: Share,
-    /// Requests that are being worked on and hold a card or something of its size.
+    /// Requests that are being processed and hold a card or something of its size.
     pub cards: Share,
-    /// The same of templates: slower and larger.
+    /// The same for templates: slower and larger.
     pub templates: Share,
     /// Answers that are being made or sent.
     pub answers: Share,
-    /// Bulks that are under way: the lines that were read of each.
+    /// Bulks under way: the lines read of each.
     pub bulks: Share,
-    /// Batches of their lines, parsed, judged and stored.
+    /// Batches of their lines, being parsed, planned and stored.
     pub batches: Share,
 }
 
@@ -64,7 +65,7 @@ impl Default for MemoryBudget {
     }
 }
 
-/// Why there is no room.
+/// The error that a share has no capacity left; names the share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too much is held in memory for {0} just now")]
 pub struct NoRoom(pub &'static str);
@@ -78,11 +79,11 @@ pub struct Share {
     waiting: AtomicUsize,
 }
 
-/// Room that is taken until this is dropped.
+/// Capacity that is taken until this is dropped.
 #[derive(Debug)]
 pub struct Held(OwnedSemaphorePermit);
 
-/// Counts a waiting request, also when it is given up.
+/// Counts a waiting request until it is dropped, also when the wait is cancelled.
 struct Waiting<'s>(&'s AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -92,21 +93,21 @@ impl Drop for Waiting<'_> {
 }
 
 impl Share {
-    /// A share of so many bytes.
+    /// Makes a share of `bytes` bytes.
     pub fn new(name: &'static str, bytes: usize) -> Self {
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
         Self { name, kib, free: Arc::new(Semaphore::new(kib as usize)), waiting: AtomicUsize::new(0) }
     }
 
-    /// What is larger than the whole share takes all of it, so it passes alone.
+    /// Returns the size in KiB. What is larger than the whole share takes all of it, so it is processed alone.
     fn kib(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, self.kib)
     }
 
-    /// Takes room for so many bytes; waits for it in turn.
+    /// Takes capacity for `bytes` bytes; waits for it in turn.
     ///
     /// # Errors
-    /// When there is none in time, or too many wait already.
+    /// When there is none in time, or too many requests wait already.
     pub async fn take(&self, bytes: usize) -> Result<Held, NoRoom> {
         if let Ok(held) = self.try_take(bytes) {
             return Ok(held);
@@ -123,7 +124,7 @@ impl Share {
         }
     }
 
-    /// Takes room for so many bytes without waiting.
+    /// Takes capacity for `bytes` bytes without waiting.
     ///
     /// # Errors
     /// When there is none.
@@ -132,40 +133,41 @@ impl Share {
         permit.map(Held).map_err(|_| NoRoom(self.name))
     }
 
-    /// How many requests wait for room.
+    /// Returns how many requests wait for capacity.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// How many bytes are free.
+    /// Returns how many bytes are free.
     pub fn free(&self) -> usize {
         self.free.available_permits() * 1024
     }
 
-    /// How many bytes there are in all.
+    /// Returns the size of the share in bytes.
     pub fn size(&self) -> usize {
         self.kib as usize * 1024
     }
 }
 
 impl Held {
-    /// Gives back what is more than so many bytes.
+    /// Returns to the share what is more than `bytes` bytes.
     pub fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.0.num_permits().saturating_sub(bytes.div_ceil(1024));
         drop(self.0.split(surplus));
     }
 
-    /// Adds room of the same share.
+    /// Adds capacity of the same share.
     pub fn add(&mut self, other: Self) {
         self.0.merge(other.0);
     }
 }
 
-/// How deep the parser goes.
+/// The parser's limit on nesting.
 const PARSED_DEPTH: usize = 128;
 
-/// How many bytes JSON takes once it is parsed, at most; counted in one walk over the text. Measured on x86-64: a value is 72
-/// bytes, and a list of one has room for four. What is nested deeper than the parser goes isn't counted: it stops there.
+/// Returns how many bytes JSON takes at most once it is parsed, counted in one pass over the text. Measured on x86-64:
+/// a value takes 72 bytes, and a list of one allocates space for four. What is nested deeper than the parser's limit
+/// isn't counted: the parser stops there.
 pub fn parsed_size(json: &[u8]) -> ParsedSize {
     let (mut in_text, mut escaped, mut depth) = (false, false, 0_usize);
     let (mut values, mut lists, mut objects) = (1, 0, 0);
@@ -188,12 +190,12 @@ pub fn parsed_size(json: &[u8]) -> ParsedSize {
     ParsedSize { values, bytes: 2 * json.len() + 160 * values + 320 * lists + 560 * objects }
 }
 
-/// How large a JSON text becomes.
+/// The size of a JSON text once it is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParsedSize {
-    /// How many values stand in it, at most.
+    /// The most values in it.
     pub values: usize,
-    /// How many bytes they take, at most.
+    /// The most bytes that they take.
     pub bytes: usize,
 }
 
@@ -212,7 +214,7 @@ mod tests {
         two.add(share.try_take(1).expect("the last"));
         assert_eq!((share.free(), share.try_take(1).err()), (0, Some(NoRoom("tests"))));
         drop((two, three));
-        // As much as there is, for what is larger than all.
+        // A request larger than the share takes all of it.
         let all = share.take(usize::MAX).await.expect("all of it");
         assert_eq!(share.free(), 0);
         drop(all);
@@ -239,7 +241,7 @@ mod tests {
     fn json_is_never_larger_than_was_thought() {
         assert_eq!(parsed_size("[".repeat(100_000).as_bytes()).values, 130, "the parser refuses it there");
         assert_eq!(parsed_size(br#"{"a,[{\"": "[,", "b": [1, 2]}"#).values, 5);
-        // What the parser and the allocator make of it, by the sizes of what they hold.
+        // What the parser and the allocator use for it, by the sizes of what they hold.
         fn held(value: &serde_json::Value) -> usize {
             use serde_json::Value::{Array, Object, String};
             std::mem::size_of_val(value)

@@ -1,5 +1,6 @@
-//! The world outside as parameters: the clock, randomness and the master key. Real versions for the service, manual
-//! ones for tests.
+//! What comes from the machine as parameters: the clock, randomness and the master key, with real versions for the
+//! service and manual ones for tests. Also rate limits, memory shares, workers, trusted proxies and
+//! crash points.
 
 pub mod clock;
 pub mod crash;

@@ -1,19 +1,20 @@
-//! What the system says of this process.
+//! What the system reports about this process.
 
-/// What the process uses. A number that the system doesn't tell is none.
+/// The resources that the process uses; `None` where the system doesn't report a number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes of memory that are in use and not swapped out.
     pub resident_memory: Option<i64>,
-    /// Open files, connections among them.
+    /// The number of open files, connections among them.
     pub open_files: Option<i64>,
 }
 
-/// Reads what the process uses, from Linux' `/proc`. It counts the open files one by one: not for threads that serve.
+/// Reads what the process uses, from Linux's `/proc`. It counts the open files one by one, so it must not run on
+/// threads that serve.
 pub fn usage() -> Usage {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    // The directory that is read is one of them.
+    // The directory being read is one of them.
     let open = std::fs::read_dir("/proc/self/fd").map(|files| files.count().saturating_sub(1));
     Usage {
         resident_memory: kibibytes.and_then(|number| number.trim().parse::<i64>().ok()).map(|number| number * 1024),

@@ -1,27 +1,28 @@
-//! Which proxies are believed when they say for whom they ask.
+//! The proxies that are trusted to name the client of a request.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// The addresses of proxies of ours.
+/// The addresses of our own proxies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Those on this machine.
+    /// Returns the proxies on this machine.
     pub fn loopback() -> Self {
         Self(["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect())
     }
 
-    /// Reads addresses and networks with commas between them; `loopback` stands for this machine's.
+    /// Reads addresses and networks separated by commas; `loopback` stands for this machine's. Returns `None` when one
+    /// can't be read.
     pub fn parse(text: &str) -> Option<Self> {
         let mut nets = Vec::new();
         for part in text.split(',').map(str::trim) {
             match part.parse::<IpAddr>() {
                 _ if part == "loopback" => nets.extend(Self::loopback().0),
                 Ok(address) => nets.push(IpNet::from(address.to_canonical())),
-                // A mapped network would never be met: addresses are compared in their own family.
+                // An IPv4-mapped network would never match: addresses are compared in their own family.
                 Err(_) => nets.push(part.parse().ok().filter(|net: &IpNet| net.addr().to_canonical() == net.addr())?),
             }
         }
@@ -33,8 +34,9 @@ impl TrustedProxies {
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// For whom `peer` asks. What it says of others (`forwarded`, the values of X-Forwarded-For in their order) is believed
-    /// only of a trusted proxy, and of several addresses the last that isn't one: those before it are the client's own word.
+    /// Returns the client's address of a request from `peer`. Other addresses (`forwarded`, the values of
+    /// X-Forwarded-For in their order) count only when `peer` is a trusted proxy: the client is the last one that isn't
+    /// a trusted proxy itself. Those before it are only claimed by the client.
     pub fn client(&self, peer: IpAddr, forwarded: &[u8]) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.has(peer) {
@@ -45,7 +47,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address, with or without a port.
+/// Reads an address, with or without a port.
 fn read_hop(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim();
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);

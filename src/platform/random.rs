@@ -1,4 +1,4 @@
-//! Randomness.
+//! Randomness, as a parameter.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ impl Random for SystemRandom {
     }
 }
 
-/// Random bytes.
+/// Returns random bytes.
 ///
 /// # Errors
 /// When the machine has no randomness to give.
@@ -39,7 +39,7 @@ pub fn bytes<const N: usize>(random: &dyn Random) -> Result<[u8; N], ErrorStack>
     Ok(buffer)
 }
 
-/// 256 random bits in 43 characters that need no escaping anywhere.
+/// Returns 256 random bits as 43 characters that need no escaping anywhere.
 ///
 /// # Errors
 /// When the machine has no randomness to give.
@@ -47,7 +47,7 @@ pub fn token(random: &dyn Random) -> Result<String, ErrorStack> {
     Ok(URL_SAFE_NO_PAD.encode(bytes::<32>(random)?))
 }
 
-/// A new UUID (version 7: it sorts by time, which keeps indexes dense).
+/// Returns a new UUID (version 7: it sorts by time, which keeps indexes dense).
 ///
 /// # Errors
 /// When the machine has no randomness to give.
@@ -60,17 +60,17 @@ fn uuid_at(now: Timestamp, rest: &[u8; 10]) -> uuid::Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, rest).into_uuid()
 }
 
-/// Gives requests their ids: UUIDs like all others, but made from a count. They are no secret, so that no random bytes are
-/// asked for, which took longer than all else that is done around a request; and they don't tell the count.
+/// Makes the ids of requests: UUIDs like all others, but derived from a count. They are no secret, so they need no
+/// random bytes, which took longer than everything else done around a request; and they don't reveal the count.
 #[derive(Debug, Default)]
 pub struct RequestIds {
-    /// The keys of a hash, of this process alone.
+    /// The keys of a hash, different in each process.
     keys: RandomState,
     given: AtomicU64,
 }
 
 impl RequestIds {
-    /// The next one.
+    /// Returns the next id.
     pub fn next(&self, now: Timestamp) -> uuid::Uuid {
         let count = self.given.fetch_add(1, Ordering::Relaxed);
         let mut rest = [0; 10];
@@ -82,7 +82,7 @@ impl RequestIds {
     }
 }
 
-/// A new serial number.
+/// Returns a new serial number.
 ///
 /// # Errors
 /// When the machine has no randomness to give.
@@ -90,7 +90,7 @@ pub fn serial_number(random: &dyn Random, now: Timestamp) -> Result<SerialNumber
     Ok(SerialNumber::trusted(uuid(random, now)?.to_string()))
 }
 
-/// A number between 0 and 1, to spread what would otherwise happen at once.
+/// Returns a number between 0 and 1, to spread what would otherwise happen at once.
 pub fn fraction(random: &dyn Random) -> f64 {
     bytes::<4>(random).map_or(0.5, |b| f64::from(u32::from_le_bytes(b)) / f64::from(u32::MAX))
 }

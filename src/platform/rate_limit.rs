@@ -1,10 +1,10 @@
 //! Limits of requests per minute, by address or by another key.
 //!
-//! This stands on `moka`, which bounds how many keys are remembered and forgets each after its minute. The crate `governor` was
-//! looked at for it: its keyed limiters never forget a key by themselves and have no bound on their number, so that a stranger
-//! with many networks of IPv6 would fill the memory until somebody calls `retain_recent`; and it doesn't tell the first request
-//! beyond a limit, which is logged once, from the others. It would take a job, a bound and a flag of our own beside it, which is
-//! more code than this, and further crates.
+//! It uses `moka`, which bounds how many keys are remembered and forgets each after its minute. The crate `governor`
+//! was considered: its keyed limiters never forget a key by themselves and have no bound on their number, so a stranger
+//! with many IPv6 networks would fill the memory until `retain_recent` is called; and it doesn't distinguish the first
+//! request beyond a limit, which is logged once, from the others. It would need a job, a bound and a flag of our own
+//! beside it, which is more code than this, and further crates.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
-/// Counts requests within a minute, by default of each address. A node's own and in memory: it guards this node.
+/// Counts requests within a minute, by default of each address. The counts are in this node's memory, since they
+/// protect this node.
 #[derive(Debug, Clone)]
 pub struct RateLimit<K: Hash + Eq + Send + Sync + 'static = IpAddr> {
     most: u32,
@@ -22,18 +23,18 @@ pub struct RateLimit<K: Hash + Eq + Send + Sync + 'static = IpAddr> {
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> RateLimit<K> {
-    /// So many in a minute; 0 for no limit.
+    /// Makes a limit of `most` requests a minute; 0 for no limit.
     pub fn new(most: u32) -> Self {
         let counts = Cache::builder().max_capacity(50_000).time_to_live(Duration::from_secs(60)).build();
         Self { most, counts }
     }
 
-    /// How many those are.
+    /// Returns the limit.
     pub fn most(&self) -> u32 {
         self.most
     }
 
-    /// Counts one more.
+    /// Counts one more request of a key.
     pub async fn count_one(&self, key: K) -> Count {
         if self.most == 0 {
             return Count::Within;
@@ -48,19 +49,20 @@ impl<K: Hash + Eq + Send + Sync + 'static> RateLimit<K> {
 }
 
 impl RateLimit {
-    /// Whether one more is within the limit.
+    /// Counts one more request of an address; returns whether it is within the limit.
     pub async fn allows(&self, address: Option<IpAddr>) -> bool {
         self.count(address).await == Count::Within
     }
 
-    /// Counts one more of an address; of IPv6, of its network of 64 bits, since whoever has one address there has all of them.
+    /// Counts one more request of an address; of IPv6, of its network of 64 bits, since the owner of one address there
+    /// has all of them.
     pub async fn count(&self, address: Option<IpAddr>) -> Count {
         let Some(address) = address else { return Count::Within };
         self.count_one(network_of(address)).await
     }
 }
 
-/// What counts as one address: of IPv6, the network of 64 bits.
+/// Returns what counts as one address: for IPv6, the network of 64 bits.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
@@ -68,7 +70,7 @@ pub fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Where a request stands within its address's minute.
+/// The place of a request within its address's minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// Within the limit.

@@ -23,7 +23,7 @@ impl std::fmt::Debug for MasterKey {
     }
 }
 
-/// Why a secret can't be had.
+/// Why a secret can't be opened or made.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum SecretError {
@@ -40,7 +40,7 @@ const NONCE: usize = 12;
 const TAG: usize = 16;
 
 impl MasterKey {
-    /// From 32 bytes.
+    /// Makes a key of 32 bytes.
     pub fn new(key: [u8; 32]) -> Self {
         let digest = Sha256::new().chain_update(b"passloom master key id").chain_update(key).finalize();
         let mut id = [0; 4];
@@ -48,7 +48,7 @@ impl MasterKey {
         Self { key: Zeroizing::new(key), id }
     }
 
-    /// Reads 64 hexadecimal digits or the base64 of 32 bytes.
+    /// Reads a key of 64 hexadecimal digits, or the base64 of 32 bytes.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let bytes =
@@ -56,17 +56,17 @@ impl MasterKey {
         Some(Self::new(Zeroizing::new(bytes).as_slice().try_into().ok()?))
     }
 
-    /// The key's name, which stands in every sealed secret. Says nothing about the key.
+    /// Returns the key's name, which is part of every sealed secret. It reveals nothing about the key.
     pub fn id(&self) -> String {
         hex::encode(self.id)
     }
 
-    /// The same in the form in which it stands there, from the second byte on.
+    /// Returns the same name as the bytes that stand in a sealed secret, from the second byte on.
     pub fn mark(&self) -> &[u8] {
         &self.id
     }
 
-    /// Encrypts; `purpose` must be the same when it is opened.
+    /// Encrypts a secret; `purpose` must be the same when it is opened.
     ///
     /// # Errors
     /// When OpenSSL fails.
@@ -78,7 +78,7 @@ impl MasterKey {
         Ok([&[VERSION], &self.id[..], &nonce, &tag, &sealed].concat())
     }
 
-    /// Decrypts.
+    /// Decrypts a sealed secret.
     ///
     /// # Errors
     /// When it was sealed under another key or for another purpose, or was changed.
@@ -99,18 +99,18 @@ impl MasterKey {
     }
 }
 
-/// The master keys of a node: the one that encrypts, and perhaps one that only opens, so that a key can be replaced while
-/// nodes serve.
+/// The master keys of a node: the one that encrypts, and optionally one that only decrypts, so that a key can be
+/// replaced while nodes serve.
 #[derive(Clone, Debug)]
 pub struct MasterKeys {
-    /// Encrypts, and opens.
+    /// Encrypts and decrypts.
     pub current: MasterKey,
-    /// Opens only.
+    /// Decrypts only.
     pub previous: Option<MasterKey>,
 }
 
 impl MasterKeys {
-    /// Encrypts under the current one; see [`MasterKey::seal`].
+    /// Encrypts under the current key; see [`MasterKey::seal`].
     ///
     /// # Errors
     /// When OpenSSL fails.
@@ -118,10 +118,10 @@ impl MasterKeys {
         self.current.seal(random, purpose, secret)
     }
 
-    /// Decrypts by the one under which it was sealed; see [`MasterKey::open`].
+    /// Decrypts with the key under which it was sealed; see [`MasterKey::open`].
     ///
     /// # Errors
-    /// When it was sealed under neither or for another purpose, or was changed.
+    /// When it was sealed under neither key or for another purpose, or was changed.
     pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         match (self.current.open(purpose, sealed), &self.previous) {
             (Err(SecretError::OtherKey), Some(previous)) => previous.open(purpose, sealed),
@@ -148,7 +148,7 @@ impl std::fmt::Debug for WorkspaceSecret {
 }
 
 impl WorkspaceSecret {
-    /// From 32 bytes.
+    /// Makes a secret of 32 bytes.
     pub fn new(secret: [u8; 32]) -> Self {
         Self(Hmac::new_from_slice(&secret).unwrap_or_else(|_| unreachable!("HMAC takes any key")))
     }
@@ -161,39 +161,40 @@ impl WorkspaceSecret {
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
     }
 
-    /// The authentication token in every Apple pass of that serial number.
+    /// Returns the authentication token in every Apple pass of that serial number.
     pub fn auth_token(&self, serial: &SerialNumber) -> AuthToken {
         AuthToken::trusted(self.derive(&["apple:", serial.as_str()]))
     }
 
-    /// What an erased card is called in what stays of it: the same for the same serial number, and nothing that leads to it.
+    /// Returns the name of an erased card in what remains of it: the same for the same serial number, which can't be
+    /// derived from it.
     pub fn stand_in(&self, serial: &SerialNumber) -> String {
         format!("erased:{}", &self.derive(&["erased:", serial.as_str()])[..16])
     }
 
-    /// The token in a card's public address; another generation is another address.
+    /// Returns the token in a card's public address; another generation gives another address.
     pub fn page_token(&self, serial: &SerialNumber, generation: i64) -> PageToken {
         PageToken::trusted(self.derive(&["page:", serial.as_str(), ":", &generation.to_string()])[..32].to_owned())
     }
 }
 
-/// The digest under which the database knows a secret that someone will show.
+/// Returns the digest under which the database stores a secret that a caller will present.
 pub fn fingerprint(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
-/// A stable short form of a name that is itself something of a secret, such as a device's: enough to tell devices
-/// apart, useless to whoever would ask in their name.
+/// Returns a stable short form of a name that is itself partly secret, such as a device's: enough to distinguish
+/// devices, useless for making requests in their name.
 pub fn short_form(name: &str) -> String {
     hex::encode(digest(name.as_bytes())).chars().take(12).collect()
 }
 
-/// The SHA-256 of a content, by which equal contents share one row.
+/// Returns the SHA-256 of content, by which equal contents share one row.
 pub fn digest(content: &[u8]) -> Vec<u8> {
     Sha256::digest(content).to_vec()
 }
 
-/// Compares in a time that doesn't depend on where two texts differ.
+/// Compares two texts in a time that doesn't depend on where they differ.
 pub fn same(a: &str, b: &str) -> bool {
     use subtle::ConstantTimeEq;
     a.as_bytes().ct_eq(b.as_bytes()).into()

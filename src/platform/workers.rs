@@ -1,11 +1,11 @@
-//! Work that keeps a core busy, off the threads that serve, and a bounded number at once of each kind.
+//! Runs CPU-bound work off the threads that serve, with a bounded number of each kind at once.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 
-/// One kind of work. What comes while the most are busy waits in the order in which it came.
+/// One kind of work. Work beyond the bound waits in the order of arrival.
 #[derive(Debug, Clone)]
 pub struct Workers {
     what: &'static str,
@@ -15,22 +15,22 @@ pub struct Workers {
 /// Why work has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WorkError {
-    /// It panicked, which is a fault of ours.
+    /// It panicked, which is a bug.
     #[error("{0} panicked")]
     Panicked(&'static str),
-    /// The service ended before it began.
+    /// The service stopped before it began.
     #[error("the service is stopping")]
     Stopping,
 }
 
 impl Workers {
-    /// At most `most` at once, at least one. `what` is the work's name in errors.
+    /// Makes a bound of `most` at once, at least one. `what` is the work's name in errors.
     pub fn new(what: &'static str, most: usize) -> Self {
         Self { what, permits: Arc::new(Semaphore::new(most.max(1))) }
     }
 
-    /// Runs `work` on a thread of its own as soon as there is one, and waits for its result. Once it has begun it is carried to its
-    /// end, also when nobody waits for it any more; until then it counts as busy.
+    /// Runs `work` on a thread of its own as soon as one is free, and waits for its result. Once begun it runs to its
+    /// end, even when nobody waits for it any more, and counts as busy until then.
     ///
     /// # Errors
     /// When it panics, or the service stops.
@@ -46,7 +46,7 @@ impl Workers {
         done.await.map_err(failed)
     }
 
-    /// Takes the place of one that is busy, until what is returned is dropped.
+    /// Occupies one of the places until the returned permit is dropped.
     ///
     /// # Errors
     /// When the service stops.

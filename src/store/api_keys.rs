@@ -1,4 +1,4 @@
-//! API keys: what a bearer may do, known by the SHA-256 of its secret.
+//! API keys: what each allows its bearer to do. A key is stored as the SHA-256 of its secret.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::WorkspaceId;
@@ -14,7 +14,7 @@ statements! {
     FIND = "SELECT id, workspace_id, scopes FROM api_keys WHERE hash = $1 AND revoked_at IS NULL";
 }
 
-/// A new key; `hash` is its secret's SHA-256, `scopes` are parted by spaces.
+/// A new key; `hash` is its secret's SHA-256, `scopes` are separated by spaces.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct NewApiKey<'a> {
@@ -38,7 +38,7 @@ pub async fn insert(tx: &mut Tx, key: &NewApiKey<'_>) -> Result<(), StoreError> 
     })
 }
 
-/// Revokes the workspace's keys of that name; their ids.
+/// Revokes the workspace's keys of that name and returns their ids.
 ///
 /// # Errors
 /// When the database fails.
@@ -53,7 +53,7 @@ pub async fn revoke_named(
     })
 }
 
-/// The id, workspace and scopes of the key with that hash, unless it was revoked.
+/// Returns the id, workspace and scopes of the key with that hash, unless it was revoked.
 ///
 /// # Errors
 /// When the database fails.
@@ -64,19 +64,19 @@ pub async fn find(
     on_db!(session, FIND, |sql, c| Ok(sqlx::query_as(sql).bind(hash).fetch_optional(c).await?))
 }
 
-/// A key as lists show it: without anything of its secret.
+/// A key as lists show it, without anything of its secret.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct ListedKey {
     pub id: String,
     pub name: String,
-    /// Parted by spaces.
+    /// Separated by spaces.
     pub scopes: String,
     pub created_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
 }
 
-/// The workspace's keys in the order of their ids, which is that of their making.
+/// Returns the workspace's keys ordered by id, which is the order of their creation.
 ///
 /// # Errors
 /// When the database fails.
@@ -89,7 +89,8 @@ pub async fn list(
     on_db!(session, LIST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(after).bind(limit).fetch_all(c).await?))
 }
 
-/// Revokes a key of the workspace; false when it has none of that id, or it was revoked before and keeps its time.
+/// Revokes a key of the workspace; false when the workspace has none of that id, or the key is revoked already and
+/// keeps the time of that.
 ///
 /// # Errors
 /// When the database fails.
@@ -100,7 +101,7 @@ pub async fn revoke(tx: &mut Tx, workspace: &WorkspaceId, id: &str, now: Timesta
     })
 }
 
-/// Whether the workspace has a key of that id, a revoked one too.
+/// Whether the workspace has a key of that id, revoked or not.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,9 +1,9 @@
-//! The audit list: who changed what and when. Entries of its own for what no event tells, and the events that are changes.
+//! The audit list: who changed what and when. It joins entries of its own, for what no event
+//! records, with the events that are changes.
 //!
-//! Entries are recorded by the transaction that makes the change, at the position which that transaction took, so what is
-//! read after an entry never misses one that commits later. Entries are only ever added; no statement changes one, and
-//! retention alone removes them.
-//! They hold no secret and no personal value.
+//! Entries are recorded by the transaction that makes the change, at the position which that transaction took, so a
+//! reader who has read up to an entry never misses one that commits later. Entries are only ever added; no statement
+//! changes one, and only retention removes them. They hold no secret and no personal value.
 
 use futures_util::TryStreamExt;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::time::Timestamp;
 
-/// An event as an entry: what it tells is read only where it is a change.
+/// Selects events as entries; their data is read only where they are changes.
 macro_rules! of_events {
     ($condition:literal) => {
         concat!(
@@ -52,7 +52,7 @@ statements! {
     };
 }
 
-/// Up to `limit` of a workspace's oldest entries: place and moment of each.
+/// Returns place and moment of up to `limit` of a workspace's oldest entries.
 ///
 /// # Errors
 /// When the database fails.
@@ -64,7 +64,7 @@ pub async fn oldest(
     on_db!(session, OLDEST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(limit).fetch_all(c).await?))
 }
 
-/// Removes a workspace's entries up to that place; how many. Only retention does that.
+/// Removes a workspace's entries up to that place and returns how many those were. Only retention does that.
 ///
 /// # Errors
 /// When the database fails.
@@ -78,16 +78,16 @@ pub async fn remove_through(
     })
 }
 
-/// An entry on its way into the database.
+/// An entry to be recorded.
 #[derive(Debug)]
 pub struct NewEntry<'a> {
     /// Unique everywhere.
     pub id: uuid::Uuid,
     /// What was done.
     pub action: AuditAction,
-    /// To which key, issuer, certificate, template or workspace, as [`AuditAction::subject`] says.
+    /// The key, issuer, certificate, template or workspace that it was done to, as [`AuditAction::subject`] says.
     pub subject: &'a str,
-    /// The rest of what there is to say, an object: no secret, no personal value.
+    /// The entry's other data, an object: no secret, no personal value.
     pub data: Value,
 }
 
@@ -114,7 +114,7 @@ pub async fn record(
     Ok(())
 }
 
-/// How far somebody has read the list: a position, and of the entries and the events there the last ones that were read.
+/// How far a reader has read the list: a position, and the last entry and event read at that position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub struct Place {
@@ -124,47 +124,47 @@ pub struct Place {
 }
 
 impl Place {
-    /// Before everything.
+    /// The place before everything.
     pub const START: Self = Self { position: 0, entry: 0, event: 0 };
 }
 
-/// What is asked for; everything that is `None` doesn't matter.
+/// Selects the entries of a list; `None` means any.
 #[derive(Debug, Default)]
 pub struct Filter {
-    /// Only what comes from that actor.
+    /// Entries of that actor only.
     pub actor: Option<Actor>,
-    /// Only what is of that kind.
+    /// Entries of that kind only.
     pub action: Option<String>,
-    /// Only changes of that card.
+    /// Changes of that card only.
     pub card: Option<CardId>,
 }
 
-/// Something that somebody did.
+/// One action of an actor.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Entry {
     position: i64,
     source: i32,
     n: i64,
-    /// Unique everywhere; an event's own id, where it is one.
+    /// Unique everywhere; the event's own id where the entry is an event.
     pub id: String,
-    /// When.
+    /// When it was done.
     pub at: Timestamp,
     actor_kind: Option<String>,
     actor_id: Option<String>,
-    /// The word of what was done.
+    /// The name of the action.
     pub action: String,
     subject_id: Option<String>,
-    /// What else there is to say.
+    /// The entry's other data.
     pub data: Json<Map<String, Value>>,
 }
 
 impl Entry {
-    /// Who did it; unknown for events that are older than the record of it.
+    /// Returns the actor that did it; unknown for events from before actors were recorded.
     pub fn actor(&self) -> Option<Actor> {
         Actor::from_stored(self.actor_kind.as_deref()?, self.actor_id.clone())
     }
 
-    /// To what: kind and id.
+    /// Returns kind and id of what it was done to.
     pub fn subject(&self) -> (&'static str, Option<&str>) {
         let named = |member: &str| self.data.0.get(member).and_then(Value::as_str);
         match EventKind::parse(&self.action) {
@@ -177,11 +177,11 @@ impl Entry {
         }
     }
 
-    /// Where it stands.
+    /// Returns its place.
     fn place(&self) -> Place {
         match self.source {
             0 => Place { position: self.position, entry: self.n, event: 0 },
-            // Entries stand before the events of their position.
+            // Entries come before the events of their position.
             _ => Place { position: self.position, entry: i64::MAX, event: self.n },
         }
     }
@@ -193,7 +193,7 @@ impl Entry {
     }
 }
 
-/// Entries in their order, and where the next page begins when there may be more.
+/// A page of entries in their order, and where the next page begins when there may be more.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
 pub struct Page {
@@ -201,11 +201,11 @@ pub struct Page {
     pub next: Option<Place>,
 }
 
-/// How many rows of each table are looked at for a page: an answer takes a bounded time, however few rows fit the filter.
+/// The most rows of each table that are read for a page: an answer takes a bounded time, however few rows match.
 const LOOKED_AT: usize = 2000;
 
-/// Up to `limit` entries after a place, oldest first. At most 2,000 entries and 2,000 events are looked at: the page may be
-/// short, or empty, while there are more.
+/// Returns up to `limit` entries after a place, oldest first. At most 2,000 entries and 2,000 events are read, so the
+/// page may be short, or empty, while there are more.
 ///
 /// # Errors
 /// When the database fails.
@@ -217,7 +217,7 @@ pub async fn after(
     limit: usize,
 ) -> Result<Page, StoreError> {
     let most = i64::try_from(LOOKED_AT).unwrap_or(i64::MAX);
-    // One statement, so that both tables are seen at one moment.
+    // One statement, so that both tables are read at one moment.
     let statement = if filter.card.is_some() { OF_CARD } else { AFTER };
     let (mut rows, mut counts, mut ends) = (Vec::new(), [0; 2], Vec::new());
     on_db!(session, statement, |sql, c| {
@@ -240,7 +240,7 @@ pub async fn after(
         }
     });
     rows.sort_by_key(Entry::place);
-    // What lies behind the end of either table's rows is looked at for the next page.
+    // What lies beyond the last row read of either table is left to the next page.
     let end = ends.into_iter().min();
     if let Some(end) = end {
         rows.retain(|row| row.place() <= end);

@@ -1,4 +1,4 @@
-//! Cards, and the newest face of each that a phone fetched.
+//! Cards, and the newest face of each that a phone has fetched.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -45,7 +45,7 @@ macro_rules! find_card {
     };
 }
 
-/// Cards that are held, with what tells whether they changed since they were read; see [`Held`].
+/// Locks cards and selects the columns that show whether they changed since they were read; see [`Held`].
 macro_rules! hold_cards {
     ($from:literal, $hold:literal) => {
         concat!(
@@ -58,8 +58,9 @@ macro_rules! hold_cards {
     };
 }
 
-/// A page of a workspace's cards in an order: at most $4, and no more once the attributes of those before reach $5 bytes, but
-/// for one more, which tells that the list goes on. Cards may be large: the page is found by their keys and sizes first.
+/// Selects a page of a workspace's cards in a given order: at most $4 cards, ending once the attributes of the cards
+/// read so far reach $5 bytes. One further row shows that the list goes on. Cards may be large, so the page is found by
+/// their keys and sizes first.
 macro_rules! page_of_cards {
     ($where:literal, $also:literal, $order:literal, $qualified:literal, $join:literal) => {
         concat!(
@@ -95,7 +96,7 @@ macro_rules! list_cards {
     };
 }
 
-/// FetchRecorder the faces of a batch, but for passes that aren't their cards' any more.
+/// Records a batch of fetched faces, except for passes that no longer belong to the card of that id.
 macro_rules! record_fetches {
     ($batch:literal) => {
         concat!(
@@ -109,7 +110,7 @@ macro_rules! record_fetches {
     };
 }
 
-/// FetchRecorder what publishings left as it was, of cards that are as they were when that was looked at.
+/// Records faces that a publishing left unchanged, for cards that have not changed since they were examined.
 macro_rules! keep_faces {
     ($batch:literal) => {
         concat!(
@@ -125,8 +126,8 @@ macro_rules! keep_faces {
     };
 }
 
-/// Writes a batch of changed cards. The batch is materialised first: else SQLite walks it anew for each card of the
-/// workspace.
+/// Writes a batch of changed cards. The batch is materialised first; otherwise SQLite evaluates it again for each card
+/// of the workspace.
 macro_rules! update_cards {
     ($batch:literal, $same:literal) => {
         concat!(
@@ -154,7 +155,7 @@ statements! {
         postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2
             AND c.workspace_id = (SELECT p.workspace_id FROM pass_types p WHERE p.id = $1)"),
     };
-    // One row whether there is such a card or not: an answer to a stranger takes the same time.
+    // Returns one row whether or not there is such a card, so that the time of the answer doesn't reveal which.
     WORKSPACE_OF_SERIAL = "SELECT COALESCE((SELECT workspace_id FROM cards WHERE pass_type_id = $1 AND serial_number = $2), '')";
     HOLD_MANY = {
         sqlite: hold_cards!("json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", ""),
@@ -173,7 +174,7 @@ statements! {
             (SELECT id, CAST(octet_length(attributes) AS BIGINT) AS size FROM cards
                 WHERE workspace_id = $1 AND cards.id = e.id OFFSET 0) c",
     };
-    // A serial number is unique within its pass type, so the index is asked once for each pass type.
+    // A serial number is unique within its pass type, so the index is searched once for each pass type.
     PASS_TYPES_OF = {
         sqlite: "SELECT value, (SELECT p.id FROM pass_types p
                 WHERE (SELECT COUNT(*) FROM cards c WHERE c.pass_type_id = p.id AND c.serial_number = value) > 0 LIMIT 1)
@@ -219,8 +220,9 @@ statements! {
                 value ->> 'live_message' AS live_message, value ->> 'message' AS message, value ->> 'created_at' AS created_at,
                 value ->> 'updated_at' AS updated_at
             FROM json_each($2)", "cards.workspace_id = e.workspace AND cards.id = e.id"),
-        // The rows are held, so they stay in their place; for less than some ten thousand cards, PostgreSQL would rather read
-        // all of the workspace than look up the hundred that it expects in any batch.
+        // The rows are locked, so their physical location (ctid) doesn't change. In a workspace of less
+        // than some ten thousand cards, PostgreSQL would otherwise read all of it rather than look up the hundred rows
+        // that it expects in any batch.
         postgres: update_cards!("SELECT r.*, c.place
             FROM json_to_recordset(CAST($2 AS json)) AS r(id text, template text, locale text, attributes text, state text,
                 expires_at bigint, expired_at bigint, sequence bigint, revision bigint, position bigint, modified bigint,
@@ -276,20 +278,21 @@ statements! {
     };
 }
 
-/// A card with the newest publication of its template, from one snapshot: the two together are a face.
+/// A card with the newest publication of its template, from one snapshot. Together they make a face.
 #[derive(Debug, Clone)]
 pub struct Issued {
     /// The card.
     pub card: Card,
     /// Its template's newest publication.
     pub publication: Publication,
-    /// What phones have of it.
+    /// The newest face that phones have fetched.
     pub fetched: Option<Fetch>,
-    /// What was found when a publishing was looked at.
+    /// What the last examination of a publishing found.
     pub unchanged: Option<Unchanged>,
 }
 
-/// What publishings left as it was: none up to the position `through` changed anything that the card has shown since `face`.
+/// A face that publishings left unchanged: none up to the position `through` changed anything that the card has shown
+/// since `face`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Unchanged {
@@ -304,17 +307,18 @@ pub struct Unchanged {
 #[allow(missing_docs)]
 pub struct Fetch {
     pub face: i64,
-    /// When it was fetched first.
+    /// When it was first fetched.
     pub at: Timestamp,
 }
 
 impl Issued {
-    /// See [`Card::face`]; that of a card which no publishing changed since stays.
+    /// Returns the card's face number; see [`Card::face`]. A publishing that changes nothing of the card leaves it as
+    /// it is.
     pub fn face(&self) -> i64 {
         self.kept().map_or_else(|| self.card.face(&self.publication), |kept| kept.face)
     }
 
-    /// The face that the newest publishing left as it was.
+    /// Returns the face that the newest publishing left unchanged, if it did.
     fn kept(&self) -> Option<Unchanged> {
         let holds = |kept: &Unchanged| kept.through >= self.publication.position && kept.face >= self.card.position;
         self.unchanged.filter(|kept| holds(kept) && !self.card.id.is_erased())
@@ -325,18 +329,18 @@ impl Issued {
         self.card.id.is_erased() || self.card.position >= self.publication.position || self.kept().is_some()
     }
 
-    /// Whether a phone fetched this face, or one that came later.
+    /// Whether a phone has fetched this face or a later one.
     pub fn is_fetched(&self, face: i64) -> bool {
         self.fetched.is_some_and(|fetch| fetch.face >= face)
     }
 
     /// Whether the backend changed the card after its template was last published, so that it was checked against that
-    /// version. One that was set aside may have been, although its values don't suit it.
+    /// version. A card that isn't active may have been changed although its values don't suit the template.
     pub fn changed_since_publishing(&self) -> bool {
         self.card.position > self.publication.position && self.card.content.state == State::Active
     }
 
-    /// See [`Card::face_modified`].
+    /// Returns the face's `Last-Modified` in seconds; see [`Card::face_modified`].
     pub fn modified(&self) -> i64 {
         self.kept().map_or_else(|| self.card.face_modified(&self.publication), |kept| kept.modified)
     }
@@ -371,25 +375,25 @@ struct Row {
     u_face: Option<i64>,
     u_modified: Option<i64>,
     u_through: Option<i64>,
-    /// What the attributes take as text; of pages only.
+    /// The size of the attributes as text in bytes; set in pages only.
     #[sqlx(default)]
     size: Option<i64>,
 }
 
-/// The most bytes of attributes in a page, but for the card that reaches them.
+/// The most bytes of attributes in a page; the card that reaches the limit is still included.
 pub const PAGE_BYTES: i64 = 2 * 1024 * 1024;
 
-/// Cards in an order.
+/// A page of cards in a given order.
 #[derive(Debug)]
 pub struct Page {
-    /// As many as were asked for, or fewer that are large.
+    /// As many as were requested, or fewer when they are large.
     pub cards: Vec<Issued>,
-    /// Whether there are more.
+    /// Whether more cards follow.
     pub more: bool,
 }
 
 impl Page {
-    /// Of rows that were asked for with one beyond the page.
+    /// Makes a page of rows that were selected with one beyond the limit.
     fn of(mut rows: Vec<Row>, limit: i64) -> Result<Self, StoreError> {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut bytes = 0;
@@ -458,14 +462,15 @@ macro_rules! finder {
 }
 
 finder!(
-    /// The card of that id.
+    /// Returns the card of that id.
     find, FIND, impl Session, workspace: &WorkspaceId, id: &CardId
 );
 finder!(
-    /// The card of that serial number, as phones know it: none, when its pass type went to another workspace.
+    /// Returns the card of that serial number, as phones know it; none when its pass type was moved to another
+    /// workspace.
     by_serial, BY_SERIAL, impl Session, pass_type: &PassTypeId, serial: &SerialNumber
 );
-/// The workspace of the card of that serial number; `None` when there is no such card.
+/// Returns the workspace of the card with that serial number; `None` when there is no such card.
 ///
 /// # Errors
 /// When the database fails.
@@ -481,11 +486,11 @@ pub async fn workspace_of_serial(
 }
 
 finder!(
-    /// The card whose page has the token with that hash.
+    /// Returns the card whose page has the token with that hash.
     by_page, BY_PAGE, impl Session, page_token_hash: &[u8]
 );
 
-/// A template's cards after that id, by id.
+/// Returns a template's cards after the given id, ordered by id.
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
@@ -503,18 +508,18 @@ pub async fn of_template(
     Page::of(rows, limit)
 }
 
-/// The card of that id, held until the transaction ends. It is held alone and read afterwards: a statement that joins
-/// and waits would join the new card with the template that the old one had, and find nothing.
+/// Returns the card of that id, locked until the transaction ends. It is locked by itself and read afterwards: a
+/// statement that joins and waits would join the new card with the template of the old one, and find nothing.
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
 pub async fn lock(tx: &mut Tx, workspace: &WorkspaceId, id: &CardId) -> Result<Option<Issued>, StoreError> {
     let held = on_db!(tx, HOLD, |sql, c| sqlx::query(sql).bind(workspace).bind(id).fetch_optional(c).await?.is_some());
-    // One that wasn't there to be held isn't there: it may have been erased and issued anew while this waited.
+    // A card that wasn't there to be locked counts as absent: it may have been erased and issued anew during the wait.
     if held { find(tx, workspace, id).await } else { Ok(None) }
 }
 
-/// The card of that serial number, held until the transaction ends; see [`lock`].
+/// Returns the card of that serial number, locked until the transaction ends; see [`lock`].
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
@@ -528,14 +533,14 @@ pub async fn lock_by_serial(
             sqlx::query(sql).bind(pass_type).bind(serial).fetch_optional(c).await?.is_some()
         });
         let found = by_serial(tx, pass_type, serial).await?;
-        // An erasure that this waited for put another row in its place, which is held in turn.
+        // The erasure that this waited for replaced the row with another, which is locked in turn.
         if held || found.is_none() {
             return Ok(found);
         }
     }
 }
 
-/// The workspace whose card has that serial number, also when the pass type went to another one.
+/// Returns the workspace whose card has that serial number, even when the pass type was moved to another workspace.
 ///
 /// # Errors
 /// When the database fails.
@@ -549,7 +554,7 @@ pub async fn owner_of_serial(
     })
 }
 
-/// The cards of these ids; those that aren't there are left out.
+/// Returns the cards of these ids; ids without a card are left out.
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
@@ -564,7 +569,7 @@ pub async fn find_many(
     rows.into_iter().map(Row::issued).collect()
 }
 
-/// How many bytes the attributes of these cards have; those that aren't there are left out.
+/// Returns the size of these cards' attributes in bytes; ids without a card are left out.
 ///
 /// # Errors
 /// When the database fails.
@@ -578,7 +583,8 @@ pub async fn sizes(
     Ok(rows.into_iter().collect())
 }
 
-/// The pass types of the cards with these serial numbers, whosever they are; erased cards included, which phones still hold.
+/// Returns the pass types of the cards with these serial numbers in any workspace, including erased cards, which phones
+/// still hold.
 ///
 /// # Errors
 /// When the database fails.
@@ -594,8 +600,9 @@ pub async fn pass_types_of(
     Ok(rows.into_iter().filter_map(|(serial, pass_type)| Some((serial, pass_type?))).collect())
 }
 
-/// What tells whether a card is still as it was when it was read: everything that is stored of it without giving it a new
-/// revision, and the newest face that phones had fetched when this was asked for, before any wait for another transaction.
+/// The state of a locked card that shows whether it is still as it was when it was read: every stored column that may
+/// change without a new revision, and the newest face that phones had fetched when the statement began, before any wait
+/// for another transaction.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Held {
     /// The card.
@@ -609,7 +616,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether it is the card that was read then, with what phones had of it.
+    /// Whether the card and its last fetch are unchanged since they were read.
     pub fn is(&self, card: &Card, fetched: Option<Fetch>) -> bool {
         self.id == card.id
             && self.serial_number == card.serial
@@ -621,8 +628,8 @@ impl Held {
     }
 }
 
-/// Holds the cards of these ids until the transaction ends, by key; those that aren't there are left out. Read them
-/// afterwards; see [`lock`].
+/// Locks the cards of these ids until the transaction ends, in key order; ids without a card are left out. Read the
+/// cards afterwards; see [`lock`].
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
@@ -630,7 +637,7 @@ pub async fn hold_many(tx: &mut Tx, workspace: &WorkspaceId, ids: &[&CardId]) ->
     on_db!(tx, HOLD_MANY, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?))
 }
 
-/// Adds cards of one workspace; false when one of them is there already, and then nothing must be committed. Their
+/// Adds cards of one workspace. Returns false when one of them exists already; nothing must be committed then. Their
 /// positions are set by [`update_many`] afterwards.
 ///
 /// # Errors
@@ -663,7 +670,7 @@ pub async fn update_many(tx: &mut Tx, workspace: &WorkspaceId, cards: &[&Card]) 
     })
 }
 
-/// What may change of a card, for the statements that take many.
+/// Returns the columns of a card that may change, for batch statements.
 fn row_of(card: &Card) -> Result<Map<String, Value>, StoreError> {
     let content = &card.content;
     let attributes = serde_json::to_string(&content.attributes);
@@ -691,7 +698,7 @@ fn row_of(card: &Card) -> Result<Map<String, Value>, StoreError> {
     }
 }
 
-/// The workspace of the active card whose end passed first, but for `others`.
+/// Returns the workspace of the active card whose end passed first, leaving out the workspaces in `others`.
 ///
 /// # Errors
 /// When the database fails.
@@ -705,7 +712,7 @@ pub async fn ended(
     })
 }
 
-/// The first of these cards until their sizes reach so many bytes; always one.
+/// Returns the first of these cards until their sizes reach `most` bytes; always at least one.
 fn within(sized: Vec<(CardId, i64)>, most: i64) -> Vec<CardId> {
     let mut bytes = 0;
     let fitting = sized.into_iter().take_while(|(_, size)| {
@@ -716,8 +723,8 @@ fn within(sized: Vec<(CardId, i64)>, most: i64) -> Vec<CardId> {
     fitting.map(|(id, _)| id).collect()
 }
 
-/// Up to `limit` active cards whose end has passed, fewer when they are large, held until the transaction ends; those that another node holds are
-/// left to it.
+/// Returns up to `limit` active cards whose end has passed, fewer when they are large, locked until the transaction
+/// ends. Cards that another node has locked are skipped.
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
@@ -734,7 +741,7 @@ pub async fn lock_ended(
     find_many(tx, workspace, &held.iter().collect::<Vec<_>>()).await
 }
 
-/// The same cards without holding them.
+/// Returns the same cards as [`lock_ended`], without locking them.
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
@@ -750,7 +757,7 @@ pub async fn all_ended(
     find_many(session, workspace, &ids.iter().collect::<Vec<_>>()).await
 }
 
-/// FetchRecorder what was found when publishings were looked at, unless the card changed since it was read.
+/// Records which faces publishings left unchanged, except for cards that changed since they were read.
 ///
 /// # Errors
 /// When the database fails.
@@ -769,17 +776,17 @@ pub async fn keep_faces(tx: &mut Tx, workspace: &WorkspaceId, found: &[(Card, Un
     })
 }
 
-/// Which cards a list is of.
+/// Selects the cards of a list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of that template only.
+    /// Cards of that template only.
     pub template: Option<TemplateId>,
-    /// In that state only.
+    /// Cards in that state only.
     pub state: Option<State>,
 }
 
-/// Up to `limit` cards after a place, fewer when they are large, in the order in which they last changed. What changes or commits meanwhile comes
-/// later in this order, so whoever pages through it sees it there.
+/// Returns up to `limit` cards after a place, fewer when they are large, in the order in which they last changed.
+/// Whatever changes or commits meanwhile comes later in this order, so a reader who pages through it finds it there.
 ///
 /// # Errors
 /// When the database fails or holds something unreadable.
@@ -812,7 +819,7 @@ pub async fn list(
     Page::of(rows, limit)
 }
 
-/// Erases a card that was locked. `remains` takes its place for the phones that hold the pass: the same serial number and
+/// Erases a card that was locked. `remains` replaces it for the phones that hold the pass: the same serial number and
 /// page, under an id that no backend can name ([`CardId::erased`]). The card's own id is free afterwards.
 ///
 /// # Errors
@@ -825,7 +832,7 @@ pub async fn erase(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let workspace = &remains.workspace;
-    // The old row gives up what must be unique before the new one takes it; serial numbers of phones have no space.
+    // The old row gives up its unique values before the new one takes them; no phone has a serial number with a space.
     let aside = format!("erased {}", remains.serial);
     on_db!(tx, STAND_ASIDE, |sql, c| {
         let query = sqlx::query(sql).bind(workspace).bind(id).bind(&aside).bind(aside.as_bytes());
@@ -851,7 +858,7 @@ pub async fn erase(
     })
 }
 
-/// The latest `modified` among a template's cards.
+/// Returns the latest `modified` among a template's cards.
 ///
 /// # Errors
 /// When the database fails.
@@ -865,8 +872,8 @@ pub async fn newest_of_template(
     })
 }
 
-/// FetchRecorder the faces that phones have; an older one than known changes nothing, nor does one of a card that was erased, be its
-/// id another card's by now. The cards of which the face is new.
+/// Records the faces that phones fetched, and returns the cards for which the face is new. Ignores a face older than
+/// the stored one, and cards erased meanwhile even if their id has been reused.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,7 +1,7 @@
-//! What happened to the cards of each template on each day: counted from events, and kept when these are gone.
+//! Daily counts of what happened to the cards of each template: counted from events, and kept when these are removed.
 //!
-//! Whoever counts holds the workspace's mark, which says up to which event everything is counted, and moves it in the same
-//! transaction: no event is counted twice, and none that is removed was not counted.
+//! The workspace's mark says up to which event everything is counted. A counting transaction locks the mark and moves
+//! it, so no event is counted twice, and none is removed uncounted.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 
-/// Events with the template of their card, on the database whose words for a member of a JSON text are given.
+/// Selects events with the template of their card; the arguments are the database's syntax for a member of a JSON text.
 macro_rules! countable {
     ($wallet:literal, $condition:literal) => {
         concat!(
@@ -53,10 +53,10 @@ statements! {
         WHERE workspace_id = $1 AND day >= $2 AND day <= $3 ORDER BY day, template_id, wallet, link LIMIT $4";
 }
 
-/// How far a workspace's events were counted and removed.
+/// How far a workspace's events have been counted and removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Everything up to here is counted.
+    /// The place up to which everything is counted.
     pub counted: Place,
     /// The newest id of the events that were removed.
     pub pruned_id: Option<String>,
@@ -68,8 +68,8 @@ fn mark_of((position, n, pruned_id): MarkRow) -> Mark {
     Mark { counted: Place { position, n }, pruned_id }
 }
 
-/// Holds a workspace's mark until the transaction ends; it is made when it isn't there. Comes after the workspace's counter
-/// where both are held.
+/// Locks a workspace's mark until the transaction ends, and creates it when it doesn't exist. Where the workspace's
+/// counter is locked as well, the counter is locked first.
 ///
 /// # Errors
 /// When the database fails.
@@ -81,7 +81,7 @@ pub async fn hold_mark(tx: &mut Tx, workspace: &WorkspaceId) -> Result<Mark, Sto
     Ok(mark_of(row))
 }
 
-/// A workspace's mark; `None` when nothing was counted yet.
+/// Returns a workspace's mark; `None` when nothing has been counted yet.
 ///
 /// # Errors
 /// When the database fails.
@@ -91,7 +91,7 @@ pub async fn mark(session: &mut impl Session, workspace: &WorkspaceId) -> Result
     Ok(row.map(mark_of))
 }
 
-/// Moves the mark that is held: everything up to there is counted.
+/// Moves the locked mark: everything up to that place is counted.
 ///
 /// # Errors
 /// When the database fails.
@@ -102,7 +102,7 @@ pub async fn set_counted(tx: &mut Tx, workspace: &WorkspaceId, counted: Place) -
     })
 }
 
-/// FetchRecorder on the mark that is held the newest id of the events that were removed.
+/// Records the newest id of the removed events on the locked mark.
 ///
 /// # Errors
 /// When the database fails.
@@ -113,7 +113,7 @@ pub async fn set_pruned(tx: &mut Tx, workspace: &WorkspaceId, id: &str) -> Resul
     })
 }
 
-/// The first workspace after that id which may have events that aren't counted.
+/// Returns the first workspace after that id which may have uncounted events.
 ///
 /// # Errors
 /// When the database fails.
@@ -121,7 +121,7 @@ pub async fn behind(session: &mut impl Session, after: &str) -> Result<Option<Wo
     on_db!(session, BEHIND, |sql, c| Ok(sqlx::query_scalar(sql).bind(after).bind(i64::MAX).fetch_optional(c).await?))
 }
 
-/// An event as it is counted.
+/// An event as it is read for counting.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Countable {
     position: i64,
@@ -134,13 +134,13 @@ pub struct Countable {
 }
 
 impl Countable {
-    /// Where it stands.
+    /// Returns its place.
     pub fn place(&self) -> Place {
         Place { position: self.position, n: self.n }
     }
 }
 
-/// Up to `limit` of a workspace's events after a place, in their order.
+/// Returns up to `limit` of a workspace's events after a place, in their order.
 ///
 /// # Errors
 /// When the database fails.
@@ -156,7 +156,7 @@ pub async fn uncounted(
     })
 }
 
-/// Counts a card's events after a place.
+/// Returns counts of a card's events after a place.
 ///
 /// # Errors
 /// When the database fails.
@@ -179,7 +179,7 @@ pub async fn count_card(
     Ok(counts)
 }
 
-/// How much of each kind, in the order of [`COUNTED`].
+/// The number of events of each kind, in the order of [`COUNTED`].
 type Numbers = [i64; 6];
 
 /// The kinds of events that are counted, in the order of the table's columns.
@@ -197,8 +197,8 @@ const COUNTED: [EventKind; 6] = [
 pub struct Counts(BTreeMap<(String, TemplateId, String), Numbers>);
 
 impl Counts {
-    /// Counts an event on the day that `day` makes of its moment. Events of cards that are erased, and those that aren't of
-    /// a card, count for nothing.
+    /// Counts an event on the day that `day` returns for its time. Ignores events of erased cards and those without a
+    /// card.
     pub fn add(&mut self, event: &Countable, day: impl Fn(Timestamp) -> String) {
         let kind = EventKind::parse(&event.kind);
         let column = COUNTED.iter().position(|counted| Some(*counted) == kind);
@@ -212,7 +212,7 @@ impl Counts {
     }
 }
 
-/// Adds counts to those that are stored.
+/// Adds counts to the stored ones.
 ///
 /// # Errors
 /// When the database fails.
@@ -242,7 +242,7 @@ pub struct DailyCount {
     pub fetched: i64,
 }
 
-/// Up to `limit` counts of the days from `first` to `last`, both included, by day.
+/// Returns up to `limit` counts of the days from `first` to `last`, both included, ordered by day.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,11 +1,11 @@
-//! What phones complain about, one row for each form of message.
+//! Log entries that phones send, one row for each form of message.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
 
 statements! {
-    // A new form is taken while there is room; a known one always counts.
+    // A new form is stored while the workspace has fewer than the most; a known one is always counted.
     NOTE = "INSERT INTO device_logs (workspace_id, form, pass_type_id, message, count, first_at, last_at, serial_number, device)
         SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS BIGINT),
             CAST($6 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS TEXT), CAST($8 AS TEXT)
@@ -23,28 +23,28 @@ statements! {
     ONLY_PASS_TYPE = "SELECT MIN(id) FROM pass_types HAVING COUNT(*) = 1";
 }
 
-/// A group of messages.
+/// A group of messages of the same form.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Group {
     /// The form's fingerprint.
     pub form: String,
-    /// Of which pass type.
+    /// The pass type.
     pub pass_type_id: PassTypeId,
-    /// The message, with stand-ins for what differs between messages of the form.
+    /// The message, with placeholders for what differs between messages of the form.
     pub message: String,
-    /// How many came.
+    /// The number of messages.
     pub count: i64,
-    /// The first.
+    /// When the first one came.
     pub first_at: Timestamp,
-    /// The last.
+    /// When the last one came.
     pub last_at: Timestamp,
-    /// The serial number that the last one named.
+    /// The serial number in the last one.
     pub serial_number: Option<String>,
-    /// The short form of the device that the last one named.
+    /// The short form of the device in the last one.
     pub device: Option<String>,
 }
 
-/// Counts a group's messages in; unless it is new and the workspace has `most` groups already.
+/// Adds a group's messages to the counts; ignores a new group when the workspace has `most` already.
 ///
 /// # Errors
 /// When the database fails.
@@ -57,7 +57,7 @@ pub async fn note(tx: &mut Tx, workspace: &WorkspaceId, group: &Group, most: i64
     })
 }
 
-/// The groups whose last message came before `after`, newest first.
+/// Returns the groups whose last message came before `after`, newest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -72,7 +72,7 @@ pub async fn newest(
     })
 }
 
-/// Forgets groups whose last message came before `oldest`, and of each workspace all but the `most` newest.
+/// Deletes groups whose last message came before `oldest`, and in each workspace all but the `most` newest.
 ///
 /// # Errors
 /// When the database fails.
@@ -80,7 +80,7 @@ pub async fn forget(tx: &mut Tx, oldest: Timestamp, most: i64) -> Result<u64, St
     on_db!(tx, FORGET, |sql, c| Ok(sqlx::query(sql).bind(oldest).bind(most).execute(c).await?.rows_affected()))
 }
 
-/// The pass type, when there is but one.
+/// Returns the pass type when there is only one.
 ///
 /// # Errors
 /// When the database fails.

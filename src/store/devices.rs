@@ -1,11 +1,11 @@
-//! Devices, their registrations, and what each must still be told.
+//! Devices, their registrations, and which changes each has still to be notified of.
 //!
-//! A device counts the changes it must be told of in `marks`. A claim remembers the count; a delivery that succeeded
-//! leaves the device due only if it was marked again meanwhile. So a change is never lost between a claim and its
+//! `marks` counts the changes of which a device must be notified. A claim remembers the count, and a successful
+//! delivery leaves the device due only if it was marked again meanwhile. So no change is lost between a claim and its
 //! outcome, and a push that is sent twice does no harm.
 //!
-//! Claims go by pass type and outcomes come in batches: one statement, however many. A row's lease is its fence: an
-//! outcome whose lease was lost to another worker changes nothing.
+//! Claims are made per pass type, and outcomes are recorded in batches, one statement for any number. A row's lease is
+//! its fence: an outcome whose lease was lost to another worker changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::domain::cards::Card;
 use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 
-/// Lays the outcomes of a batch over their devices; `o` are the rows of `$1`. `kind` is one of those in
-/// [`DeliveryResult::to_json`], anything else only hands the lease back.
+/// Writes the outcomes of a batch to their devices; `o` are the rows of `$1`. `kind` is one of those in
+/// [`DeliveryResult::to_json`]; any other value only returns the lease.
 macro_rules! record_outcomes {
     ($outcomes:literal) => {
         concat!(
@@ -53,8 +53,8 @@ macro_rules! record_outcomes {
     };
 }
 
-/// FetchRecorder a batch of questions. A push that left after the answer was made is still to be followed, and so is an answer that
-/// named passes: only one that named none ends the wait for the phone.
+/// Records a batch of polls. A reminder stays due when a push left after the poll was answered, or when the answer
+/// named passes, which must still be fetched; only an answer without passes ends the wait for the phone.
 macro_rules! record_polls {
     ($batch:literal) => {
         concat!(
@@ -68,7 +68,7 @@ macro_rules! record_polls {
     };
 }
 
-/// Those of a batch that hold their lease still.
+/// Selects the devices of a batch whose lease is still held.
 macro_rules! holders {
     ($batch:literal) => {
         concat!(
@@ -80,8 +80,8 @@ macro_rules! holders {
     };
 }
 
-/// Since which position the card `c` shows what its template's last publishing `t` shows; an earlier one where publishings
-/// left it as it was, see [`Unchanged`](super::cards::Unchanged).
+/// The position since which the card `c` shows what the last publishing of its template `t` shows; an earlier one where
+/// publishings left the card unchanged, see [`Unchanged`](super::cards::Unchanged).
 macro_rules! published {
     () => {
         "COALESCE((SELECT u.face FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id
@@ -89,7 +89,7 @@ macro_rules! published {
     };
 }
 
-/// What a device holds.
+/// Selects what a device holds of a pass type.
 macro_rules! held {
     () => {
         concat!(
@@ -107,8 +107,9 @@ macro_rules! held {
     };
 }
 
-/// The cards that pushes to a batch of devices are about: those that changed since the device last asked, and since it got
-/// the card, which brought its newest face. `r` are the registrations of the batch `o`, `c` their cards, `t` the templates.
+/// Selects the cards that pushes to a batch of devices are about: those that changed since the device's last poll and
+/// since its registration, which brought the newest face. `r` are the registrations of the batch `o`, `c` their cards,
+/// `t` the templates.
 macro_rules! news {
     ($batch:literal, $joins:literal) => {
         concat!(
@@ -127,7 +128,7 @@ macro_rules! news {
     };
 }
 
-/// Whether the device hasn't followed its last push: it didn't ask, or has not fetched all that it was told of.
+/// Whether the device hasn't followed its last push: it didn't poll, or hasn't fetched everything the push was about.
 macro_rules! behind {
     () => {
         concat!(
@@ -150,8 +151,8 @@ macro_rules! behind {
     };
 }
 
-/// Counts the cards that changed since a phone that holds them last asked, or last fetched them: of up to $1 devices that
-/// are due to be told, and of as many that were told and haven't followed yet.
+/// Counts the cards that changed since a phone that holds them last polled or last fetched them. Examines up to $1
+/// devices that are due, and as many that were pushed to and haven't followed yet.
 macro_rules! cards_behind {
     ($joins:literal) => {
         concat!(
@@ -176,14 +177,14 @@ macro_rules! cards_behind {
     };
 }
 
-/// The newest face of the card `c` that was fetched.
+/// The newest face of the card `c` that was fetched; 0 when none was.
 macro_rules! fetched {
     () => {
         "COALESCE((SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id), 0)"
     };
 }
 
-/// Looks at devices that were due to be reminded, and makes those due that are behind.
+/// Examines devices whose reminder is due, and makes those due that are behind.
 macro_rules! remind {
     ($ending:literal) => {
         concat!(
@@ -217,14 +218,14 @@ statements! {
             leased_at = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_at END,
             leased_until = CASE WHEN devices.push_token = excluded.push_token THEN devices.leased_until END,
             remind_at = CASE WHEN excluded.kind = 'apns' THEN devices.remind_at END";
-    // A pass type may have gone to another workspace while this waited.
+    // The pass type may have been moved to another workspace while this waited.
     REGISTER = "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
         SELECT p.workspace_id, p.id, CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS BIGINT), CAST($6 AS BIGINT)
         FROM pass_types p WHERE p.id = $2 AND p.workspace_id = $1
         ON CONFLICT (workspace_id, pass_type_id, device_id, card_id) DO NOTHING";
     IS_REGISTERED = "SELECT COUNT(*) FROM registrations
         WHERE workspace_id = $1 AND pass_type_id = $2 AND device_id = $3 AND card_id = $4";
-    // Nothing is written for a registration that says what is known already, over and over.
+    // A repeated registration that changes nothing is found by this, so that nothing is written for it.
     IS_REGISTERED_AS_GIVEN = "SELECT COUNT(*) FROM registrations r
         JOIN devices d ON d.workspace_id = r.workspace_id AND d.pass_type_id = r.pass_type_id AND d.id = r.device_id
         WHERE r.workspace_id = $1 AND r.pass_type_id = $2 AND r.device_id = $3 AND r.card_id = $4
@@ -309,7 +310,7 @@ statements! {
         WHERE workspace_id = $1 AND kind = 'apns' AND dead_since IS NULL AND (pass_type_id, id) IN (
             SELECT pass_type_id, device_id FROM registrations WHERE workspace_id = $1 AND card_id = ANY (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))))",
     };
-    // One step through the index for each pass type, however many devices of it wait.
+    // Takes one step through the index for each pass type, however many of its devices wait.
     DUE_PASS_TYPES = "WITH RECURSIVE waiting (id) AS (
             SELECT MIN(pass_type_id) FROM devices WHERE due_at IS NOT NULL
             UNION ALL
@@ -333,7 +334,7 @@ statements! {
                 ORDER BY due_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)
             RETURNING workspace_id, pass_type_id, id, push_token, registered_at, marks, attempts, due_at, asked",
     };
-    // A probe may also be a device that waits only because the service failed.
+    // A device that waits only because the service failed may serve as the probe, too.
     CLAIM_PROBE = {
         sqlite: "UPDATE devices SET lease = $1, leased_at = $2, leased_until = $3
             WHERE (workspace_id, pass_type_id, id) IN (SELECT workspace_id, pass_type_id, id FROM devices
@@ -381,7 +382,7 @@ statements! {
     REMIND = { sqlite: remind!(""), postgres: remind!(" FOR NO KEY UPDATE SKIP LOCKED") };
     RELEASE = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease = $1";
     RELEASE_ALL = "UPDATE devices SET lease = NULL, leased_at = NULL, leased_until = NULL WHERE lease IS NOT NULL";
-    // One step through the index for each pass type, as above.
+    // Takes one step through the index for each pass type, as above.
     OLDEST_DUE = "WITH RECURSIVE waiting (id) AS (
             SELECT MIN(pass_type_id) FROM devices WHERE due_at IS NOT NULL
             UNION ALL
@@ -406,12 +407,12 @@ statements! {
     UNFINISHED = "SELECT COUNT(*) FROM devices WHERE due_at IS NOT NULL";
 }
 
-/// How a device is told of changes.
+/// How a device is notified of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// Apple's push service.
+    /// By Apple's push service.
     Apns,
-    /// A reader of another maker that registers as phones do; it is told nothing and asks by itself.
+    /// Not at all: a reader of another maker that registers as phones do and polls by itself.
     Other,
 }
 
@@ -424,7 +425,7 @@ impl DeviceKind {
     }
 }
 
-/// Which device.
+/// The key of a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub struct DeviceKey {
@@ -433,8 +434,8 @@ pub struct DeviceKey {
     pub id: DeviceLibraryId,
 }
 
-/// Adds a device or replaces its push token. A dead one lives again and is due at once, since it wasn't marked while it
-/// was dead. A new token ends the lease of a push under way: whatever comes of that push, the new token heard nothing.
+/// Adds a device or replaces its push token. A dead device is alive again and due at once, since it wasn't marked while
+/// it was dead. A new token ends the lease of a push under way: whatever its outcome, that push went to the old token.
 ///
 /// # Errors
 /// When the database fails.
@@ -464,7 +465,7 @@ pub async fn is_registered(session: &mut impl Session, key: &DeviceKey, card: &C
     })
 }
 
-/// Whether the device is registered for the card under that token, alive, and was given it after `since`.
+/// Whether the device is alive and registered for the card with that token, which was registered after `since`.
 ///
 /// # Errors
 /// When the database fails.
@@ -482,8 +483,9 @@ pub async fn is_registered_as_given(
     })
 }
 
-/// The device that makes room when a card has as many as it may have: one whose token is dead, else one that has never asked
-/// what changed, as phones do right after they registered; of those the first to register. `None` when all are in use.
+/// Returns the device to replace when a card has as many as it may have: one whose token is dead, otherwise one that
+/// has never polled, as phones do right after they registered; of those the first to register. `None` when all are in
+/// use.
 ///
 /// # Errors
 /// When the database fails.
@@ -494,7 +496,7 @@ pub async fn gives_way(session: &mut impl Session, card: &Card) -> Result<Option
     Ok(id.map(|id| DeviceKey { workspace: card.workspace.clone(), pass_type: card.pass_type.clone(), id }))
 }
 
-/// Holds devices, by key.
+/// Locks devices, in key order.
 ///
 /// # Errors
 /// When the database fails.
@@ -521,12 +523,12 @@ pub async fn register(
     })
 }
 
-/// Ends a registration; false when there was none. A device without registrations is forgotten.
+/// Ends a registration; false when there was none. A device without registrations is deleted.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn unregister(tx: &mut Tx, key: &DeviceKey, card: &CardId) -> Result<bool, StoreError> {
-    // The device is held first: a registration under way for another card must not be orphaned.
+    // The device is locked first: a registration under way for another card must not be orphaned.
     on_db!(tx, LOCK, |sql, c| {
         let query = sqlx::query(sql).bind(&key.workspace).bind(&key.pass_type).bind(&key.id);
         query.fetch_optional(c).await?;
@@ -539,7 +541,7 @@ pub async fn unregister(tx: &mut Tx, key: &DeviceKey, card: &CardId) -> Result<b
     Ok(removed > 0)
 }
 
-/// Forgets a device that is registered for nothing.
+/// Deletes a device that has no registrations.
 ///
 /// # Errors
 /// When the database fails.
@@ -550,7 +552,7 @@ pub async fn forget_unregistered(tx: &mut Tx, key: &DeviceKey) -> Result<(), Sto
     })
 }
 
-/// Forgets a workspace's devices of a pass type that is its own no more.
+/// Deletes a workspace's devices of a pass type that it no longer owns.
 ///
 /// # Errors
 /// When the database fails.
@@ -563,16 +565,16 @@ pub async fn leave_pass_type(tx: &mut Tx, workspace: &WorkspaceId, pass_type: &P
     Ok(())
 }
 
-/// What a device holds of a pass type, from one snapshot.
+/// The passes that a device holds of a pass type, from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// To which the pass type belongs.
+    /// The workspace that owns the pass type.
     pub workspace: WorkspaceId,
-    /// The workspace's newest position: every change up to it is in here.
+    /// The workspace's newest position: every change up to it is included.
     pub newest: i64,
-    /// Up to which position the device has asked what changed.
+    /// The position up to which the device has polled.
     pub asked: i64,
-    /// Its passes by serial number.
+    /// Its passes, ordered by serial number.
     pub passes: Vec<HeldPass>,
 }
 
@@ -583,9 +585,9 @@ pub struct HeldPass {
     pub card: CardId,
     /// Its serial number.
     pub serial: SerialNumber,
-    /// The position of its newest face or, if that is later, of its registration.
+    /// The position of its newest face, or that of its registration if it is later.
     pub position: i64,
-    /// That position without its template's last publishing, when it isn't known yet what that changed of the card.
+    /// That position without its template's last publishing; set while it isn't known what that changed of the card.
     pub else_at: Option<i64>,
 }
 
@@ -602,7 +604,7 @@ struct HeldRow {
     last_published: i64,
 }
 
-/// What the device holds of the pass type; `None` when nobody knows it there.
+/// Returns what the device holds of the pass type; `None` when it is not registered there.
 ///
 /// # Errors
 /// When the database fails.
@@ -628,16 +630,16 @@ pub async fn held(
     Ok(Some(Held { workspace, newest, asked, passes: passes.collect() }))
 }
 
-/// What a device was told when it asked what changed.
+/// A device's poll for changes, as it was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question {
-    /// Up to which position.
+    /// The position up to which it was answered.
     pub position: i64,
-    /// Whether the answer named passes, which it must still fetch.
+    /// Whether the answer named passes, which the device must still fetch.
     pub listed: bool,
 }
 
-/// FetchRecorder what devices were told; an older question than known changes nothing.
+/// Records polls; one older than the stored one changes nothing.
 ///
 /// # Errors
 /// When the database fails.
@@ -658,13 +660,13 @@ pub async fn record_polls(
     })
 }
 
-/// Holds the devices of a batch by key: whoever holds several at once does so in the same order.
+/// Locks the devices of a batch in key order: every transaction that locks several does so in the same order.
 async fn hold_of_batch(tx: &mut Tx, rows: &str) -> Result<(), StoreError> {
     let _: i64 = on_db!(tx, HOLD_OF_BATCH, |sql, c| sqlx::query_scalar(sql).bind(rows).fetch_one(c).await?);
     Ok(())
 }
 
-/// How many devices hold the card, and how many of them asked since it reached `face`.
+/// Returns how many devices hold the card, and how many of them have polled since it reached `face`.
 ///
 /// # Errors
 /// When the database fails.
@@ -674,7 +676,7 @@ pub async fn of_card(session: &mut impl Session, card: &Card, face: i64) -> Resu
     })
 }
 
-/// A device that holds a card, as far as the card's freshness is concerned.
+/// A device that holds a card, with what decides whether its pass is current.
 #[derive(Debug, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct Target {
@@ -684,15 +686,15 @@ pub struct Target {
     pub problem: Option<String>,
     pub due_at: Option<Timestamp>,
     pub remind_at: Option<Timestamp>,
-    /// Up to which position it was told.
+    /// The position up to which it was notified.
     pub pushed: i64,
     pub pushed_at: Option<Timestamp>,
-    /// Up to which position it asked.
+    /// The position up to which it has polled.
     pub asked: i64,
     pub asked_at: Option<Timestamp>,
 }
 
-/// The devices that hold the card, the first to register first; at most a thousand.
+/// Returns the devices that hold the card, in the order of their registration; at most a thousand.
 ///
 /// # Errors
 /// When the database fails.
@@ -702,7 +704,7 @@ pub async fn targets(session: &mut impl Session, card: &Card) -> Result<Vec<Targ
     })
 }
 
-/// The same for many cards at once; those that no device holds are left out.
+/// Returns the same as [`of_card`] for many cards at once; those that no device holds are left out.
 ///
 /// # Errors
 /// When the database fails.
@@ -746,38 +748,38 @@ pub struct Claimed {
     workspace_id: WorkspaceId,
     pass_type_id: PassTypeId,
     id: DeviceLibraryId,
-    /// Where the push goes.
+    /// The token that the push goes to.
     pub push_token: PushToken,
     /// When the token was registered.
     pub registered_at: Timestamp,
-    /// The changes that a push now tells of.
+    /// The number of changes that a push now covers.
     pub marks: i64,
-    /// Failures in a row so far.
+    /// The number of failures in a row so far.
     pub attempts: i64,
-    /// Since when it was due.
+    /// Since when the device has been due.
     pub due_at: Timestamp,
-    /// Up to which position it had asked.
+    /// The position up to which the device had polled.
     asked: i64,
 }
 
 impl Claimed {
-    /// Which device.
+    /// Returns the device's key.
     pub fn key(&self) -> DeviceKey {
         DeviceKey { workspace: self.workspace_id.clone(), pass_type: self.pass_type_id.clone(), id: self.id.clone() }
     }
 
-    /// Its pass type, which is the push's topic.
+    /// Returns the pass type, which is the push's topic.
     pub fn pass_type(&self) -> &PassTypeId {
         &self.pass_type_id
     }
 
-    /// Whose.
+    /// Returns the workspace of the device.
     pub fn workspace(&self) -> &WorkspaceId {
         &self.workspace_id
     }
 }
 
-/// The pass types with a device that must still be told of a change, now or later, and whose they are.
+/// Returns the pass types with a device that must still be notified, now or later, each with its workspace.
 ///
 /// # Errors
 /// When the database fails.
@@ -785,7 +787,7 @@ pub async fn due_pass_types(session: &mut impl Session) -> Result<Vec<(Workspace
     on_db!(session, DUE_PASS_TYPES, |sql, c| Ok(sqlx::query_as(sql).fetch_all(c).await?))
 }
 
-/// Whether a device of the pass type can be claimed now, and when the next one is due after that.
+/// Returns whether a device of the pass type can be claimed now, and when the next one is due after that.
 ///
 /// # Errors
 /// When the database fails.
@@ -797,10 +799,10 @@ pub async fn outlook(
     on_db!(session, OUTLOOK, |sql, c| Ok(sqlx::query_as(sql).bind(pass_type).bind(now).fetch_one(c).await?))
 }
 
-/// Claims up to `limit` due devices of a pass type for the lease named `lease`. Due times and leases also end when the
-/// clock went back behind the moment they were set; for leases by more than five seconds, since the clocks of two nodes
-/// are never quite the same, and the slower must not take what the other just claimed. Commit at once: the network comes
-/// after.
+/// Claims up to `limit` due devices of a pass type under the lease named `lease`. Due times and leases also end when
+/// the clock went back to before they were set. Leases need more than five seconds of that: the clocks of two nodes
+/// always differ a little, and the slower node must not claim what the other has just claimed. Commit at once: the
+/// network comes after.
 ///
 /// # Errors
 /// When the database fails.
@@ -817,8 +819,8 @@ pub async fn claim(
     })
 }
 
-/// Claims one device of a pass type to find out whether its pushes are taken again: one that is due, or that waits only
-/// because the service failed.
+/// Claims one device of a pass type to find out whether its pushes are accepted again: one that is due, or that waits
+/// only because the service failed.
 ///
 /// # Errors
 /// When the database fails.
@@ -834,66 +836,67 @@ pub async fn claim_probe(
     })
 }
 
-/// What came of a push.
+/// The outcome of a push.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// The service took it; it told of everything up to the position at which it was claimed.
+    /// The service accepted it; it covers everything up to the position at which it was claimed.
     Pushed {
         /// How soon the next push may follow.
         window: Duration,
-        /// How long after it the push is repeated when the device didn't ask: after the first push of a change, and
+        /// How long after it the push is repeated when the device doesn't poll: after the first push of a change, and
         /// after the first and the second repetition.
         remind_after: [Duration; 3],
     },
-    /// Again at `due_at`, in plain words why.
+    /// It is tried again at `due_at`.
     Retry {
-        /// Failures in a row.
+        /// The number of failures in a row.
         attempts: i64,
         /// When to try again.
         due_at: Timestamp,
-        /// Whose fault it was.
+        /// What it is blamed on.
         fault: Fault,
-        /// Why.
+        /// The reason, in plain words.
         problem: String,
     },
     /// The token is dead, unless it was registered again meanwhile.
     Gone {
-        /// Why.
+        /// The reason, in plain words.
         problem: String,
     },
-    /// Asking again won't help; the device stays and the next change (also one since the claim) tries anew.
+    /// Trying again won't help. The device stays, and the next change, including one made since the claim, tries anew.
     GaveUp {
-        /// Why.
+        /// The reason, in plain words.
         problem: String,
     },
-    /// It was not the device's turn after all: it stays due as it was.
+    /// There is no outcome for this device (nothing was sent, or the service or the certificate is at fault): it stays
+    /// due as it was.
     Released {
-        /// Why, when that is worth knowing.
+        /// The reason, when it is worth recording.
         problem: Option<String>,
     },
 }
 
-/// Whose fault a failed push was.
+/// What a failed push is blamed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The push service's: the wait ends when it is well again.
+    /// The push service: the wait ends when it works again.
     Service,
-    /// This device's alone.
+    /// This device alone.
     Device,
 }
 
 /// A claim with its outcome, ready to be recorded.
 #[derive(Debug, Clone)]
 pub struct DeliveryResult {
-    /// What was claimed.
+    /// The claim.
     pub claimed: Claimed,
-    /// Under which lease.
+    /// The lease under which it was claimed.
     pub lease: String,
     /// The workspace's position when it was claimed.
     pub position: i64,
-    /// What came of it.
+    /// The outcome of the push.
     pub outcome: Outcome,
-    /// When.
+    /// When the outcome was known.
     pub at: Timestamp,
 }
 
@@ -934,8 +937,8 @@ impl DeliveryResult {
     }
 }
 
-/// The cards that pushes to these devices are about: those that changed since each last asked. Read after the claim
-/// was committed.
+/// Returns the cards that pushes to these devices are about: those that changed since each device last polled. Call it
+/// after the claim has been committed.
 ///
 /// # Errors
 /// When the database fails.
@@ -949,15 +952,15 @@ pub async fn news(
     let rows = Value::from_iter(rows).to_string();
     let found: Vec<(WorkspaceId, PassTypeId, DeviceLibraryId, CardId, SerialNumber)> =
         on_db!(session, NEWS, |sql, c| sqlx::query_as(sql).bind(&rows).fetch_all(c).await?);
-    let mut news: HashMap<DeviceKey, Vec<(CardId, SerialNumber)>> = HashMap::new();
+    let mut changed: HashMap<DeviceKey, Vec<(CardId, SerialNumber)>> = HashMap::new();
     for (workspace, pass_type, id, card, serial) in found {
-        news.entry(DeviceKey { workspace, pass_type, id }).or_default().push((card, serial));
+        changed.entry(DeviceKey { workspace, pass_type, id }).or_default().push((card, serial));
     }
-    Ok(news)
+    Ok(changed)
 }
 
 /// Records the outcomes of many pushes in one statement, except those whose lease was lost to another worker meanwhile.
-/// The devices whose outcome was recorded, each with its lease.
+/// Returns the devices whose outcome was recorded, each with its lease.
 ///
 /// # Errors
 /// When the database fails.
@@ -976,8 +979,8 @@ pub async fn record_outcomes(
     Ok(holders.map(|(workspace, pass_type, id, lease)| (DeviceKey { workspace, pass_type, id }, lease)).collect())
 }
 
-/// The push service answers again: up to a thousand devices of the pass type that wait only because it had failed are
-/// due now. How many those were.
+/// Makes up to a thousand devices of the pass type due that wait only because the push service had failed, and returns
+/// how many those were. To be called when the service answers again.
 ///
 /// # Errors
 /// When the database fails.
@@ -990,7 +993,7 @@ pub async fn service_is_back(tx: &mut Tx, pass_type: &PassTypeId, now: Timestamp
         .rows_affected()))
 }
 
-/// How many devices were pushed to, haven't asked since, and should be reminded now.
+/// Returns how many devices were pushed to, haven't polled since, and should be reminded now.
 ///
 /// # Errors
 /// When the database fails.
@@ -998,21 +1001,21 @@ pub async fn to_remind(session: &mut impl Session, now: Timestamp) -> Result<i64
     on_db!(session, TO_REMIND, |sql, c| Ok(sqlx::query_scalar(sql).bind(now).fetch_one(c).await?))
 }
 
-/// Looks at up to `limit` of them, and makes those due that are still behind: how many those were, and how many were
-/// looked at.
+/// Examines up to `limit` of the devices to be reminded and makes those due that are still behind. Returns how many are
+/// behind, and how many were examined.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn remind(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<(u64, u64), StoreError> {
     let rows: Vec<i64> = on_db!(tx, REMIND, |sql, c| {
-        // PostgreSQL's constants are of its smaller kind.
+        // PostgreSQL types integer constants as 32-bit.
         let rows: Vec<i32> = sqlx::query_scalar(sql).bind(now).bind(limit).fetch_all(c).await?;
         rows.into_iter().map(i64::from).collect()
     });
     Ok((rows.iter().sum::<i64>().unsigned_abs(), rows.len() as u64))
 }
 
-/// Hands back what a lease still holds; it stays due.
+/// Returns what a lease still holds; the devices stay due.
 ///
 /// # Errors
 /// When the database fails.
@@ -1020,8 +1023,8 @@ pub async fn release(tx: &mut Tx, lease: &str) -> Result<u64, StoreError> {
     on_db!(tx, RELEASE, |sql, c| Ok(sqlx::query(sql).bind(lease).execute(c).await?.rows_affected()))
 }
 
-/// Ends every lease. Only where no other node can hold one: a node that starts on an embedded database knows that
-/// whoever held them is gone.
+/// Ends every lease. To be called only where no other node can hold one: when a node starts on an embedded database,
+/// the process that held them is gone.
 ///
 /// # Errors
 /// When the database fails.
@@ -1029,7 +1032,7 @@ pub async fn release_all(tx: &mut Tx) -> Result<u64, StoreError> {
     on_db!(tx, RELEASE_ALL, |sql, c| Ok(sqlx::query(sql).execute(c).await?.rows_affected()))
 }
 
-/// How many devices must still be told of a change.
+/// Returns how many devices must still be notified of a change.
 ///
 /// # Errors
 /// When the database fails.
@@ -1037,7 +1040,7 @@ pub async fn unfinished(session: &mut impl Session) -> Result<i64, StoreError> {
     on_db!(session, UNFINISHED, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
 }
 
-/// When the device became due that has been due for the longest time; a moment to come when none is due yet.
+/// Returns the earliest due time of all devices; it lies in the future when none is due yet.
 ///
 /// # Errors
 /// When the database fails.
@@ -1045,8 +1048,8 @@ pub async fn oldest_due(session: &mut impl Session) -> Result<Option<Timestamp>,
     on_db!(session, OLDEST_DUE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
 }
 
-/// How many cards a phone holds in an older state: of up to `limit` devices that are due to be told, and of as many that were
-/// told and haven't followed yet.
+/// Returns how many cards a phone holds in an older state, among up to `limit` devices that are due and as many that
+/// were pushed to and haven't followed yet.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! What can go wrong below the actions, in the store's own words.
+//! Failures of the store, as the layers above see them.
 
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteError;
@@ -6,22 +6,22 @@ use sqlx::sqlite::SqliteError;
 /// A failure of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It can't be reached, or it is too busy; asking again may help.
+    /// The database can't be reached or is too busy; trying again may help.
     #[error("the database is unavailable: {0}")]
     Unavailable(sqlx::Error),
-    /// Another transaction was faster; doing everything again, from what is stored now, may help.
+    /// Another transaction was faster; repeating everything, from what is stored now, may help.
     #[error("another transaction changed the same rows: {0}")]
     Conflict(sqlx::Error),
     /// The row is already there.
     #[error("the row is already there")]
     Duplicate(sqlx::Error),
-    /// There is no space left for what was to be written; what is stored can be read.
+    /// There is no space left for the write; reading still works.
     #[error("the database has no space left: {0}")]
     Full(sqlx::Error),
-    /// Nothing can be written for now, for another reason; what is stored can be read.
+    /// Nothing can be written for now, for another reason; reading still works.
     #[error("the database can't be written: {0}")]
     Unwritable(sqlx::Error),
-    /// A stored value is not what this version writes.
+    /// A stored value is not one that this version writes.
     #[error("{table}.{column} holds something unreadable")]
     Inconsistent {
         /// The table.
@@ -32,7 +32,7 @@ pub enum StoreError {
     /// An update that must change one row changed none.
     #[error("a row of {0} that must be there is gone")]
     RowGone(&'static str),
-    /// Any other failure: a fault of ours.
+    /// Any other failure; a bug.
     #[error("the database refused: {0}")]
     Refused(sqlx::Error),
     /// The schema can't be brought up to date.
@@ -41,12 +41,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether only writing fails: what is stored can be read.
+    /// Whether only writing fails, so that stored data can still be read.
     pub fn is_of_writing(&self) -> bool {
         matches!(self, Self::Full(_) | Self::Unwritable(_))
     }
 
-    /// Whether another transaction got in the way, so that doing everything again may help.
+    /// Whether another transaction interfered, so that repeating everything may help.
     pub fn is_of_another_transaction(&self) -> bool {
         matches!(self, Self::Conflict(_) | Self::Duplicate(_))
     }
@@ -71,7 +71,7 @@ fn sort(error: &dyn DatabaseError) -> fn(sqlx::Error) -> StoreError {
     if error.is_unique_violation() {
         return StoreError::Duplicate;
     }
-    // What a row refers to was there when it was looked up: another transaction took it away.
+    // The referenced row existed when it was looked up: another transaction has deleted it.
     if error.is_foreign_key_violation() {
         return StoreError::Conflict;
     }
@@ -82,9 +82,9 @@ fn sort(error: &dyn DatabaseError) -> fn(sqlx::Error) -> StoreError {
     }
 }
 
-/// Result codes (SQLite, "Result and Error Codes"); the low byte is the primary one.
+/// Classifies result codes (SQLite, "Result and Error Codes"); the low byte is the primary code.
 fn sort_sqlite(code: u32) -> fn(sqlx::Error) -> StoreError {
-    // The index of the write-ahead log that can't grow.
+    // The index of the write-ahead log can't grow.
     const IOERR_SHMSIZE: u32 = 4874;
     const IOERR_WRITE: u32 = 778;
     const IOERR_FSYNC: u32 = 1034;
@@ -97,24 +97,24 @@ fn sort_sqlite(code: u32) -> fn(sqlx::Error) -> StoreError {
         (_, 5 | 6) => StoreError::Conflict,
         // Read-only.
         (_, 8) => StoreError::Unwritable,
-        // No memory, input and output, a file that can't be opened, the protocol of locks.
+        // Out of memory, I/O error, file can't be opened, locking protocol.
         (_, 7 | 10 | 14 | 15) => StoreError::Unavailable,
         _ => StoreError::Refused,
     }
 }
 
-/// SQLSTATE codes (PostgreSQL, "Error Codes").
+/// Classifies SQLSTATE codes (PostgreSQL, "Error Codes").
 fn sort_postgres(code: &str) -> fn(sqlx::Error) -> StoreError {
     match code {
         "53100" => StoreError::Full,
-        // It became a standby.
+        // The server became a standby.
         "25006" => StoreError::Unwritable,
-        // A lock that wasn't to be waited for.
+        // A lock that was requested without waiting (NOWAIT).
         "55P03" => StoreError::Conflict,
         _ => match code.get(..2) {
             // Serialization failures, deadlocks.
             Some("40") => StoreError::Conflict,
-            // Connections, resources, an operator's doing, the system's failures.
+            // Connection failures, insufficient resources, operator intervention, system errors.
             Some("08" | "53" | "57" | "58") => StoreError::Unavailable,
             _ => StoreError::Refused,
         },

@@ -1,7 +1,7 @@
-//! What happened, in the order of commits. An event is recorded by the transaction that makes it happen, at the
-//! position which that transaction took: so whoever read up to an event never misses one that commits later.
+//! The events of a workspace, in the order of commits. An event is recorded by the transaction that causes it, at the
+//! position which that transaction took, so a reader who has read up to an event never misses one that commits later.
 //!
-//! Events hold no personal values: names of attributes, never their contents.
+//! Events hold no personal values: the names of attributes, never their contents.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 
-/// For each card and kind of a batch: when the event that is the last but so many of its kind was recorded, and the newest
-/// one. Nothing of cards that aren't there any more.
+/// Selects, for each card and kind of a batch, the newest event and the moment at which the card's day became full:
+/// that of the event which is $3 places before the newest. Cards that no longer exist are left out.
 macro_rules! repeated {
     ($batch:literal, $joins:literal) => {
         concat!(
@@ -33,7 +33,7 @@ macro_rules! repeated {
     };
 }
 
-/// Writes what events say now.
+/// Replaces the data of events.
 macro_rules! count_repeats {
     ($batch:literal) => {
         concat!(
@@ -92,7 +92,7 @@ statements! {
     OLDEST = "SELECT id, at, position, n FROM events WHERE workspace_id = $1 ORDER BY position, n LIMIT $2";
     OLDEST_SHOWN = "SELECT id FROM events WHERE workspace_id = $1 AND type <> '' ORDER BY position, n LIMIT 1";
     REMOVE_THROUGH = "DELETE FROM events WHERE workspace_id = $1 AND (position, n) <= ($2, $3)";
-    // Of events the newest stays, so the oldest is looked at where there is a second one.
+    // The newest event of a workspace is always kept, so the oldest one counts only where there is a second.
     AGED = "SELECT w.id FROM workspaces w WHERE w.id > $1 AND (
             ((SELECT e.at FROM events e WHERE e.workspace_id = w.id ORDER BY e.position, e.n LIMIT 1) < $2
                 AND (SELECT e.at FROM events e WHERE e.workspace_id = w.id ORDER BY e.position, e.n LIMIT 1 OFFSET 1) IS NOT NULL)
@@ -102,27 +102,28 @@ statements! {
         ORDER BY position DESC LIMIT 1";
 }
 
-/// Within which a card's events of some kinds are bounded.
+/// The period within which a card's events of some kinds are limited.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// An event on its way into the database. Make one with [`crate::app::App::event`], which gives it its id.
+/// An event to be recorded. Make one with [`crate::app::App::event`], which sets its id.
 #[derive(Debug)]
 pub struct NewEvent<'c> {
-    /// Unique everywhere; without dots, since it is also the id of the webhook calls that tell of it.
+    /// Unique everywhere; without dots, since it is also the id of the webhook calls for it.
     pub id: uuid::Uuid,
     /// What happened.
     pub kind: EventKind,
-    /// To which card.
+    /// The card that it happened to.
     pub card: Option<&'c CardId>,
-    /// Its serial number, when what happened was seen before the transaction: should the id be another card's by then,
-    /// nothing is recorded.
+    /// Its serial number, when the event was observed before the transaction: if the id belongs to another card by
+    /// then, nothing is recorded.
     pub serial: Option<&'c SerialNumber>,
-    /// The rest of what there is to say, an object; the card's id is added to it.
+    /// The event's other data, an object; the card's id is added to it.
     pub data: Value,
 }
 
-/// Records events in the caller's transaction, which took `position` ([`super::workspaces::next_position`]); all of them come
-/// from `actor`. Nothing is recorded of a card that isn't there any more: an erasure takes a position, too, so it either sees an event or is seen.
+/// Records events in the caller's transaction, which took `position` ([`super::workspaces::next_position`]); all of
+/// them are attributed to `actor`. Nothing is recorded of a card that no longer exists: an erasure takes a position,
+/// too, so the two are always ordered.
 ///
 /// # Errors
 /// When the database fails.
@@ -154,7 +155,7 @@ pub async fn record(
     })
 }
 
-/// The newest event of a kind, for the event of that number in a batch.
+/// The newest event of a kind, for the event with that number in a batch.
 #[derive(sqlx::FromRow)]
 struct Repeated {
     nr: i64,
@@ -174,9 +175,9 @@ fn data_of(event: &NewEvent<'_>) -> Map<String, Value> {
     data
 }
 
-/// Counts events of which a card has had as many as a day may have ([`EventKind::most_a_day`]): the newest of its kind says
-/// how often it was repeated, when last, and what was to be said then. Its place stays, so a reader who is past it misses a
-/// count, never an event. Which of the events those are.
+/// Counts events of a card that already has as many of their kind as a day may have ([`EventKind::most_a_day`]), and
+/// returns which those are. The newest event of the kind then holds the number of repetitions, the time of the last one
+/// and its data. Its place stays, so a reader who is past it misses a count, never an event.
 async fn count_repeats(
     tx: &mut Tx,
     workspace: &WorkspaceId,
@@ -201,7 +202,7 @@ async fn count_repeats(
             sqlx::query_as(sql).bind(workspace).bind(&rows).bind(offset).fetch_all(c).await?
         });
         for Repeated { nr, id, data: Json(data), full_since } in found {
-            // One that lies in the future was recorded before the clock went back.
+            // An event that lies in the future was recorded before the clock went back.
             let is_full = full_since.is_some_and(|since| since <= now && now.since(since) < DAY);
             let event = usize::try_from(nr).ok().and_then(|nr| of_kind.get(nr));
             let (true, Some((place, event))) = (is_full, event) else { continue };
@@ -223,7 +224,7 @@ async fn count_repeats(
     Ok(counted)
 }
 
-/// Where an event stands in its workspace's order.
+/// The place of an event in its workspace's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub struct Place {
@@ -232,7 +233,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Before every event.
+    /// The place before every event.
     pub const START: Self = Self { position: 0, n: 0 };
 }
 
@@ -241,12 +242,12 @@ impl Place {
 pub struct Event {
     /// Unique everywhere.
     pub id: String,
-    /// The kind's word.
+    /// The name of its kind.
     #[sqlx(rename = "type")]
     pub kind: String,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// What there is to say.
+    /// Its data.
     pub data: Json<Map<String, Value>>,
     actor_kind: Option<String>,
     actor_id: Option<String>,
@@ -255,18 +256,18 @@ pub struct Event {
 }
 
 impl Event {
-    /// From whom or what it comes; unknown for events that are older than the record of it.
+    /// Returns the actor that caused it; unknown for events from before actors were recorded.
     pub fn actor(&self) -> Option<Actor> {
         Actor::from_stored(self.actor_kind.as_deref()?, self.actor_id.clone())
     }
 
-    /// Where it stands.
+    /// Returns its place.
     pub fn place(&self) -> Place {
         Place { position: self.position, n: self.n }
     }
 }
 
-/// Events in their order, and whether there are more.
+/// A page of events in their order, and whether more follow.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
 pub struct Page {
@@ -275,7 +276,7 @@ pub struct Page {
     bytes: usize,
 }
 
-/// The most bytes of events in a page, but for the one that reaches them.
+/// The most bytes of events in a page; the event that reaches the limit is still included.
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 impl Page {
@@ -290,7 +291,7 @@ impl Page {
     }
 }
 
-/// Up to `limit` of a card's events after a place, fewer when they are large, oldest first.
+/// Returns up to `limit` of a card's events after a place, fewer when they are large, oldest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -315,8 +316,8 @@ pub async fn of_card(
     Ok(page)
 }
 
-/// Up to `limit` of a workspace's events after a place, fewer when they are large, oldest first. What commits later comes
-/// later in this order.
+/// Returns up to `limit` of a workspace's events after a place, fewer when they are large, oldest first. What commits
+/// later comes later in this order.
 ///
 /// # Errors
 /// When the database fails.
@@ -340,7 +341,7 @@ pub async fn after(
     Ok(page)
 }
 
-/// Where the event of that id stands, also when its card was erased since.
+/// Returns the place of the event with that id, even if its card has been erased since.
 ///
 /// # Errors
 /// When the database fails.
@@ -354,7 +355,7 @@ pub async fn place_of(
     Ok(place.map(|(position, n)| Place { position, n }))
 }
 
-/// An event as retention looks at it.
+/// An event as retention reads it.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Aged {
     /// Its id.
@@ -366,14 +367,14 @@ pub struct Aged {
 }
 
 impl Aged {
-    /// Where it stands.
+    /// Returns its place.
     pub fn place(&self) -> Place {
         Place { position: self.position, n: self.n }
     }
 }
 
-/// The first workspace after that id whose oldest event, or oldest entry of the audit list, is from before a moment. The only
-/// event of a workspace doesn't count.
+/// Returns the first workspace after that id whose oldest event or audit entry is from before a moment. The only event
+/// of a workspace doesn't count.
 ///
 /// # Errors
 /// When the database fails.
@@ -385,7 +386,7 @@ pub async fn aged(
     on_db!(session, AGED, |sql, c| Ok(sqlx::query_scalar(sql).bind(after).bind(before).fetch_optional(c).await?))
 }
 
-/// Up to `limit` of a workspace's oldest events, those of erased cards too.
+/// Returns up to `limit` of a workspace's oldest events, including those of erased cards.
 ///
 /// # Errors
 /// When the database fails.
@@ -393,7 +394,7 @@ pub async fn oldest(session: &mut impl Session, workspace: &WorkspaceId, limit: 
     on_db!(session, OLDEST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(limit).fetch_all(c).await?))
 }
 
-/// The id of the oldest event that readers are shown.
+/// Returns the id of the oldest event that readers are shown.
 ///
 /// # Errors
 /// When the database fails.
@@ -401,7 +402,7 @@ pub async fn oldest_shown(session: &mut impl Session, workspace: &WorkspaceId) -
     on_db!(session, OLDEST_SHOWN, |sql, c| Ok(sqlx::query_scalar(sql).bind(workspace).fetch_optional(c).await?))
 }
 
-/// Removes a workspace's events up to that place; how many. Only retention does that.
+/// Removes a workspace's events up to that place and returns how many those were. Only retention does that.
 ///
 /// # Errors
 /// When the database fails.
@@ -412,7 +413,7 @@ pub async fn remove_through(tx: &mut Tx, workspace: &WorkspaceId, last: Place) -
     })
 }
 
-/// When the card's page was last noted as opened.
+/// Returns when the last opening of the card's page was recorded.
 ///
 /// # Errors
 /// When the database fails.
@@ -426,7 +427,7 @@ pub async fn page_opened(
     })
 }
 
-/// Erases what was noted of a card; the places of its events stay.
+/// Erases what was recorded of a card; the places of its events stay.
 ///
 /// # Errors
 /// When the database fails.

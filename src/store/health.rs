@@ -1,4 +1,4 @@
-//! What the database says of itself: whether it answers, whether its schema is this version's, what time it has.
+//! The state of the database: whether it answers, whether its schema is this version's, and its clock.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::time::Timestamp;
@@ -28,11 +28,11 @@ pub async fn ping(session: &mut impl Session) -> Result<(), StoreError> {
     })
 }
 
-/// Writes a row that is there for this only. `content` should differ from what was written last: what stays the same isn't
-/// written.
+/// Writes a row that exists only for this test. `content` should differ from what was written last, since an unchanged
+/// row isn't written.
 ///
 /// # Errors
-/// When it can't be written; whether it can shows the commit.
+/// When it can't be written; only the commit shows that it can.
 pub async fn try_write(tx: &mut Tx, content: &str) -> Result<(), StoreError> {
     on_db!(tx, TRY_WRITE, |sql, c| {
         sqlx::query(sql).bind(content).execute(c).await?;
@@ -40,7 +40,7 @@ pub async fn try_write(tx: &mut Tx, content: &str) -> Result<(), StoreError> {
     })
 }
 
-/// The numbers of the migrations that were applied.
+/// Returns the numbers of the applied migrations.
 ///
 /// # Errors
 /// When the database fails, or was never migrated.
@@ -48,7 +48,7 @@ pub async fn applied_migrations(session: &mut impl Session) -> Result<Vec<i64>, 
     on_db!(session, APPLIED, |sql, c| Ok(sqlx::query_scalar(sql).fetch_all(c).await?))
 }
 
-/// How many bytes the database takes: of the embedded one its file without the log beside it.
+/// Returns the size of the database in bytes; of the embedded one without its write-ahead log.
 ///
 /// # Errors
 /// When the database fails.
@@ -56,7 +56,7 @@ pub async fn size(session: &mut impl Session) -> Result<i64, StoreError> {
     on_db!(session, SIZE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
 }
 
-/// The database server's own time, to compare with ours; nothing is ever decided by it.
+/// Returns the database server's time, to be compared with ours. No decision depends on it.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! Requests with an Idempotency-Key, and what they were answered.
+//! Requests with an Idempotency-Key, and their stored answers.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::WorkspaceId;
@@ -18,7 +18,7 @@ statements! {
     PRUNE = "DELETE FROM idempotent_requests WHERE started_at <= $1";
 }
 
-/// A request that asks to be answered once; `token` names the attempt.
+/// A request with an Idempotency-Key; `token` names the attempt.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct Attempt {
@@ -28,8 +28,8 @@ pub struct Attempt {
     pub token: String,
 }
 
-/// Takes the key for this attempt: when nobody has it, when what has it is older than `forgotten`, or when the same
-/// request has been unanswered since `given_up`. False when it is taken.
+/// Claims the key for this attempt: when it is free, when its request is older than `forgotten`, or when the same
+/// request has been unanswered since `given_up`. Returns false when another attempt has it.
 ///
 /// # Errors
 /// When the database fails.
@@ -47,7 +47,7 @@ pub async fn claim(
     })
 }
 
-/// What was asked under the key, and what it was answered with, encrypted.
+/// Returns the request stored under the key, and its answer, encrypted.
 ///
 /// # Errors
 /// When the database fails.
@@ -60,7 +60,7 @@ pub async fn find(
     on_db!(session, FIND, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(key).fetch_optional(c).await?))
 }
 
-/// Keeps the answer.
+/// Stores the answer.
 ///
 /// # Errors
 /// When the database fails.
@@ -72,7 +72,7 @@ pub async fn finish(tx: &mut Tx, attempt: &Attempt, answer: &[u8]) -> Result<(),
     })
 }
 
-/// Gives the key back: a repeat is a first request.
+/// Releases the key: a repetition counts as a first request.
 ///
 /// # Errors
 /// When the database fails.
@@ -83,7 +83,7 @@ pub async fn abandon(tx: &mut Tx, attempt: &Attempt) -> Result<(), StoreError> {
     })
 }
 
-/// Forgets what began at that moment or earlier; how many there were.
+/// Deletes requests that began at that time or earlier, and returns how many those were.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! The certificates by which workspaces sign Apple passes, as they were set by API.
+//! The certificates with which workspaces sign Apple passes, as configured through the API.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
@@ -18,7 +18,7 @@ statements! {
     COUNT_APPLE = "SELECT COUNT(*) FROM apple_certificates";
 }
 
-/// Which certificate, and since when in this form.
+/// The key of a certificate, with the time when it was last stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct AppleCertificateKey {
@@ -30,7 +30,7 @@ pub struct AppleCertificateKey {
     pub set_at: Timestamp,
 }
 
-/// Adds a certificate beside the others, or sets the same one anew. `sealed` is encrypted.
+/// Adds a certificate beside the others, or stores the same one again. `sealed` is encrypted.
 ///
 /// # Errors
 /// When the database fails.
@@ -42,7 +42,7 @@ pub async fn put_apple(tx: &mut Tx, key: &AppleCertificateKey, sealed: &[u8]) ->
     })
 }
 
-/// When a workspace's newest certificate was set; the beginning of time when it has none.
+/// Returns when a workspace's newest certificate was stored; the earliest time when it has none.
 ///
 /// # Errors
 /// When the database fails.
@@ -50,7 +50,7 @@ pub async fn newest_apple(session: &mut impl Session, workspace: &WorkspaceId) -
     on_db!(session, NEWEST_APPLE, |sql, c| Ok(sqlx::query_scalar(sql).bind(workspace).fetch_one(c).await?))
 }
 
-/// Every certificate of every workspace, without its secrets.
+/// Returns every certificate of every workspace, without its secrets.
 ///
 /// # Errors
 /// When the database fails.
@@ -58,7 +58,7 @@ pub async fn list_apple(session: &mut impl Session) -> Result<Vec<AppleCertifica
     on_db!(session, LIST_APPLE, |sql, c| Ok(sqlx::query_as(sql).fetch_all(c).await?))
 }
 
-/// What [`put_apple`] stored.
+/// Returns what [`put_apple`] stored.
 ///
 /// # Errors
 /// When the database fails.
@@ -72,7 +72,7 @@ pub async fn sealed_apple(
     })
 }
 
-/// How many certificates there are.
+/// Returns the number of certificates.
 ///
 /// # Errors
 /// When the database fails.
@@ -80,7 +80,7 @@ pub async fn count_apple(session: &mut impl Session) -> Result<i64, StoreError> 
     on_db!(session, COUNT_APPLE, |sql, c| Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
 }
 
-/// How many certificates a workspace has beside that one.
+/// Returns how many certificates a workspace has besides that one.
 ///
 /// # Errors
 /// When the database fails.
@@ -90,7 +90,7 @@ pub async fn count_beside(tx: &mut Tx, workspace: &WorkspaceId, fingerprint: &st
     })
 }
 
-/// A workspace's certificates of a pass type.
+/// Returns a workspace's certificates of a pass type.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! The database: SQLite or PostgreSQL, the same tables and, but for a few statements, the same SQL.
+//! The database: SQLite or PostgreSQL, with the same tables and, except for a few statements, the same SQL.
 //!
 //! Every statement is a constant declared with [`statements!`], beside the function that runs it; a test prepares
 //! each of them on both databases. [`on_db!`] puts one body in the arms for both. To add a family of tables, add a
@@ -51,8 +51,8 @@ pub struct Sql {
     pub postgres: &'static str,
 }
 
-/// Declares statements. `NAME = "text"` is the same on both databases; `NAME = "text" + " FOR UPDATE"` adds an
-/// ending on PostgreSQL only; `NAME = { sqlite: "…", postgres: "…" }` is two texts.
+/// Declares statements. `NAME = "text"` is the same on both databases; `NAME = "text" + " FOR UPDATE"` adds an ending
+/// on PostgreSQL only; `NAME = { sqlite: "…", postgres: "…" }` has a text for each.
 macro_rules! statements {
     ($($name:ident = $sql:tt $(+ $ending:literal)?;)*) => {
         $( const $name: $crate::store::Sql = statements!(@one $name $sql $(+ $ending)?); )*
@@ -70,7 +70,7 @@ macro_rules! statements {
 }
 pub(crate) use statements;
 
-/// Runs one body on whichever database the session is on: `on_db!(session, SQL, |sql, connection| …)`.
+/// Runs one body on the database that the session is on: `on_db!(session, SQL, |sql, connection| …)`.
 macro_rules! on_db {
     ($session:expr, $sql:expr, |$text:ident, $connection:ident| $body:expr) => {
         match $crate::store::Session::connection($session) {
@@ -111,9 +111,9 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How long SQLite waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
-/// How long the database may take to be connected to at the start.
+/// How long connecting to the database may take at the start.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After how long without use a connection to PostgreSQL may have been hung up.
+/// How long a connection to PostgreSQL may be unused before it is tested: the server may have closed it meanwhile.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// The open database.
@@ -132,7 +132,7 @@ enum Pools {
     Postgres(PgPool),
 }
 
-/// A connection of either kind.
+/// A connection to either database.
 pub enum Connection<'c> {
     /// SQLite.
     Sqlite(&'c mut SqliteConnection),
@@ -142,7 +142,7 @@ pub enum Connection<'c> {
 
 /// Anything that statements run on: a [`Reader`] or a [`Tx`].
 pub trait Session: Send {
-    /// The connection underneath.
+    /// Returns the connection underneath.
     fn connection(&mut self) -> Connection<'_>;
 }
 
@@ -156,7 +156,7 @@ enum ReaderKind {
     Postgres(PoolConnection<Postgres>),
 }
 
-/// A transaction. Dropped without [`Tx::commit`], nothing of it happened.
+/// A transaction. It is rolled back when it is dropped without [`Tx::commit`].
 #[derive(Debug)]
 pub struct Tx(TxKind);
 
@@ -185,7 +185,7 @@ impl Session for Tx {
 }
 
 impl Tx {
-    /// Makes everything durable, or nothing.
+    /// Commits the transaction: all of it becomes durable, or none.
     ///
     /// # Errors
     /// When the database can't commit.
@@ -198,12 +198,12 @@ impl Tx {
     }
 }
 
-/// Hears that something is due.
+/// Receives other nodes' notifications that something is due.
 #[derive(Debug)]
 pub struct NodeListener(PgListener);
 
 impl NodeListener {
-    /// Until a node says that something is due, or may have said so while the connection was lost.
+    /// Waits until a node notifies that something is due, or may have done so while the connection was lost.
     ///
     /// # Errors
     /// When the database is gone.
@@ -236,11 +236,11 @@ impl Store {
             Some(path) => Self::open_sqlite(Path::new(path)).await?,
             None => {
                 let options: PgConnectOptions = url.parse()?;
-                // A pool that can't connect says only that it waited in vain.
+                // A pool that can't connect reports only that its wait timed out.
                 let first = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
                 first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
                 let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(Duration::from_secs(10));
-                // Whether a connection still stands is asked when it was left alone for a while, not before every use.
+                // A connection is tested only after it was unused for a while, not before every use.
                 let pool = pool.test_before_acquire(false).before_acquire(|c, meta| {
                     Box::pin(async move {
                         if meta.idle_for >= LEFT_ALONE {
@@ -249,8 +249,9 @@ impl Store {
                         Ok(true)
                     })
                 });
-                // Everything is looked up by key. On a table that was small when a statement was first planned, PostgreSQL
-                // would rather read it whole, and go on so while it grows; and compiling a plan takes longer than any.
+                // Everything is looked up by key. If a table was small when a statement was first planned, PostgreSQL
+                // would prefer to read it whole, and keep doing so while it grows; and compiling a plan takes longer
+                // than running any of them.
                 let pool = pool.after_connect(|c, _| {
                     Box::pin(async move {
                         c.execute("SET enable_seqscan = off; SET jit = off").await?;
@@ -263,14 +264,15 @@ impl Store {
         Ok(Self { pools })
     }
 
-    /// The numbers of the migrations that this version brings.
+    /// Returns the numbers of the migrations that this version contains.
     pub fn migrations(&self) -> Vec<i64> {
         let migrator = if self.is_embedded() { &SQLITE_MIGRATIONS } else { &POSTGRES_MIGRATIONS };
         migrator.iter().map(|migration| migration.version).collect()
     }
 
     async fn open_sqlite(path: &Path) -> Result<Pools, StoreError> {
-        // It holds members' data: whatever the directory lets others do, they can't read it. What lies beside it follows it.
+        // The file holds members' data: it is readable by its owner only, whatever the directory allows. Files beside
+        // it get the same mode.
         let owners = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         if let Err(error) = owners
             && error.kind() != std::io::ErrorKind::AlreadyExists
@@ -281,15 +283,15 @@ impl Store {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // What was answered survives a power cut.
+            // What was acknowledged survives a power cut.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            // A batch of rows is handed over at once: 50 at a time, the two threads would keep waking each other.
+            // A batch of rows is handed over at once: at 50 at a time, the two threads would keep waking each other.
             .row_buffer_size(1024)
-            // What is erased is overwritten in the file, not only forgotten.
+            // Erased data is overwritten in the file, not only marked as free.
             .pragma("secure_delete", "ON")
             .busy_timeout(BUSY);
-        // A file doesn't hang up.
+        // A file doesn't close connections.
         let pool = SqlitePoolOptions::new().test_before_acquire(false);
         let writer = pool
             .clone()
@@ -298,8 +300,8 @@ impl Store {
             .idle_timeout(None)
             .max_lifetime(None)
             // A transaction that could not be committed (the disk is full) has often ended already, so that it can't be
-            // rolled back; the connection would count it as open for ever and begin no other. It was asked when it was given
-            // back, so whatever was on its way is done by now.
+            // rolled back; the connection would count it as open for ever and begin no other. The connection was tested
+            // when it was returned, so nothing is still under way on it.
             .before_acquire(|c, _| {
                 Box::pin(async move {
                     if c.is_in_transaction() {
@@ -314,10 +316,10 @@ impl Store {
         Ok(Pools::Sqlite { readers, writer })
     }
 
-    /// A connection for reading.
+    /// Returns a connection for reading.
     ///
     /// # Errors
-    /// When none can be had.
+    /// When no connection is available.
     pub async fn read(&self) -> Result<Reader, StoreError> {
         Ok(Reader(match &self.pools {
             Pools::Sqlite { readers, .. } => ReaderKind::Sqlite(readers.acquire().await?),
@@ -325,11 +327,11 @@ impl Store {
         }))
     }
 
-    /// A transaction for writing. On SQLite it is the only one from the start (`BEGIN IMMEDIATE`), so reading first
-    /// and writing later can't fail; on PostgreSQL rows that will be written must be read `FOR UPDATE`.
+    /// Begins a transaction for writing. On SQLite it has the write lock from the start (`BEGIN IMMEDIATE`), so reading
+    /// first and writing later can't fail; on PostgreSQL, rows that will be written must be read `FOR UPDATE`.
     ///
     /// # Errors
-    /// When none can be had.
+    /// When no connection is available.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(Tx(match &self.pools {
             Pools::Sqlite { writer, .. } => TxKind::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
@@ -338,11 +340,11 @@ impl Store {
         }))
     }
 
-    /// The same for statements that take a batch: on PostgreSQL they are planned anew each time, for the tables as they are
-    /// now. A plan that was kept from when there were few cards would walk all of them for each batch.
+    /// Begins a transaction for batch statements: PostgreSQL plans them anew each time, for the tables as they are now.
+    /// A plan kept from when there were few cards would read all of them for each batch.
     ///
     /// # Errors
-    /// When none can be had.
+    /// When no connection is available.
     pub async fn begin_batch(&self) -> Result<Tx, StoreError> {
         match &self.pools {
             Pools::Sqlite { .. } => self.begin().await,
@@ -353,8 +355,8 @@ impl Store {
         }
     }
 
-    /// Takes what was overwritten out of the embedded database's write-ahead log, too; does nothing with another database.
-    /// False when somebody reads just now: writers don't wait for him.
+    /// Removes overwritten data from the embedded database's write-ahead log, too; does nothing on PostgreSQL. Returns
+    /// false while a reader is active: writers don't wait for readers.
     ///
     /// # Errors
     /// When the database fails.
@@ -369,7 +371,7 @@ impl Store {
         Ok(cleared?.0 == 0)
     }
 
-    /// Copies the embedded database, as it is at one moment, to a file that is empty or not there; does nothing with another.
+    /// Copies the embedded database, as of one moment, to a file that is empty or absent; does nothing on PostgreSQL.
     ///
     /// # Errors
     /// When the file can't be written.
@@ -381,7 +383,8 @@ impl Store {
         Ok(())
     }
 
-    /// Tells every node on this database that something is due; does nothing on the embedded one, which has one node.
+    /// Notifies every node on this database that something is due; does nothing on the embedded one, which has one
+    /// node.
     ///
     /// # Errors
     /// When the database fails.
@@ -392,7 +395,7 @@ impl Store {
         Ok(())
     }
 
-    /// Hears what [`Self::notify_nodes`] says; `None` on the embedded database.
+    /// Listens for the notifications of [`Self::notify_nodes`]; `None` on the embedded database.
     ///
     /// # Errors
     /// When the database fails.
@@ -403,7 +406,7 @@ impl Store {
         Ok(Some(NodeListener(listener)))
     }
 
-    /// Whether this is the embedded database, which one node has for itself.
+    /// Whether this is the embedded database, which belongs to one node.
     pub fn is_embedded(&self) -> bool {
         matches!(self.pools, Pools::Sqlite { .. })
     }

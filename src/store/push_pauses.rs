@@ -1,5 +1,5 @@
-//! Pass types whose certificate APNs refuses. A pause is a fact about the certificate, so every node heeds it and it
-//! outlives them all; that a node can't reach APNs is that node's own affair and stands in its memory.
+//! Pass types whose certificate APNs refuses. A pause is a fact about the certificate, so every node observes it and it
+//! survives restarts; that a node can't reach APNs concerns that node only and is kept in its memory.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
@@ -17,30 +17,30 @@ statements! {
 /// A pause.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Pause {
-    /// Of which pass type.
+    /// The pass type.
     pub pass_type_id: PassTypeId,
-    /// Whose.
+    /// The workspace that owns the pass type.
     pub workspace_id: WorkspaceId,
     /// The fingerprint of the refused certificate.
     pub certificate: String,
-    /// The push service's word.
+    /// The push service's reason.
     pub reason: String,
-    /// Since when.
+    /// When the pause began.
     pub since: Timestamp,
     /// When to try again.
     pub probe_at: Timestamp,
-    /// When that was decided.
+    /// When that time was set.
     pub scheduled_at: Timestamp,
 }
 
 impl Pause {
-    /// Whether it is time for a probe; also when the clock went back behind the moment that set the time.
+    /// Whether it is time for a probe. Also true when the clock went back to before the probe was scheduled.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.probe_at <= now || self.scheduled_at > now
     }
 }
 
-/// All of them.
+/// Returns all pauses.
 ///
 /// # Errors
 /// When the database fails.
@@ -67,7 +67,7 @@ pub async fn begin(
     })
 }
 
-/// Takes the probe that is due, and says when the next one is; false when another node took it.
+/// Takes the probe that is due and schedules the next one; false when another node took it.
 ///
 /// # Errors
 /// When the database fails.

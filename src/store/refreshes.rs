@@ -1,5 +1,5 @@
-//! Published templates whose cards' devices are still to be marked. PublishReport writes one row here instead of one
-//! for each card; a job walks the cards at a paced rate.
+//! Published templates whose cards' devices have still to be marked. Publishing writes one row here instead of one for
+//! each card; a job goes through the cards at a limited rate.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
@@ -9,7 +9,7 @@ statements! {
     START = "INSERT INTO refreshes (workspace_id, template_id, last_card_id, started_at) VALUES ($1, $2, '', $3)
         ON CONFLICT (workspace_id, template_id) DO UPDATE SET last_card_id = '',
             started_at = excluded.started_at";
-    // A moment too far ahead was set before the clock went back.
+    // A time too far ahead was set before the clock went back.
     SET_FIRST = "UPDATE refreshes SET first_position = COALESCE(first_position, $3) WHERE workspace_id = $1 AND template_id = $2";
     NEXT = "SELECT workspace_id, template_id, last_card_id, first_position FROM refreshes WHERE next_at <= $1 OR next_at > $2
         ORDER BY CASE WHEN next_at > $2 THEN 0 ELSE next_at END, started_at LIMIT 1";
@@ -25,8 +25,8 @@ statements! {
         FROM refreshes";
 }
 
-/// Begins (or begins anew) to refresh a template's cards. Comes before the workspace's position is taken: whoever
-/// refreshes holds this row while it waits for devices, and their holders wait for the position.
+/// Begins, or begins again, to refresh a template's cards. Call it before taking the workspace's position: a refresh
+/// locks this row while it waits for devices, and the transactions that hold those wait for the position.
 ///
 /// # Errors
 /// When the database fails.
@@ -42,7 +42,7 @@ pub async fn start(
     })
 }
 
-/// FetchRecorder the publishing that a refresh was begun for, unless it goes on for an earlier one, too.
+/// Records the publishing that a refresh was begun for, unless it still covers an earlier one.
 ///
 /// # Errors
 /// When the database fails.
@@ -65,11 +65,12 @@ pub struct Refresh {
     pub workspace_id: WorkspaceId,
     pub template_id: TemplateId,
     pub last_card_id: String,
-    /// The first publishing that it is for; unknown for one that began before this was kept, or after a restore.
+    /// The first publishing that it covers; unknown for a refresh that began before this was recorded, or after a
+    /// restore.
     pub first_position: Option<i64>,
 }
 
-/// The refresh that [`claim`] would hold if no other node holds one.
+/// Returns the refresh that [`claim`] would lock if no other node has one locked.
 ///
 /// # Errors
 /// When the database fails.
@@ -81,9 +82,8 @@ pub async fn next(
     on_db!(session, NEXT, |sql, c| Ok(sqlx::query_as(sql).bind(now).bind(too_late).fetch_optional(c).await?))
 }
 
-/// The refresh that has waited longest of those that may go on now and that no other node holds; held until the transaction
-/// ends. One whose moment lies
-/// after `too_late` may, too.
+/// Returns the refresh that has waited longest of those that may continue now and that no other node has locked; it is
+/// locked until the transaction ends. One scheduled for later than `too_late` may continue, too.
 ///
 /// # Errors
 /// When the database fails.
@@ -91,7 +91,7 @@ pub async fn claim(tx: &mut Tx, now: Timestamp, too_late: Timestamp) -> Result<O
     on_db!(tx, CLAIM, |sql, c| Ok(sqlx::query_as(sql).bind(now).bind(too_late).fetch_optional(c).await?))
 }
 
-/// The next cards of a refresh that some device holds, by id.
+/// Returns the next cards of a refresh that a device holds, ordered by id.
 ///
 /// # Errors
 /// When the database fails.
@@ -102,7 +102,7 @@ pub async fn next_cards(session: &mut impl Session, refresh: &Refresh, limit: i6
     })
 }
 
-/// FetchRecorder the last card whose devices were marked, and when the refresh may go on.
+/// Records the last card whose devices were marked, and when the refresh may continue.
 ///
 /// # Errors
 /// When the database fails.
@@ -151,13 +151,13 @@ pub async fn is_under_way(
 /// The refreshes under way.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 pub struct Unfinished {
-    /// How many.
+    /// The number of refreshes.
     pub count: i64,
-    /// When the first of them may go on.
+    /// When the first of them may continue.
     pub next_at: Timestamp,
 }
 
-/// What is under way. A moment after `too_late` counts as past.
+/// Returns the refreshes under way. A time after `too_late` counts as past.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,12 +1,12 @@
-//! Everything that is encrypted under the master key, wherever it lies: what rotating that key has to reach.
+//! Everything that is encrypted under the master key, in any table: what rotating that key has to reach.
 //!
-//! A sealed value begins with a byte for its form and four for its key. A new column with sealed values belongs in
-//! [`Kind`]: the compiler then asks for the rest.
+//! A sealed value begins with one byte for its format and four for its key. A new column with sealed values needs a
+//! variant of [`Kind`]; the compiler then points to the rest.
 
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 
-/// How many values are fetched at once.
+/// The number of values fetched at once.
 const BATCH: i64 = 100;
 
 statements! {
@@ -20,28 +20,28 @@ statements! {
         WHERE sealed = $2 AND workspace_id = $3 AND pass_type_id = $4 AND fingerprint = $5";
     PUT_ANSWER = "UPDATE idempotent_requests SET answer = $1
         WHERE answer = $2 AND workspace_id = $3 AND idempotency_key = $4";
-    // Answers are gone within a day: a node starts without them.
+    // Answers are left out, since they are deleted within a day: a node may start without them.
     UNDER_OTHERS = "SELECT (SELECT COUNT(*) FROM workspaces WHERE SUBSTR(secret, 2, 4) NOT IN ($1, $2))
         + (SELECT COUNT(*) FROM apple_certificates WHERE SUBSTR(sealed, 2, 4) NOT IN ($1, $2))";
 }
 
-/// What is sealed.
+/// The kinds of sealed values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Workspaces' secrets, from which tokens are derived.
+    /// Workspace secrets, from which tokens are derived.
     Workspaces,
-    /// Keys of Apple certificates.
+    /// Private keys of Apple certificates.
     Certificates,
     /// Answers to requests with an Idempotency-Key.
     Answers,
 }
 
 impl Kind {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 3] = [Self::Workspaces, Self::Certificates, Self::Answers];
 }
 
-/// Which value.
+/// The key of a sealed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Place {
@@ -50,7 +50,7 @@ pub enum Place {
     Answer { workspace: WorkspaceId, key: String },
 }
 
-/// Some of the values of a kind that are sealed under the key with that mark.
+/// Returns some of the values of a kind that are sealed under the key with that mark.
 ///
 /// # Errors
 /// When the database fails.
@@ -78,7 +78,7 @@ pub async fn some_under(tx: &mut Tx, kind: Kind, mark: &[u8]) -> Result<Vec<(Pla
     })
 }
 
-/// Puts a value sealed anew in the place of the one that was read; false when somebody has changed that meanwhile.
+/// Replaces the value that was read with one sealed anew; false when it has been changed meanwhile.
 ///
 /// # Errors
 /// When the database fails.
@@ -101,7 +101,7 @@ pub async fn replace(tx: &mut Tx, place: &Place, read: &[u8], sealed: &[u8]) -> 
     })
 }
 
-/// How many lasting values are sealed under neither of the keys with these marks.
+/// Returns how many lasting values are sealed under neither of the keys with these marks.
 ///
 /// # Errors
 /// When the database fails.

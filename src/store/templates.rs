@@ -1,4 +1,4 @@
-//! Templates: drafts, published versions, pictures and the ready files of passes.
+//! Templates: drafts, published versions, pictures, and the prepared files of passes.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ statements! {
         ON CONFLICT (workspace_id, id) DO UPDATE SET draft = excluded.draft, updated_at = excluded.updated_at";
     INSERT_DRAFT = "INSERT INTO templates (workspace_id, id, draft, position, modified, created_at, updated_at)
         VALUES ($1, $2, $3, 0, 0, $4, $4) ON CONFLICT (workspace_id, id) DO NOTHING";
-    // What a list shows of a draft, which may be large.
+    // Selects only what a list shows of a draft, which may be large.
     LIST = {
         sqlite: "SELECT id, draft -> '$.name' AS name, draft -> '$.organization' AS organization, draft -> '$.kind' AS kind,
                 draft -> '$.apple.style' AS style, version, created_at, updated_at
@@ -29,7 +29,7 @@ statements! {
     LOCK = "SELECT draft, version, position, modified FROM templates WHERE workspace_id = $1 AND id = $2" + " FOR NO KEY UPDATE";
     HOLD = { sqlite: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2",
         postgres: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2 FOR UPDATE" };
-    // What is left of erased cards that no phone holds.
+    // Deletes the remains of erased cards that no phone holds.
     FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id IN (SELECT c.id FROM cards c
         WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.erased_at IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id))";
@@ -107,20 +107,20 @@ pub struct TemplateRow {
     pub draft: Json<Value>,
     /// The newest published version's number.
     pub version: Option<i64>,
-    /// See [`Publication`].
+    /// The position of its last publishing; see [`Publication`].
     pub position: i64,
-    /// See [`Publication`].
+    /// The `Last-Modified` of its last publishing; see [`Publication`].
     pub modified: i64,
 }
 
 impl TemplateRow {
-    /// The newest publication, when it was ever published.
+    /// Returns the newest publication; `None` when it was never published.
     pub fn publication(&self) -> Option<Publication> {
         self.version.map(|version| Publication { version, position: self.position, modified: self.modified })
     }
 }
 
-/// Which picture of a template. Empty texts mean all languages and all tiers.
+/// The key of a template's picture. An empty text means all languages, or all tiers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ImageKey<'a> {
@@ -146,7 +146,7 @@ pub async fn put_draft(
     })
 }
 
-/// Makes a new template with that draft; false when there is one of that id.
+/// Creates a template with that draft; false when one of that id exists.
 ///
 /// # Errors
 /// When the database fails.
@@ -177,7 +177,7 @@ pub struct Listed {
     pub updated_at: Timestamp,
 }
 
-/// The templates after `after`, by id.
+/// Returns the templates after `after`, ordered by id.
 ///
 /// # Errors
 /// When the database fails.
@@ -190,14 +190,14 @@ pub async fn list(
     on_db!(session, LIST, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(after).bind(limit).fetch_all(c).await?))
 }
 
-/// Takes everything of a template away, but for the number of its last version, and every content that nothing shows
-/// any more. `None` when there is no such template, `Some(false)` when it has cards, which keep it: erased ones, too, while a
-/// phone is registered for their pass.
+/// Deletes a template, except for the number of its last version, and all content that nothing refers to any more.
+/// Returns `None` when there is no such template, and `Some(false)` when it has cards, which prevent that; so do erased
+/// cards while a phone is registered for their pass.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn delete(tx: &mut Tx, workspace: &WorkspaceId, id: &TemplateId) -> Result<Option<bool>, StoreError> {
-    // Held for deletion, so that a card being issued is either seen now or finds no template.
+    // Locked for deletion, so that a card being issued is either seen now or finds no template.
     let version: Option<Option<i64>> =
         on_db!(tx, HOLD, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_optional(c).await?);
     let Some(version) = version else { return Ok(None) };
@@ -226,7 +226,7 @@ pub async fn delete(tx: &mut Tx, workspace: &WorkspaceId, id: &TemplateId) -> Re
     Ok(Some(true))
 }
 
-/// Takes away the contents that neither a draft nor a version shows.
+/// Deletes content that neither a draft nor a version refers to.
 ///
 /// # Errors
 /// When the database fails.
@@ -237,7 +237,7 @@ pub async fn sweep(tx: &mut Tx, workspace: &WorkspaceId) -> Result<(), StoreErro
     })
 }
 
-/// The number of the last version that a deleted template of that id had; 0 when there was none.
+/// Returns the number of the last version of a deleted template with that id; 0 when there was none.
 ///
 /// # Errors
 /// When the database fails.
@@ -252,7 +252,7 @@ pub async fn last_deleted_version(
     Ok(version.unwrap_or(0))
 }
 
-/// Numbers and times of the versions before `before`, the newest first.
+/// Returns numbers and times of the versions before `before`, the newest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -268,7 +268,7 @@ pub async fn versions(
     })
 }
 
-/// Gives the draft the pictures of a version instead of its own.
+/// Replaces the draft's pictures with those of a version.
 ///
 /// # Errors
 /// When the database fails.
@@ -287,7 +287,7 @@ pub async fn restore_images(
     })
 }
 
-/// The template.
+/// Returns the template.
 ///
 /// # Errors
 /// When the database fails.
@@ -299,7 +299,7 @@ pub async fn find(
     on_db!(session, FIND, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(id).fetch_optional(c).await?))
 }
 
-/// The template, held until the transaction ends.
+/// Returns the template, locked until the transaction ends.
 ///
 /// # Errors
 /// When the database fails.
@@ -307,7 +307,8 @@ pub async fn lock(tx: &mut Tx, workspace: &WorkspaceId, id: &TemplateId) -> Resu
     on_db!(tx, LOCK, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(id).fetch_optional(c).await?))
 }
 
-/// The newest publication of a template, read after the workspace's position was taken so that no other can slip between.
+/// Returns the newest publication of a template. Call it after the workspace's position was taken, so that no other
+/// publishing can come between.
 ///
 /// # Errors
 /// When the database fails.
@@ -322,7 +323,7 @@ pub async fn publication(
     Ok(row.map(|(version, position, modified)| Publication { version, position, modified }))
 }
 
-/// The same of many templates; those that were never published are left out.
+/// Returns the newest publications of many templates; those that were never published are left out.
 ///
 /// # Errors
 /// When the database fails.
@@ -366,7 +367,7 @@ pub async fn publish(
     Ok(())
 }
 
-/// The document of a published version.
+/// Returns the document of a published version.
 ///
 /// # Errors
 /// When the database fails.
@@ -383,7 +384,7 @@ pub async fn document(
     })
 }
 
-/// Keeps a content under its digest (SHA-256).
+/// Stores content under its digest (SHA-256).
 ///
 /// # Errors
 /// When the database fails.
@@ -394,7 +395,7 @@ pub async fn put_blob(tx: &mut Tx, workspace: &WorkspaceId, digest: &[u8], conte
     })
 }
 
-/// Gives the draft a picture, whose content must have been kept before.
+/// Sets a picture of the draft; its content must have been stored before.
 ///
 /// # Errors
 /// When the database fails.
@@ -412,7 +413,7 @@ pub async fn put_image(
     })
 }
 
-/// Takes a picture from the draft; false when it had none.
+/// Removes a picture from the draft; false when it had none.
 ///
 /// # Errors
 /// When the database fails.
@@ -428,7 +429,7 @@ pub async fn delete_image(
     })
 }
 
-/// A picture as it was uploaded; version 0 is the draft's.
+/// Returns a picture as it was uploaded; version 0 is the draft.
 ///
 /// # Errors
 /// When the database fails.
@@ -450,20 +451,20 @@ pub async fn image(
 pub struct ImageRow {
     /// Its role.
     pub role: String,
-    /// For which language; empty for all.
+    /// Its language; empty for all.
     pub locale: String,
-    /// For which tier; empty for all.
+    /// Its tier; empty for all.
     pub tier: String,
-    /// The SHA-256 of the upload, by which [`blob`] finds it.
+    /// The SHA-256 of the upload, for [`blob`].
     pub digest: Vec<u8>,
-    /// The upload's size.
+    /// The upload's size in bytes.
     #[sqlx(try_from = "i32")]
     pub bytes: i64,
-    /// The upload's first bytes, which tell its format.
+    /// The upload's first bytes, which identify its format.
     pub beginning: Vec<u8>,
 }
 
-/// The draft's pictures.
+/// Returns the draft's pictures.
 ///
 /// # Errors
 /// When the database fails.
@@ -475,7 +476,7 @@ pub async fn images(
     on_db!(session, IMAGES, |sql, c| Ok(sqlx::query_as(sql).bind(workspace).bind(id).fetch_all(c).await?))
 }
 
-/// A kept content.
+/// Returns content by its digest.
 ///
 /// # Errors
 /// When the database fails.
@@ -489,7 +490,7 @@ pub async fn blob(
     })
 }
 
-/// Which ready file of a version. An empty tier means all, an empty variant the common picture of its role.
+/// The key of a version's prepared file. An empty tier means all, an empty variant the common picture of its role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct FileKey<'a> {
@@ -498,7 +499,7 @@ pub struct FileKey<'a> {
     pub path: &'a str,
 }
 
-/// A ready file of a version.
+/// A prepared file of a version.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[allow(missing_docs)]
 pub struct FileRow {
@@ -508,7 +509,7 @@ pub struct FileRow {
     pub content: Vec<u8>,
 }
 
-/// Adds a ready file to a version; its content must have been kept before.
+/// Adds a prepared file to a version; its content must have been stored before.
 ///
 /// # Errors
 /// When the database fails.
@@ -527,7 +528,7 @@ pub async fn put_file(
     })
 }
 
-/// The ready files of a version.
+/// Returns the prepared files of a version.
 ///
 /// # Errors
 /// When the database fails.
@@ -542,7 +543,7 @@ pub async fn files(
     })
 }
 
-/// The pictures of a published version: role, language, tier and the upload's digest, in this order.
+/// Returns the pictures of a published version: role, language, tier and the upload's digest, ordered by these.
 ///
 /// # Errors
 /// When the database fails.
@@ -557,7 +558,7 @@ pub async fn version_images(
     })
 }
 
-/// Which ready files a version has: tier, variant, path and the content's digest, in this order.
+/// Returns the prepared files of a version: tier, variant, path and the content's digest, ordered by these.
 ///
 /// # Errors
 /// When the database fails.
@@ -572,7 +573,7 @@ pub async fn file_digests(
     })
 }
 
-/// The templates of a workspace that were published.
+/// Returns the workspace's templates that were published.
 ///
 /// # Errors
 /// When the database fails.
@@ -580,8 +581,8 @@ pub async fn published(session: &mut impl Session, workspace: &WorkspaceId) -> R
     on_db!(session, PUBLISHED, |sql, c| Ok(sqlx::query_scalar(sql).bind(workspace).fetch_all(c).await?))
 }
 
-/// Gives a published template a new place in the order of commits, and a `Last-Modified` of at least `modified`, as if it
-/// had been published again as it is.
+/// Gives a published template a new position, and a `Last-Modified` of at least `modified`, as if it had been published
+/// again unchanged.
 ///
 /// # Errors
 /// When the database fails.
@@ -596,23 +597,23 @@ pub async fn place_anew(
         let query = sqlx::query(sql).bind(workspace).bind(id).bind(position).bind(modified);
         one_row(query.execute(c).await?.rows_affected(), "templates")?;
     });
-    // Where the others stood is forgotten: no phone has anything that may be compared with.
+    // The positions of the other versions are deleted: no phone has a pass that could be compared with them.
     on_db!(tx, PLACE_VERSIONS_ANEW, |sql, c| {
         sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
         Ok(())
     })
 }
 
-/// Where a version stands.
+/// A version with its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
     /// Its number.
     pub version: i64,
-    /// Its place in the order of commits and its Last-Modified; unknown for old ones.
+    /// Its position and its `Last-Modified`; unknown for old versions.
     pub place: Option<(i64, i64)>,
 }
 
-/// Up to `limit` versions from `newest` down.
+/// Returns up to `limit` versions from `newest` downwards.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! How names and times go in and out of the database.
+//! Conversions of names and times to and from the database's types.
 
 use super::StoreError;
 use crate::domain::ids::{
@@ -6,7 +6,7 @@ use crate::domain::ids::{
 };
 use crate::domain::time::Timestamp;
 
-/// Texts that were checked when they were stored are taken as they are.
+/// Implements conversions for texts. They were checked when they were stored and are not checked again.
 macro_rules! stored_as_text {
     ($($name:ident),*) => { $(
         impl<DB: sqlx::Database> sqlx::Type<DB> for $name where String: sqlx::Type<DB> {
@@ -65,8 +65,8 @@ where
     }
 }
 
-/// A JSON document, kept as the text that it is: PostgreSQL's JSONB would forget the order of members, and with it
-/// a draft would not come back as it was put, nor would equal cards give equal bytes on both databases.
+/// A JSON document, stored as its text. PostgreSQL's JSONB would lose the order of members: a draft would not come back
+/// as it was put, and equal cards would not give equal bytes on both databases.
 #[derive(Debug, Clone)]
 pub struct Json<T>(pub T);
 
@@ -100,7 +100,7 @@ where
     }
 }
 
-/// Names of a single change for one row, else the row is gone.
+/// Checks that exactly one row was changed; otherwise the row is gone.
 pub(super) fn one_row(changed: u64, table: &'static str) -> Result<(), StoreError> {
     if changed == 1 { Ok(()) } else { Err(StoreError::RowGone(table)) }
 }

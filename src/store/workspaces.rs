@@ -27,7 +27,7 @@ statements! {
     PASS_TYPE_OWNER = "SELECT workspace_id FROM pass_types WHERE id = $1";
 }
 
-/// Adds a workspace unless it is there, and says whether it did. `secret` is encrypted.
+/// Adds a workspace unless it exists; returns whether it was added. `secret` is encrypted.
 ///
 /// # Errors
 /// When the database fails.
@@ -44,7 +44,7 @@ pub async fn insert(
     })
 }
 
-/// Gives a workspace a time zone of its own.
+/// Sets a workspace's own time zone.
 ///
 /// # Errors
 /// When the database fails.
@@ -55,7 +55,7 @@ pub async fn set_time_zone(tx: &mut Tx, id: &WorkspaceId, zone: &Zone) -> Result
     })
 }
 
-/// The name of a workspace's own time zone, when it has one.
+/// Returns the name of a workspace's own time zone, if it has one.
 ///
 /// # Errors
 /// When the database fails.
@@ -66,7 +66,7 @@ pub async fn time_zone(session: &mut impl Session, id: &WorkspaceId) -> Result<O
     })
 }
 
-/// A workspace's encrypted secret; `None` when there is no such workspace.
+/// Returns a workspace's encrypted secret; `None` when there is no such workspace.
 ///
 /// # Errors
 /// When the database fails.
@@ -74,8 +74,8 @@ pub async fn secret(session: &mut impl Session, id: &WorkspaceId) -> Result<Opti
     on_db!(session, SECRET, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
 }
 
-/// The next place in the workspace's order of commits: positions are visible in the order in which they were taken,
-/// because the counter's row stays locked until this transaction ends. Take it as late as possible.
+/// Returns the next position in the workspace's order of commits. Positions become visible in the order in which they
+/// were taken, because the counter's row stays locked until this transaction ends. Take it as late as possible.
 ///
 /// # Errors
 /// When the database fails.
@@ -86,8 +86,9 @@ pub async fn next_position(tx: &mut Tx, id: &WorkspaceId) -> Result<i64, StoreEr
     })
 }
 
-/// Like [`next_position`] for a change of cards: also the moment that they carry as `updated_at`, which grows with the
-/// position, also when the clock goes back. So `updated_since` misses nothing that commits later.
+/// Returns the next position for a change of cards, like [`next_position`], with the time to store as `updated_at`.
+/// That time grows with the position, even when the clock goes back, so `updated_since` misses nothing that commits
+/// later.
 ///
 /// # Errors
 /// When the database fails.
@@ -98,8 +99,8 @@ pub async fn reserve_sequence(tx: &mut Tx, id: &WorkspaceId, now: Timestamp) -> 
     })
 }
 
-/// The first place of the next epoch of so many positions in the workspace's order of commits, taken as by
-/// [`next_position`].
+/// Returns the first position of the workspace's next epoch, taken as by [`next_position`]; `epoch` is the number of
+/// positions in an epoch.
 ///
 /// # Errors
 /// When the database fails.
@@ -110,7 +111,7 @@ pub async fn raise_epoch(tx: &mut Tx, id: &WorkspaceId, epoch: i64) -> Result<i6
     })
 }
 
-/// Every workspace.
+/// Returns every workspace.
 ///
 /// # Errors
 /// When the database fails.
@@ -118,7 +119,7 @@ pub async fn all(session: &mut impl Session) -> Result<Vec<WorkspaceId>, StoreEr
     on_db!(session, ALL, |sql, c| Ok(sqlx::query_scalar(sql).fetch_all(c).await?))
 }
 
-/// The newest position whose transaction, and therefore every earlier one, is visible to what is read after this.
+/// Returns the newest position whose transaction, like every earlier one, is visible to reads after this one.
 ///
 /// # Errors
 /// When the database fails.
@@ -129,8 +130,8 @@ pub async fn position(session: &mut impl Session, id: &WorkspaceId) -> Result<i6
     })
 }
 
-/// FetchRecorder that a pass type belongs to a workspace. A pass type belongs to one workspace only, since phones keep one
-/// update tag per pass type.
+/// Records that a pass type belongs to a workspace. It belongs to one workspace only, since phones keep one update tag
+/// per pass type.
 ///
 /// # Errors
 /// [`StoreError::RowGone`] when it belongs to another workspace.
@@ -147,7 +148,7 @@ pub async fn claim_pass_type(
     })
 }
 
-/// The workspace to which a pass type belongs.
+/// Returns the workspace to which a pass type belongs.
 ///
 /// # Errors
 /// When the database fails.
@@ -155,7 +156,7 @@ pub async fn pass_type_owner(session: &mut impl Session, id: &PassTypeId) -> Res
     on_db!(session, PASS_TYPE_OWNER, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
 }
 
-/// Holds a workspace until the transaction ends: whatever takes its place in the order of commits waits.
+/// Locks a workspace until the transaction ends: transactions that want a position wait.
 ///
 /// # Errors
 /// When the database fails.
@@ -166,7 +167,8 @@ pub async fn hold(tx: &mut Tx, id: &WorkspaceId) -> Result<(), StoreError> {
     })
 }
 
-/// As [`pass_type_owner`], and nobody else is given the pass type until the transaction ends.
+/// Returns the same as [`pass_type_owner`], and prevents the pass type from being given away until the transaction
+/// ends.
 ///
 /// # Errors
 /// When the database fails.
@@ -174,8 +176,8 @@ pub async fn hold_pass_type(tx: &mut Tx, id: &PassTypeId) -> Result<Option<Works
     on_db!(tx, HOLD_PASS_TYPE, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
 }
 
-/// Gives a pass type to another workspace. Its positions go on above those of the former: phones keep one update tag for each
-/// pass type, whoever has it. Both workspaces are held.
+/// Gives a pass type to another workspace. Its positions continue above those of the former owner, since phones keep
+/// one update tag per pass type, whichever workspace owns it. Locks both workspaces.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,7 +1,7 @@
-//! `passloom card import`: a table of cards, through the API's bulk.
+//! `passloom card import`: imports a table of cards through the API's bulk requests.
 //!
-//! The table is streamed, and how far it was answered is kept beside it: whatever breaks off, the same command goes on
-//! where it stopped. A line that was sent and not answered is sent again, which changes nothing.
+//! The table is streamed, and the number of answered rows is saved beside it: after any interruption, the same command
+//! continues where it stopped. A row that was sent but not answered is sent again, which changes nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{OpenOptions, Permissions};
@@ -23,15 +23,15 @@ use crate::cli::client::{Client, ServiceArgs, block_on, describe_problem};
 use crate::domain::ids::TemplateId;
 use crate::platform::secrets::digest;
 
-/// After how many answers the place is kept.
+/// The number of answers after which the progress is saved.
 const KEEP_EVERY: usize = 500;
-/// How many lines may be read ahead of what was sent.
+/// How many rows may be read ahead of what was sent.
 const AHEAD: usize = 1000;
-/// How often the bar is drawn.
+/// How often the progress bar is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
-/// The column in which a file of rows that failed says why.
+/// The column with the reason, in the file of failed rows.
 const REASON: &str = "problem";
-/// Columns that are a card's own members; every other one is an attribute.
+/// Columns that are members of the card itself; every other column is an attribute.
 const MEMBERS: [&str; 6] = ["id", "template", "locale", "state", "expires_at", "sequence"];
 
 /// Issue or change many cards by a table.
@@ -60,12 +60,12 @@ pub struct ImportArgs {
 /// Imports the table.
 ///
 /// # Errors
-/// When the table can't be read as one, or the conversation with the service breaks off.
+/// When the table can't be read as one, or the requests to the service break off.
 pub fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     block_on(import(args))
 }
 
-/// The table, read once to know it.
+/// The facts about a table, read in a first pass.
 struct Table {
     fingerprint: String,
     headers: StringRecord,
@@ -81,13 +81,14 @@ async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
         !args.patch || args.template.is_some() || table.headers.iter().any(|name| name == "template"),
         "--patch needs --template or a column template: what the cells mean depends on it"
     );
-    // What was answered counts for this table, sent like this to this workspace.
+    // Saved progress is valid only for this table, sent in this way to this workspace.
     let how = format!("{} {} {:?} {}", table.fingerprint, client.identity(), args.template, args.patch);
     let progress = Progress::of(&args.file, &hex::encode(digest(how.as_bytes())));
     let Place { rows: done, failed: failed_before, bytes } = progress.place();
     let mut kinds = Kinds { client: client.clone(), of: HashMap::new() };
     let template = args.template.as_ref().map_or(table.first_template.as_str(), TemplateId::as_str);
-    // Rows that failed before come with the reason of then; it is an attribute only where the template has one of that name.
+    // Rows that failed before still have the old reason; it is an attribute only where the template has one of that
+    // name.
     let reason = match table.headers.iter().position(|name| name == REASON) {
         Some(_) if kinds.of(template).await?.contains_key(REASON) => None,
         column => column,
@@ -105,7 +106,7 @@ async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
             for (at, record) in reader.records().enumerate().skip(done) {
                 let record = record.with_context(|| format!("{}, row {}", file.display(), at + 1))?;
                 let line = kinds.line(&headers, &record, template.as_ref(), patch).await?;
-                // Who no longer listens has told why.
+                // The receiving side reports why it stopped.
                 if sent.send(record).await.is_err() || lines.send(Ok(line)).await.is_err() {
                     break;
                 }
@@ -126,7 +127,7 @@ async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     bar.end();
     if count < table.rows {
         progress.keep(count, &mut failed)?;
-        // What is wrong with the table explains what broke off.
+        // An error in the table explains why the request broke off.
         reading.await.context("reading the table panicked")??;
         let why =
             answered.err().map_or_else(|| "the service stopped answering".to_owned(), |error| format!("{error:#}"));
@@ -141,7 +142,7 @@ async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     Ok(if failed.count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What was answered so far.
+/// The answers received so far.
 struct Answers {
     progress: Progress,
     failed: Failed,
@@ -235,14 +236,14 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What values the attributes of templates take.
+/// The kinds of the templates' attributes.
 struct Kinds {
     client: Client,
     of: HashMap<String, HashMap<String, String>>,
 }
 
 impl Kinds {
-    /// A row as a line of a bulk.
+    /// Returns a row as a line of a bulk request.
     async fn line(
         &mut self,
         headers: &StringRecord,
@@ -281,7 +282,7 @@ impl Kinds {
     async fn of(&mut self, template: &str) -> anyhow::Result<&HashMap<String, String>> {
         if !self.of.contains_key(template) {
             let mut kinds = HashMap::new();
-            // What isn't one is told by the service, row by row.
+            // If it isn't a template id, the service reports that for each row.
             if let Ok(id) = TemplateId::parse(template) {
                 let request = self.client.request(Method::GET, &format!("/templates/{id}"));
                 let answer = request.send().await.context("the service can't be asked for the template")?;
@@ -300,7 +301,8 @@ impl Kinds {
     }
 }
 
-/// A cell as the attribute's kind wants it; what doesn't fit stays a text, and the service says what it expects.
+/// Returns a cell as the attribute's kind requires; what doesn't fit stays a text, and the service reports what it
+/// expects.
 fn typed(kind: Option<&str>, text: &str) -> Value {
     match kind {
         Some("integer") => text.trim().parse::<i64>().map_or_else(|_| json!(text), |number| json!(number)),
@@ -313,11 +315,11 @@ fn typed(kind: Option<&str>, text: &str) -> Value {
     }
 }
 
-/// Opens or makes a file that only its owner reads: what stands in a table is members' data.
+/// Opens or creates a file that only its owner can read: a table holds members' data.
 fn private(path: &Path, how: impl FnOnce(&mut OpenOptions) -> &mut OpenOptions) -> std::io::Result<std::fs::File> {
     let mut options = OpenOptions::new();
     let file = how(options.write(true).create(true).mode(0o600)).open(path)?;
-    // One that was there keeps the mode that it was made with.
+    // A file that existed before keeps the mode with which it was created.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
@@ -327,11 +329,11 @@ fn private(path: &Path, how: impl FnOnce(&mut OpenOptions) -> &mut OpenOptions) 
 struct Place {
     rows: usize,
     failed: usize,
-    /// How long the file of those that failed was then: what came later is answered once more.
+    /// The length of the file of failed rows at that point; rows answered later are sent again.
     bytes: u64,
 }
 
-/// The place, kept beside the table.
+/// The saved progress, in a file beside the table.
 struct Progress {
     path: PathBuf,
     fingerprint: String,
@@ -342,7 +344,7 @@ impl Progress {
         Self { path: beside(file, "progress"), fingerprint: fingerprint.to_owned() }
     }
 
-    /// The beginning, when nothing was kept or for something else.
+    /// Returns the saved progress; the beginning when none was saved, or it was saved for something else.
     fn place(&self) -> Place {
         let kept = std::fs::read_to_string(&self.path).unwrap_or_default();
         let mut words = kept.split_whitespace();
@@ -377,14 +379,14 @@ impl Progress {
 struct Failed {
     path: PathBuf,
     headers: StringRecord,
-    /// The column with the reasons of an earlier time, which new ones replace.
+    /// The column with the reasons of an earlier run, which new ones replace.
     reason: Option<usize>,
     writer: Option<csv::Writer<std::fs::File>>,
     count: usize,
 }
 
 impl Failed {
-    /// Goes on with a file of that length, or without one.
+    /// Opens the file at that length, or without one.
     fn open(
         table: &Path,
         headers: &StringRecord,
@@ -423,7 +425,7 @@ impl Failed {
         Ok(())
     }
 
-    /// A row with what stands in the column of the reason.
+    /// Returns a row with the reason in its column.
     fn with(&self, row: &StringRecord, reason: &str) -> StringRecord {
         let others = row.iter().enumerate().filter(|(at, _)| Some(*at) != self.reason).map(|(_, text)| text);
         others.chain([reason]).collect()
@@ -437,7 +439,7 @@ impl Failed {
     }
 }
 
-/// A bar on a terminal; nothing elsewhere.
+/// A progress bar on a terminal; nothing elsewhere.
 struct Bar {
     rows: usize,
     first: usize,
