@@ -108,6 +108,7 @@ async fn nodes_serve_while_the_master_key_is_replaced(database: TestDatabase) {
     let directory = tempfile::tempdir().unwrap();
     let mut config = Config::load(None, |_| None).unwrap();
     config.listen = "127.0.0.1:0".parse().unwrap();
+    config.internal_listen = None;
     config.data_dir = directory.path().to_owned();
     config.data_dir_given = true;
     config.database_url = database.url().to_owned();

@@ -503,6 +503,7 @@ async fn an_issuer_in_the_database_ends_the_sandbox(database: TestDatabase) {
     let config = |sandbox: Option<bool>| {
         let mut config = Config::load(None, |_| None).unwrap();
         config.listen = "127.0.0.1:0".parse().unwrap();
+        config.internal_listen = None;
         config.data_dir = directory.path().to_owned();
         config.data_dir_given = true;
         config.database_url = database.url().to_owned();

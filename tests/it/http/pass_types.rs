@@ -70,6 +70,7 @@ async fn outside_the_sandbox_only_certificates_of_known_roots_are_taken(database
     let config = || {
         let mut config = Config::load(None, |_| None).unwrap();
         config.listen = "127.0.0.1:0".parse().unwrap();
+        config.internal_listen = None;
         config.data_dir = directory.path().to_owned();
         config.data_dir_given = true;
         config.database_url = database.url().to_owned();
