@@ -158,8 +158,8 @@ impl Card {
 
     /// Returns when the pass ends: at the announced end, or when the backend expired the card if that is earlier.
     pub fn ends_at(&self) -> Option<Timestamp> {
-        let said = self.expired_at.filter(|_| self.content.state == State::Expired);
-        [self.content.expires_at, said].into_iter().flatten().min()
+        let expired = self.expired_at.filter(|_| self.content.state == State::Expired);
+        [self.content.expires_at, expired].into_iter().flatten().min()
     }
 
     /// Returns every attribute that the template declares, with the card's value, its default, or null.

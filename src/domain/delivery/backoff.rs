@@ -5,8 +5,8 @@ use std::time::Duration;
 /// The shortest time between two pushes to a device; changes in between share one push.
 pub const WINDOW: Duration = Duration::from_secs(2);
 
-/// How long after a push it is repeated when the phone didn't fetch, each counted from the push before: an hour, a day
-/// and three days after the first.
+/// How long to wait before repeating a push that no fetch followed, each wait counted from the push before: an hour, a
+/// day and three days after the first.
 pub const REMIND_AFTER: [Duration; 3] =
     [Duration::from_secs(3600), Duration::from_secs(23 * 3600), Duration::from_secs(48 * 3600)];
 
