@@ -62,7 +62,7 @@ impl Problems {
         self.kept.push(Problem { pointer, detail });
     }
 
-    /// Adds the problems of a part behind those that were found before.
+    /// Adds the problems of a part after those that were found before.
     pub fn extend(&mut self, others: Self) {
         for problem in others.kept {
             self.add(problem.pointer, problem.detail);
@@ -92,7 +92,7 @@ impl Problems {
     /// Returns `value` when nothing was wrong.
     ///
     /// # Errors
-    /// The problems, when there are any; a single one when `value` is missing without any.
+    /// The problems, when there are any; otherwise, when `value` is missing, one that says the input is incomplete.
     pub fn or<T>(self, value: Option<T>) -> Result<T, Self> {
         match value {
             Some(value) if self.is_empty() => Ok(value),
@@ -108,7 +108,7 @@ pub fn more(left_out: usize) -> String {
     format!("{left_out} more {noun} not listed")
 }
 
-/// Cuts a text to at most `most` characters; the last one is then an ellipsis.
+/// Cuts a text to at most `most` characters; if something is cut off, the last one is an ellipsis.
 pub fn cut(text: &mut String, most: usize) {
     if text.len() > most
         && let Some((end, _)) = text.char_indices().nth(most)

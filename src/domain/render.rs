@@ -682,7 +682,7 @@ impl<'t> Renderer<'_, 't> {
             Tree::List(items) => Value::Array(items.iter().map(|item| self.tree(item)).collect()),
             Tree::Members(members) => {
                 let members = members.iter().map(|(name, tree)| match tree {
-                    // Names of Apple's members that hold an address end so (appLaunchURL, bagPolicyURL, …).
+                    // Apple's members that hold an address have such names (appLaunchURL, bagPolicyURL, …).
                     Tree::Text(at, text) if is_address(name) => (name.clone(), self.address(text, at)),
                     _ => (name.clone(), self.tree(tree)),
                 });

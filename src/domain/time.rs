@@ -104,7 +104,7 @@ impl Timestamp {
 
     /// Returns an HTTP date (RFC 9110, 5.6.7), e.g. `Sat, 21 Nov 2026 23:15:00 GMT`.
     pub fn to_http_date(self) -> String {
-        // An HTTP date can name the years 1970 to 9999 here.
+        // The years that such a date can name are 1970 to 9999.
         let seconds = u64::try_from(self.seconds()).unwrap_or(0).min(253_402_300_799);
         httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }

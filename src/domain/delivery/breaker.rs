@@ -43,7 +43,7 @@ pub enum Failure {
     Unwell,
 }
 
-/// Who is to blame for a failure.
+/// What is to blame for a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The service: the breaker is open.
@@ -105,7 +105,7 @@ impl Breaker {
         self.pause.take().map(|pause| pause.since)
     }
 
-    /// Records that a push got no usable answer, and returns who is to blame.
+    /// Records that a push got no usable answer, and returns what is to blame.
     pub fn failed(&mut self, failure: Failure, reason: &str, now: Timestamp) -> Blame {
         let at_fault = match failure {
             Failure::Connect => true,

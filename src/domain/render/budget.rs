@@ -6,7 +6,7 @@
 //! interrupted.
 //!
 //! A step stands for a nanosecond of one core in an optimised build. The weights below are two to ten times what was
-//! measured on a server of 2024, so that [`MOST_STEPS`] means at most its time on a slow or busy core, too.
+//! measured on a server of 2024, so that a slow or busy core stays within the time of [`MOST_STEPS`], too.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ pub struct Extent {
     pub characters: u64,
     /// Its bytes as a string of JSON or an entry of `pass.strings`, escapes included.
     pub escaped: u64,
-    /// Its characters, unless its letters are among the few that become several when their case is changed.
+    /// Its characters, assuming that no letter becomes several when its case is changed; only few do.
     pub usual: u64,
 }
 

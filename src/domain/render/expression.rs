@@ -530,7 +530,7 @@ enum Part<'t> {
 /// Returns the size of a card's value; zero when it has none.
 fn size_of(scope: &dyn Scope, name: &str) -> Extent {
     match scope.attribute(name) {
-        // Bytes stand for characters, of which there are never more: that is enough, and quick.
+        // The bytes stand for the characters, of which there are never more: that is enough, and quick.
         Some(AttributeValue::Text(text)) => Extent::plain(text.len() as u64),
         Some(_) => SHOWN_NUMBER,
         // A name may stand for all members of its owner.

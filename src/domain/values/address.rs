@@ -16,7 +16,7 @@ pub fn push_literal(out: &mut String, text: &str) {
     out.extend(utf8_percent_encode(text, ILLEGAL));
 }
 
-/// Appends a card's value. At the beginning of an address it is an address itself (an attribute of type `url`).
+/// Appends a card's value. A value at the beginning is an address itself (an attribute of type `url`).
 pub fn push_value(out: &mut String, value: &str) {
     let set = match out.as_str() {
         "" => ILLEGAL,

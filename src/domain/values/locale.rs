@@ -40,8 +40,8 @@ impl Language {
         Ok(Self(cased.join("-")))
     }
 
-    /// Reads a tag as [`Self::parse`] does, but only of a language that Unicode's data (CLDR) knows; for what backends
-    /// say about people.
+    /// Reads a tag as [`Self::parse`] does, but only of a language that Unicode's data (CLDR) knows; for languages that
+    /// backends give for people.
     ///
     /// # Errors
     /// A sentence with examples.
