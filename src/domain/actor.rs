@@ -1,32 +1,32 @@
-//! Who changes something.
+//! The actors behind changes: API keys, people, links and the service itself.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-/// Who or what a change comes from: an argument of every action that backends and people ask for, kept with the events
-/// and audit entries of the change.
+/// The person or system behind a change: an argument of every action that backends and people request, stored with the
+/// change's events and audit entries.
 ///
-/// What phones do (registering, asking, fetching), what customers do on a card's page and what jobs do counts as
+/// What phones do (register, poll, fetch), what customers do on a card's page and what jobs do counts as
 /// [`Actor::System`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// A backend, by the id of its API key; never the secret. [`Actor::BOOTSTRAP`] is the key of the configuration.
+    /// A backend, by the id of its API key, never the secret. [`Actor::BOOTSTRAP`] is the key from the configuration.
     ApiKey(String),
     /// A signed-in person.
     User(String),
-    /// A customer who came by a link, by its slug.
+    /// A customer who came through a link, by the link's slug.
     Link(String),
     /// The service itself.
     System,
 }
 
 impl Actor {
-    /// The id of the bootstrap key of the configuration, which has no row of its own.
+    /// The id of the bootstrap key from the configuration, which has no database row.
     pub const BOOTSTRAP: &str = "bootstrap";
-    /// The words of all kinds.
+    /// The names of all kinds.
     pub const KINDS: [&str; 4] = ["api_key", "user", "link", "system"];
 
-    /// The kind's word in the API and the database.
+    /// Returns the kind's name in the API and the database.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => "api_key",
@@ -36,7 +36,7 @@ impl Actor {
         }
     }
 
-    /// Which one of its kind; the system is one.
+    /// Returns the id within the kind; `None` for the system, of which there is only one.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::ApiKey(id) | Self::User(id) | Self::Link(id) => Some(id),
@@ -44,7 +44,7 @@ impl Actor {
         }
     }
 
-    /// Puts an actor together from its stored kind and id.
+    /// Builds an actor from its stored kind and id; `None` when they don't fit together.
     pub fn from_stored(kind: &str, id: Option<String>) -> Option<Self> {
         match (kind, id) {
             ("api_key", Some(id)) => Some(Self::ApiKey(id)),
@@ -55,7 +55,7 @@ impl Actor {
         }
     }
 
-    /// Reads `system`, or a kind and an id with a colon between them: `api_key:bootstrap`.
+    /// Reads `system`, or a kind and an id separated by a colon, such as `api_key:bootstrap`.
     ///
     /// # Errors
     /// A sentence that says what is expected.

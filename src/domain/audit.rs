@@ -1,8 +1,8 @@
-//! What somebody does to a workspace that no event tells: keys, issuers, drafts.
+//! Changes to a workspace that no event reports: keys, issuers, drafts.
 
 use super::event::EventKind;
 
-/// A kind of audit entry; a kind is never renamed, since backends know it by its word.
+/// A kind of audit entry. Kinds are never renamed, because backends rely on their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum AuditAction {
@@ -16,9 +16,9 @@ pub enum AuditAction {
     CertificateRemoved,
     /// Another workspace proved that a pass type is its own.
     PassTypeLost,
-    /// A draft was made or replaced.
+    /// A draft was created or replaced.
     TemplatePut,
-    /// A template was made of an archive.
+    /// A template was created from an archive.
     TemplateImported,
     /// A published version became the draft.
     TemplateRestored,
@@ -45,7 +45,7 @@ impl AuditAction {
         Self::ImageDeleted,
     ];
 
-    /// The word in the API and the database.
+    /// Returns the name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WorkspaceCreated => "workspace.created",
@@ -64,7 +64,7 @@ impl AuditAction {
         }
     }
 
-    /// What the subject's id names.
+    /// Returns the kind of thing that the subject's id names.
     pub fn subject(self) -> &'static str {
         match self {
             Self::WorkspaceCreated | Self::SecretRotated => "workspace",
@@ -81,7 +81,7 @@ impl AuditAction {
     }
 }
 
-/// The words of everything that the audit list holds: its own entries, and the events that are changes.
+/// Returns the names of everything that the audit list holds: its own entries, and the events that are changes.
 pub fn kinds() -> Vec<&'static str> {
     let events = EventKind::ALL.into_iter().filter(|kind| kind.is_change()).map(EventKind::as_str);
     AuditAction::ALL.map(AuditAction::as_str).into_iter().chain(events).collect()

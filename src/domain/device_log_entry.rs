@@ -1,27 +1,27 @@
-//! Reads what phones write to the service's log: which pass and device a message speaks of, and its form, so that equal
-//! complaints of many phones are one line (Apple, "Adding a Web Service to Update Passes", read 2026-11; the messages'
-//! words are observed, not documented).
+//! Reads what phones write to the service's log: which pass and device a message names, and its form, so that equal
+//! messages from many phones become one entry (Apple, "Adding a Web Service to Update Passes", read 2026-11; the
+//! wording of the messages is observed, not documented).
 //!
-//! Anybody can send such messages. What isn't plain words of a complaint is replaced by a stand-in: addresses, tokens,
-//! numbers. So a form holds nothing secret or personal that a phone could have put there.
+//! Anybody can send such messages. Everything but plain words is replaced by a placeholder: addresses, tokens, numbers.
+//! A form therefore holds nothing secret or personal that a phone could have put there.
 
 use crate::domain::ids::PassTypeId;
 
-/// Longest message that is read, in bytes.
+/// The longest message that is read, in bytes; the rest is cut off.
 const LONGEST: usize = 2048;
-/// Words longer than this hold more than a word.
+/// The longest word that is kept, in characters; longer ones hold more than a word.
 const LONGEST_WORD: usize = 24;
 
-/// A message, read.
+/// A log message of a phone, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLogEntry {
     /// The pass type that it names.
     pub pass_type: Option<PassTypeId>,
-    /// The serial number that it names; of our form, else it may be anything.
+    /// The serial number that it names, if it has the form of one; otherwise it may be anything.
     pub serial: Option<String>,
     /// The device that it names, in full.
     pub device: Option<String>,
-    /// The message with stand-ins for what differs between phones.
+    /// The message with placeholders for what differs between phones.
     pub form: String,
 }
 
@@ -51,7 +51,7 @@ fn is_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')
 }
 
-/// What follows a name such as `pass type`, perhaps in quotes, when it is one word.
+/// Returns the word after a name such as `pass type`; it may be in quotes.
 fn named<'m>(message: &'m str, name: &str) -> Option<&'m str> {
     let mut rest = message;
     while let Some((_, after)) = rest.split_once(name) {
@@ -87,7 +87,7 @@ fn form(message: &str, serial: Option<&str>, device: Option<&str>, pass_type: Op
             _ if Some(core) == device => "<device>",
             _ if Some(core) == pass_type => "<pass type>",
             _ if core.contains("://") => "<address>",
-            // The status is what the complaint is about.
+            // The status is what the message is about.
             _ if core.len() == 3 && core.bytes().all(|b| b.is_ascii_digit()) && before == "code" => core,
             _ if core.contains('@') || core.chars().count() > LONGEST_WORD => "<…>",
             _ if core.chars().any(|c| c.is_numeric()) => "<n>",

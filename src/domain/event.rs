@@ -1,6 +1,6 @@
-//! What happens to cards and templates, as backends read it.
+//! Events of cards and templates, as backends read them.
 
-/// A kind of event; a kind is never renamed, since backends know it by its word.
+/// A kind of event. Kinds are never renamed, because backends rely on their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum EventKind {
@@ -13,12 +13,12 @@ pub enum EventKind {
     /// A phone ended its registration.
     CardRemoved,
     CardPageOpened,
-    /// A push left for a phone that holds the card.
+    /// A push was sent to a phone that holds the card.
     CardPushed,
-    /// A phone took the newest pass.
+    /// A phone fetched the newest pass.
     CardFetched,
     TemplatePublished,
-    /// A wallet could not be told of a change.
+    /// A wallet could not be notified of a change.
     DeliveryFailed,
 }
 
@@ -38,7 +38,7 @@ impl EventKind {
         Self::DeliveryFailed,
     ];
 
-    /// The word in the API and the database.
+    /// Returns the name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CardCreated => "card.created",
@@ -55,18 +55,19 @@ impl EventKind {
         }
     }
 
-    /// How many of a card are recorded within a day; `None` for kinds that only the backend, the clock or a change brings
-    /// about. Whoever holds a pass can register and unregister in a loop, also under tokens that are dead.
+    /// Returns how many events of this kind are recorded for a card within a day; `None` for kinds that only the
+    /// backend, the clock or a change can cause. Anybody who holds a pass can register and unregister in a loop, even
+    /// with dead tokens.
     pub fn most_a_day(self) -> Option<usize> {
         match self {
             Self::CardInstalled | Self::CardRemoved | Self::DeliveryFailed => Some(20),
-            // An opened page counts as one visit for a while; a fetch and a push need a change.
+            // Page views within a while count as one visit; a fetch and a push need a change.
             _ => None,
         }
     }
 
-    /// Whether it is a change of a card or template, which the audit list holds: not what phones and customers do, and not
-    /// what deliveries come to.
+    /// Whether it is a change of a card or template, which the audit list includes; not what phones and customers do,
+    /// nor the results of deliveries.
     pub fn is_change(self) -> bool {
         match self {
             Self::CardCreated | Self::CardUpdated | Self::CardExpired | Self::CardErased | Self::TemplatePublished => {
@@ -81,7 +82,7 @@ impl EventKind {
         }
     }
 
-    /// The kind of that word.
+    /// Returns the kind with that name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }

@@ -1,11 +1,11 @@
-//! Names of things, each a type of its own, so that a serial number can't be passed where a card id is meant.
+//! Identifiers, each a type of its own, so that a serial number can't be passed where a card id is meant.
 //!
-//! `parse` is the only way to get one from text: holding the type is the proof that the text was checked.
-//! Secrets ([`AuthToken`], [`PageToken`], [`PushToken`]) print as `***` and have no `Display`.
+//! `parse` is the only way to get one from text that comes from outside: holding the type is the proof that the text
+//! was checked. Secrets ([`AuthToken`], [`PageToken`], [`PushToken`]) print as `***` and have no `Display`.
 
 use std::fmt;
 
-/// Why a text is not a valid name; the sentence is fit for an API answer.
+/// Why a text is not a valid identifier; the sentence is fit for an API response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidId(pub String);
@@ -48,12 +48,12 @@ macro_rules! text_id {
                 Ok(Self(text.to_owned()))
             }
 
-            /// The text itself.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// For texts that were checked when they were stored.
+            /// Wraps a text without a check; for texts that were checked when they were stored.
             #[allow(dead_code)] // not every name is stored
             pub(crate) fn trusted(text: String) -> Self {
                 Self(text)
@@ -93,18 +93,18 @@ macro_rules! hidden {
 }
 
 text_id!(
-    /// One business; no key, session or address ever reaches across it.
+    /// The id of a workspace, one business; no key, session or address ever reaches beyond its workspace.
     WorkspaceId, "1 to 64 of A-Z a-z 0-9 _ -", 64, word
 );
 text_id!(
-    /// A card design within a workspace.
+    /// The id of a card design within a workspace.
     TemplateId, "1 to 64 of A-Z a-z 0-9 _ -", 64, word
 );
 text_id!(
-    /// The key of a field, unique within a template; it is the field's identity between two faces of a card.
+    /// The key of a field, unique within a template; it identifies the field across content versions of a card.
     FieldKey, "1 to 64 of A-Z a-z 0-9 _ -", 64, word
 );
-/// What no attribute can be called: an expression would never find it.
+/// Names that no attribute can have: in an expression they mean something else.
 const TAKEN_NAMES: [&str; 12] =
     ["card", "template", "true", "false", "none", "and", "or", "not", "if", "else", "in", "is"];
 
@@ -122,7 +122,7 @@ text_id!(
     |text| text != "." && text != ".."
 );
 text_id!(
-    /// What identifies a pass within its pass type; ours are UUIDs, other texts simply match nothing.
+    /// The number of a pass within its pass type; ours are UUIDs, other texts simply match nothing.
     SerialNumber, "1 to 64 of A-Z a-z 0-9 -", 64, |c| c.is_ascii_alphanumeric() || c == '-'
 );
 text_id!(
@@ -132,17 +132,18 @@ text_id!(
     |text| text.len() > 5 && text.starts_with("pass.")
 );
 text_id!(
-    /// The opaque name by which a phone calls itself towards one web service.
-    /// One phone may use several and change them at any time: it is never a person.
+    /// The opaque name by which a phone identifies itself to one web service. One phone may use several and change them
+    /// at any time: it never identifies a person.
     DeviceLibraryId, "1 to 128 printable ASCII characters without / and spaces", 128,
     |c| c.is_ascii_graphic() && c != '/'
 );
 text_id!(
-    /// Where a push for a device goes. Hexadecimal for APNs (at most 512 characters), other shapes for other readers.
+    /// The token that pushes to a device are addressed to. Hexadecimal for APNs (at most 512 characters); other pass
+    /// readers use other shapes.
     PushToken, "1 to 512 printable ASCII characters without spaces", 512, |c| c.is_ascii_graphic()
 );
 text_id!(
-    /// The secret in a pass by which a phone proves that it holds it.
+    /// The secret in a pass with which a phone proves that it holds the pass.
     AuthToken, "16 to 128 printable ASCII characters", 128, |c| c.is_ascii_graphic(), |text| text.len() >= 16
 );
 text_id!(
@@ -153,23 +154,24 @@ text_id!(
 shown!(WorkspaceId, TemplateId, FieldKey, AttributeName, CardId, SerialNumber, PassTypeId, DeviceLibraryId);
 hidden!(PushToken, AuthToken, PageToken);
 
-/// What the id of an erased card's remains begins with; no backend can name one, for `/` is not in a card id.
+/// The prefix of an erased card's id; no backend can name one, because `/` is not allowed in a card id.
 const ERASED: &str = "erased/";
 
 impl CardId {
-    /// The id under which what is left of an erased card stands.
+    /// Returns the id under which the remains of an erased card are stored.
     pub fn erased(serial: &SerialNumber) -> Self {
         Self(format!("{ERASED}{}", serial.as_str()))
     }
 
-    /// Whether this is what is left of an erased card.
+    /// Whether this is the id of an erased card's remains.
     pub fn is_erased(&self) -> bool {
         self.0.starts_with(ERASED)
     }
 }
 
 impl PushToken {
-    /// Whether APNs could take it: hexadecimal digits only (Apple, "Registering a pass for update notifications", read 2026-11).
+    /// Whether APNs could accept it: hexadecimal digits only (Apple, "Registering a pass for update notifications",
+    /// read 2026-11), an even number of them.
     pub fn is_hexadecimal(&self) -> bool {
         self.0.chars().all(|c| c.is_ascii_hexdigit()) && self.0.len().is_multiple_of(2)
     }

@@ -1,7 +1,7 @@
-//! Reading JSON from outside: every problem is found at once, each with its JSON pointer, and nothing is guessed.
+//! Reads JSON from outside: every problem is found at once, each with its JSON pointer, and nothing is guessed.
 //!
-//! Deserialising with serde would stop at the first fault; here a reader walks the value, notes what is wrong in
-//! [`Problems`] and goes on. A reader method that returns `None` has always noted why.
+//! Deserialising with serde would stop at the first fault; a reader here walks the value, adds what is wrong to
+//! [`Problems`] and goes on. A reader method that returns `None` has always added the reason.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 /// One thing that is wrong with an input.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// JSON pointer (RFC 6901) into the input.
+    /// The JSON pointer (RFC 6901) into the input.
     pub pointer: String,
     /// What was found and what is expected.
     pub detail: String,
 }
 
-/// Everything that is wrong with an input, within bounds: a small request must not ask for a large answer. What goes beyond
-/// them is counted.
+/// Everything that is wrong with an input, within bounds: a small request must not cause a large response. Problems
+/// beyond the bounds are only counted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Problems {
     kept: Vec<Problem>,
@@ -26,28 +26,28 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// The most problems that are kept; more help nobody.
+    /// The most problems that are kept; more would help nobody.
     pub const MAX: usize = 100;
-    /// The most bytes of all of them, after which no other is kept.
+    /// The most bytes of all kept problems together; when it is reached, no other is kept.
     const MAX_BYTES: usize = 32 * 1024;
     /// The most characters of a detail; the rest is cut off.
     pub const MAX_DETAIL: usize = 500;
-    /// The most bytes of a pointer; a longer one points at what is around the place.
+    /// The most bytes of a pointer; a longer one is cut to point at an enclosing value.
     const MAX_POINTER: usize = 2048;
 
-    /// None yet.
+    /// Returns an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Just this one.
+    /// Returns a list of just this problem.
     pub fn one(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         let mut problems = Self::new();
         problems.add(pointer, detail);
         problems
     }
 
-    /// FetchRecorder a problem.
+    /// Adds a problem.
     pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         if self.kept.len() >= Self::MAX || self.bytes >= Self::MAX_BYTES {
             self.left_out += 1;
@@ -62,7 +62,7 @@ impl Problems {
         self.kept.push(Problem { pointer, detail });
     }
 
-    /// FetchRecorder the problems of a part behind those that were found before.
+    /// Adds the problems of a part after those that were found before.
     pub fn extend(&mut self, others: Self) {
         for problem in others.kept {
             self.add(problem.pointer, problem.detail);
@@ -75,12 +75,13 @@ impl Problems {
         self.kept.is_empty()
     }
 
-    /// How many there are, also those that were not kept.
+    /// Returns how many problems there are, including those that were not kept.
     pub fn count(&self) -> usize {
         self.kept.len() + self.left_out
     }
 
-    /// The problems in the order in which they were found. When some were not kept, the last entry says how many.
+    /// Returns the problems in the order in which they were found. When some were not kept, the last entry says how
+    /// many.
     pub fn into_vec(mut self) -> Vec<Problem> {
         if self.left_out > 0 {
             self.kept.push(Problem { pointer: String::new(), detail: more(self.left_out) });
@@ -88,10 +89,10 @@ impl Problems {
         self.kept
     }
 
-    /// `value` when nothing was wrong.
+    /// Returns `value` when nothing was wrong.
     ///
     /// # Errors
-    /// The problems, when there are any.
+    /// The problems, when there are any; otherwise, when `value` is missing, one that says the input is incomplete.
     pub fn or<T>(self, value: Option<T>) -> Result<T, Self> {
         match value {
             Some(value) if self.is_empty() => Ok(value),
@@ -101,13 +102,13 @@ impl Problems {
     }
 }
 
-/// What stands in the place of problems that are not listed.
+/// Returns the text that stands for problems that are not listed.
 pub fn more(left_out: usize) -> String {
     let noun = if left_out == 1 { "problem is" } else { "problems are" };
     format!("{left_out} more {noun} not listed")
 }
 
-/// Cuts a text to so many characters, the last of which then says that something is missing.
+/// Cuts a text to at most `most` characters; if something is cut off, the last one is an ellipsis.
 pub fn cut(text: &mut String, most: usize) {
     if text.len() > most
         && let Some((end, _)) = text.char_indices().nth(most)
@@ -118,7 +119,7 @@ pub fn cut(text: &mut String, most: usize) {
     }
 }
 
-/// Some of many words for a message, the others counted: lists that tenants write may be long.
+/// Lists the first words for a message and counts the others: lists that tenants write may be long.
 pub fn some_of(words: &[String]) -> String {
     const SHOWN: usize = 20;
     let shown: Vec<&str> = words.iter().take(SHOWN).map(String::as_str).collect();
@@ -128,12 +129,12 @@ pub fn some_of(words: &[String]) -> String {
     }
 }
 
-/// A member's pointer below `parent`, escaped as RFC 6901 asks.
+/// Returns a member's pointer below `parent`, escaped as RFC 6901 requires.
 pub fn pointer(parent: &str, member: &str) -> String {
     format!("{parent}/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
-/// What kind of JSON a value is, for messages. Values themselves are not repeated: they may be personal.
+/// Returns the JSON type of a value, for messages. Values themselves are not repeated: they may be personal.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -145,8 +146,8 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The first character that no text of ours may hold: control characters except line feed and tab, and the
-/// invisible characters that turn the direction of what follows.
+/// Returns the first character that no text may contain: control characters, except line feed and tab in texts of
+/// several lines, and invisible characters, above all those that change the direction of what follows.
 pub fn forbidden_character(text: &str, lines: Lines) -> Option<char> {
     text.chars().find(|&c| match c {
         '\n' | '\t' => lines == Lines::One,
@@ -155,7 +156,7 @@ pub fn forbidden_character(text: &str, lines: Lines) -> Option<char> {
     })
 }
 
-/// The text with `\n` for every line end: Windows writes `\r\n`, and old files a lone `\r`.
+/// Returns the text with `\n` for every line end: Windows writes `\r\n`, and old files a lone `\r`.
 pub fn with_line_feeds(text: &str) -> Cow<'_, str> {
     match text.contains('\r') {
         true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")),
@@ -163,8 +164,9 @@ pub fn with_line_feeds(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Writes every line end of a JSON document as `\n`, in its texts and in the names of its members: a translation is found
-/// by a name that is a text. Of two names that become equal the last one stays, as for any repeated name.
+/// Rewrites every line end of a JSON document as `\n`, in its texts and in the names of its members, because a
+/// translation is found by a name that is a text. If two names become equal, the last one stays, as for any repeated
+/// name.
 pub fn normalise_line_ends(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -193,20 +195,20 @@ pub enum Lines {
     Many,
 }
 
-/// The longest name of a member, in characters. Texts of `strings` are names, too.
+/// The longest name of a member, in characters. The texts in `strings` are names, too.
 const MAX_NAME: usize = 4096;
 
-/// A place in the input.
+/// A value in the input, with its place.
 #[derive(Debug, Clone)]
 pub struct Node<'v> {
-    /// What stands there.
+    /// The value.
     pub value: &'v Value,
-    /// Where it stands.
+    /// Its JSON pointer.
     pub pointer: String,
 }
 
 impl<'v> Node<'v> {
-    /// The whole input.
+    /// Returns the whole input as a node.
     pub fn root(value: &'v Value) -> Self {
         Self { value, pointer: String::new() }
     }
@@ -216,7 +218,7 @@ impl<'v> Node<'v> {
         None
     }
 
-    /// A text of at most `max` characters, without forbidden characters; may be empty.
+    /// Reads a text of at most `max` characters, without forbidden characters; may be empty.
     pub fn text(&self, problems: &mut Problems, max: usize, lines: Lines) -> Option<&'v str> {
         let Value::String(text) = self.value else { return self.wrong(problems, "a string") };
         let length = text.chars().count();
@@ -232,7 +234,7 @@ impl<'v> Node<'v> {
         Some(text)
     }
 
-    /// A text that is not empty.
+    /// Reads a text as [`Self::text`] does, but refuses a blank one.
     pub fn filled(&self, problems: &mut Problems, max: usize, lines: Lines) -> Option<&'v str> {
         let text = self.text(problems, max, lines)?;
         if text.trim().is_empty() {
@@ -242,7 +244,7 @@ impl<'v> Node<'v> {
         Some(text)
     }
 
-    /// A text that `parse` understands.
+    /// Reads a text that `parse` accepts.
     pub fn parsed<T, E: std::fmt::Display>(
         &self,
         problems: &mut Problems,
@@ -258,7 +260,7 @@ impl<'v> Node<'v> {
         }
     }
 
-    /// A whole number of 64 bits, written as one.
+    /// Reads a whole number of 64 bits, written without fraction and exponent.
     pub fn long(&self, problems: &mut Problems) -> Option<i64> {
         match self.value {
             Value::Number(n) if n.is_i64() => n.as_i64(),
@@ -274,7 +276,7 @@ impl<'v> Node<'v> {
         }
     }
 
-    /// A whole number within ±2^53, the range in which JSON numbers are exact everywhere.
+    /// Reads a whole number within ±2^53, the range in which JSON numbers are exact everywhere.
     pub fn integer(&self, problems: &mut Problems) -> Option<i64> {
         const EDGE: i64 = 1 << 53;
         let whole = match self.value {
@@ -292,7 +294,7 @@ impl<'v> Node<'v> {
         }
     }
 
-    /// A number within the bounds.
+    /// Reads a number from `min` to `max`.
     pub fn number(&self, problems: &mut Problems, min: f64, max: f64) -> Option<f64> {
         match self.value.as_f64() {
             Some(n) if (min..=max).contains(&n) => Some(n),
@@ -304,7 +306,7 @@ impl<'v> Node<'v> {
         }
     }
 
-    /// A boolean.
+    /// Reads a boolean.
     pub fn boolean(&self, problems: &mut Problems) -> Option<bool> {
         match self.value {
             Value::Bool(b) => Some(*b),
@@ -312,7 +314,7 @@ impl<'v> Node<'v> {
         }
     }
 
-    /// The items of an array of at most `max`.
+    /// Reads the items of an array of at most `max`.
     pub fn array(&self, problems: &mut Problems, max: usize) -> Option<Vec<Node<'v>>> {
         let Value::Array(items) = self.value else { return self.wrong(problems, "an array") };
         if items.len() > max {
@@ -328,7 +330,7 @@ impl<'v> Node<'v> {
         )
     }
 
-    /// The members of an object whose names are data; at most `max`.
+    /// Reads the members of an object whose member names are data; at most `max`.
     pub fn members(&self, problems: &mut Problems, max: usize) -> Option<Vec<(&'v str, Node<'v>)>> {
         let Value::Object(map) = self.value else { return self.wrong(problems, "an object") };
         if map.len() > max {
@@ -336,7 +338,8 @@ impl<'v> Node<'v> {
             return None;
         }
         if let Some(long) = map.keys().map(|name| name.chars().count()).find(|length| *length > MAX_NAME) {
-            // Names become part of pointers: one long name over many members would make a small input a large answer.
+            // Names become part of pointers: one long name over many members would turn a small input into a large
+            // response.
             problems.add(
                 &self.pointer,
                 format!("has a member with a name of {long} characters; expected at most {MAX_NAME}"),
@@ -350,14 +353,14 @@ impl<'v> Node<'v> {
         )
     }
 
-    /// An object whose members' names are ours; see [`Object`].
+    /// Reads an object whose member names are defined by the service; see [`Object`].
     pub fn object(&self, problems: &mut Problems) -> Option<Object<'v>> {
         let Value::Object(map) = self.value else { return self.wrong(problems, "an object") };
         Some(Object { map, pointer: self.pointer.clone(), known: Vec::new() })
     }
 }
 
-/// An object being read: every member must be asked for before [`Object::finish`], which reports the rest.
+/// An object being read: every known member must be requested before [`Object::finish`], which reports the rest.
 #[derive(Debug)]
 pub struct Object<'v> {
     map: &'v Map<String, Value>,
@@ -366,18 +369,18 @@ pub struct Object<'v> {
 }
 
 impl<'v> Object<'v> {
-    /// The member, unless it is absent or null.
+    /// Returns the member, unless it is absent or null.
     pub fn get(&mut self, name: &'static str) -> Option<Node<'v>> {
         self.given(name).filter(|node| !node.value.is_null())
     }
 
-    /// The member, also when it is null; for merge patches, in which null means something.
+    /// Returns the member, even when it is null; for merge patches, in which null has a meaning.
     pub fn given(&mut self, name: &'static str) -> Option<Node<'v>> {
         self.known.push(name);
         self.map.get(name).map(|value| Node { value, pointer: pointer(&self.pointer, name) })
     }
 
-    /// The member, which must be there.
+    /// Returns the member, or adds a problem when it is absent or null.
     pub fn required(&mut self, name: &'static str, problems: &mut Problems) -> Option<Node<'v>> {
         let node = self.get(name);
         if node.is_none() {
@@ -386,7 +389,7 @@ impl<'v> Object<'v> {
         node
     }
 
-    /// FetchRecorder the members that nobody asked for.
+    /// Adds a problem for each member that was never requested.
     pub fn finish(self, problems: &mut Problems) {
         for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
             let mut known = self.known.clone();

@@ -1,7 +1,7 @@
-//! Cards, templates and rules: what the product is about.
+//! Cards, templates and rules: the core of the product.
 //!
-//! Nothing here does input or output, knows the time, HTTP or SQL: everything comes in as arguments, so that every
-//! rule can be tested by itself and the same code serves phones, pages, previews and checks.
+//! Nothing here does I/O or knows the time, HTTP or SQL: everything comes in as arguments, so that every rule can be
+//! tested by itself and the same code serves phones, pages, previews and checks.
 
 pub mod actor;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! From a template and a card to what is shown, the same for every wallet, page and preview.
+//! Renders a card with its template into what is shown, the same for every wallet, page and preview.
 
 pub mod budget;
 pub mod expression;
@@ -31,9 +31,9 @@ use crate::domain::values::zone::Zone;
 pub struct RenderedCard<'t> {
     /// The design.
     pub template: &'t Template,
-    /// Whose card it is.
+    /// The business whose card it is.
     pub organization: Localised<'t>,
-    /// What is read out.
+    /// The text that VoiceOver reads out.
     pub description: Localised<'t>,
     /// The text beside the logo.
     pub logo_text: Option<Localised<'t>>,
@@ -41,30 +41,30 @@ pub struct RenderedCard<'t> {
     pub colours: Colours,
     /// What decides which pictures it shows.
     pub look: Look,
-    /// Pictures that the card's own values name: they must be there.
+    /// The pictures that the card's own values name; they must exist.
     pub named_pictures: Vec<(AttributeName, PictureName)>,
     /// The fields that have a value.
     pub fields: Vec<(Group, Vec<RenderedField<'t>>)>,
-    /// The fields with a change message that have no value: phones announce them when they have one.
+    /// The fields with a change message but without a value: phones announce them when they get one.
     pub awaited: Vec<&'t FieldKey>,
-    /// The last text of the backend's own.
+    /// The backend's last text message.
     pub message: Option<RenderedMessage<'t>>,
-    /// What is scanned.
+    /// The barcode that is scanned at the till.
     pub barcode: Option<RenderedBarcode>,
-    /// Where the card shows itself.
+    /// The places near which phones offer the card.
     pub locations: Vec<RenderedLocation<'t>>,
-    /// Whether it may be used.
+    /// Whether the card may be used.
     pub state: State,
-    /// When it ends.
+    /// When the card ends.
     pub ends_at: Option<Timestamp>,
     /// The template's own members of pass.json.
     pub apple_pass: Value,
-    /// The steps and bytes that it took to compute its texts; see [`super::cost`].
+    /// The steps and bytes that computing its texts took; see [`Budget::taken`].
     pub taken: (u64, u64),
 }
 
 impl<'t> RenderedCard<'t> {
-    /// The values of its fields, in the order in which they are shown.
+    /// Returns the values of its fields, in the order in which they are shown.
     pub fn values(&self) -> impl Iterator<Item = (&'t FieldKey, &FieldValue<'t>)> {
         self.fields.iter().flat_map(|(_, fields)| fields).map(|field| (field.key, &field.value))
     }
@@ -79,20 +79,20 @@ pub enum Localised<'t> {
     Fixed {
         /// The phrase's key.
         key: &'t str,
-        /// In the order of the template's languages.
+        /// One text for each of the template's languages, in their order.
         texts: &'t [String],
     },
     /// Words with this card's values among them.
     PerCard {
         /// The phrase's key.
         key: &'t str,
-        /// In the order of the template's languages.
+        /// One text for each of the template's languages, in their order.
         texts: Vec<String>,
     },
 }
 
 impl Localised<'_> {
-    /// The text in the template's language at that place.
+    /// Returns the text in the template's language at the index `place`.
     pub fn in_language(&self, place: usize) -> &str {
         match self {
             Self::Plain(text) => text,
@@ -105,23 +105,23 @@ impl Localised<'_> {
 /// A field with a value.
 #[derive(Debug)]
 pub struct RenderedField<'t> {
-    /// Its identity.
+    /// Its key.
     pub key: &'t FieldKey,
-    /// What stands above.
+    /// The label above the value.
     pub label: Option<Localised<'t>>,
     /// The value.
     pub value: FieldValue<'t>,
-    /// The change message, only when this field's is the live one.
+    /// The change message; only when this field's message is the live one.
     pub message: Option<Localised<'t>>,
-    /// Where a tap leads.
+    /// Where a tap on the value leads.
     pub link: Option<String>,
     /// How a date or moment is written.
     pub dates: Dates,
 }
 
 impl RenderedField<'_> {
-    /// The value as people write it who read the template's language at that place. Phones write typed values themselves;
-    /// this is for pages and for what phones are given as text.
+    /// Returns the value as text for readers of the template's language at the index `place`. Phones format typed
+    /// values themselves; this is for pages and for what phones are given as text.
     pub fn written(&self, template: &Template, place: usize) -> String {
         let language = template.languages.get(place).or(template.languages.first());
         let Some(language) = language else { return self.value.in_language(place) };
@@ -162,10 +162,10 @@ fn time_length(style: Option<DateStyle>) -> TimeLength {
     }
 }
 
-/// A text of the backend's own, on the back.
+/// A text of the backend's own, on the card's back.
 #[derive(Debug)]
 pub struct RenderedMessage<'t> {
-    /// What stands above.
+    /// The label above the text.
     pub label: Localised<'t>,
     /// The text.
     pub text: Localised<'t>,
@@ -186,7 +186,7 @@ pub enum FieldValue<'t> {
 }
 
 impl FieldValue<'_> {
-    /// Whether nothing is to be read in at least one of the template's languages.
+    /// Whether there is nothing to read in at least one of the template's languages.
     pub fn is_blank(&self) -> bool {
         let blank = |text: &String| text.trim().is_empty();
         match self {
@@ -197,7 +197,8 @@ impl FieldValue<'_> {
         }
     }
 
-    /// The value as text in the template's language at that place, to compare by; see [`RenderedField::written`].
+    /// Returns the value as text in the template's language at the index `place`, for comparisons; see
+    /// [`RenderedField::written`] for what people read.
     pub fn in_language(&self, place: usize) -> String {
         match self {
             Self::Text(text) => text.in_language(place).to_owned(),
@@ -210,7 +211,7 @@ impl FieldValue<'_> {
     }
 }
 
-/// What is scanned at the till.
+/// The barcode that is scanned at the till.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct RenderedBarcode {
@@ -219,7 +220,7 @@ pub struct RenderedBarcode {
     pub text: Option<String>,
 }
 
-/// A place near which the card shows itself.
+/// A place near which phones offer the card.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct RenderedLocation<'t> {
@@ -274,9 +275,9 @@ impl Scope for CardScope<'_, '_> {
 /// A text of the design that has no value for a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where the text stands in the template document, as a JSON pointer.
+    /// The JSON pointer of the text in the template document.
     pub at: String,
-    /// The same in words.
+    /// The place in words.
     pub place: String,
     /// The attributes that it uses.
     pub uses: Vec<AttributeName>,
@@ -287,8 +288,8 @@ pub struct Fault {
 /// Renders a card. `page_url` is its public address.
 ///
 /// # Errors
-/// One problem for each value that is missing or can't be computed with, at the attribute's pointer in the card's
-/// document. A field without a value is left out instead.
+/// One problem for each value that is missing or can't be used in a computation, at the attribute's pointer in the
+/// card's document. A field without a value is left out instead.
 pub fn render<'t>(template: &'t Template, card: &Card, page_url: &str) -> Result<RenderedCard<'t>, Problems> {
     render_or_faults(template, card, page_url).map_err(|faults| {
         let mut problems = Problems::new();
@@ -314,7 +315,7 @@ pub fn render<'t>(template: &'t Template, card: &Card, page_url: &str) -> Result
     })
 }
 
-/// Renders a card, as [`render`] does.
+/// Renders a card as [`render`] does, but names the texts of the design that failed.
 ///
 /// # Errors
 /// The texts of the design that have no value for this card.
@@ -330,7 +331,7 @@ pub fn render_or_faults<'t>(
     if renderer.faults.is_empty() { Ok(rendered) } else { Err(renderer.faults) }
 }
 
-/// The card's values, with the template's defaults for those that it lacks.
+/// Returns the card's values, with the template's defaults for those that it lacks.
 fn values_of<'t>(template: &'t Template, card: &Card) -> BTreeMap<&'t str, AttributeValue> {
     template
         .attributes
@@ -347,7 +348,7 @@ fn values_of<'t>(template: &'t Template, card: &Card) -> BTreeMap<&'t str, Attri
         .collect()
 }
 
-/// A text for a card by itself, for tests of what it costs.
+/// Evaluates one text for a card, for tests of what it costs.
 #[cfg(test)]
 pub(super) fn evaluate_alone(template: &Template, card: &Card, text: &Text) -> Option<String> {
     let values = values_of(template, card);
@@ -355,16 +356,16 @@ pub(super) fn evaluate_alone(template: &Template, card: &Card, text: &Text) -> O
     text.evaluate(&scope, &Language::english()).ok()
 }
 
-/// Where a text stands: a pointer into the template document, and words.
+/// The place of a text: a pointer into the template document, and words.
 struct Place<'a> {
     at: &'a str,
     words: &'a str,
 }
 
-/// What phones show of an erased card: its design, void, without any field, code or place. It never fails, since
-/// nothing is left that could be mended; what needs a value is left out.
+/// Renders what phones show of an erased card: its design, voided, without any field, barcode or location. It never
+/// fails, because nobody could correct the card any more; what needs a value is left out.
 pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t> {
-    // What any card has is nobody's.
+    // Defaults are the same for every card, so they say nothing about a person.
     let defaults = template
         .attributes
         .iter()
@@ -392,9 +393,9 @@ pub fn render_erased<'t>(template: &'t Template, card: &Card) -> RenderedCard<'t
     }
 }
 
-/// What of the template's own members is there without a card's values. A member that needs one goes whole, and so does
-/// an entry of a list: phones refuse half of one. Of the style's own dictionary only the member itself goes, unless the
-/// attributes' defaults are enough for it.
+/// Returns those of the template's own members that need none of the card's values. A member that needs one is left out
+/// whole, and so is an entry of a list, because phones refuse half of one. In the style's own dictionary only the
+/// member itself is left out, unless the attributes' defaults are enough for it.
 fn without_values(renderer: &Renderer<'_, '_>, tree: &Tree) -> Value {
     let Tree::Members(members) = tree else { return Value::Object(Map::new()) };
     let kept = members.iter().filter_map(|(name, tree)| {
@@ -417,7 +418,7 @@ fn without_values(renderer: &Renderer<'_, '_>, tree: &Tree) -> Value {
     Value::Object(kept.collect())
 }
 
-/// The value of what holds no expression.
+/// Returns the value of a tree without expressions; `None` when it has one.
 fn constant(tree: &Tree) -> Option<Value> {
     match tree {
         Tree::Leaf(value) => Some(value.clone()),
@@ -517,7 +518,7 @@ impl<'t> Renderer<'_, 't> {
         }
     }
 
-    /// The pictures of the template that the card's values of type image name.
+    /// Returns the template's pictures that the card's values of type image name.
     fn named_pictures(&self) -> Vec<(AttributeName, PictureName)> {
         let images = self.scope.template.attributes.iter().filter(|a| a.kind == AttributeType::Image);
         let named = images.filter_map(|attribute| {
@@ -528,7 +529,8 @@ impl<'t> Renderer<'_, 't> {
         named.collect()
     }
 
-    /// One picture for each role: the first that a value names, else what the template's own text gives.
+    /// Returns one picture for each role: the first that a value names, otherwise the one that the template's own text
+    /// gives.
     fn chosen_pictures(&mut self, named: &[(AttributeName, PictureName)]) -> Vec<PictureName> {
         let mut chosen: Vec<PictureName> = Vec::new();
         for (_, name) in named {
@@ -541,7 +543,7 @@ impl<'t> Renderer<'_, 't> {
                 continue;
             }
             match text.evaluate(self.scope, self.first_language()) {
-                // What can't be a picture's name is none: the role's common picture is shown.
+                // A text that can't be a picture's name chooses none: the role's common picture is shown.
                 Ok(variant) if is_variant(&variant) => {
                     chosen.push(PictureName { role, variant: Some(variant) });
                 }
@@ -556,7 +558,7 @@ impl<'t> Renderer<'_, 't> {
         chosen
     }
 
-    /// The language of texts that are the same for every reader.
+    /// Returns the language of texts that are the same for every reader.
     fn first_language(&self) -> &'t Language {
         static ENGLISH: LazyLock<Language> = LazyLock::new(Language::english);
         self.scope.template.languages.first().unwrap_or(&ENGLISH)
@@ -583,9 +585,9 @@ impl<'t> Renderer<'_, 't> {
         };
         let live = self.scope.card.live_message.as_ref() == Some(&field.key);
         let label = field.label.as_ref().map(|p| self.phrase(p, &place(&label_at)));
-        // A message that lacks a value is not shown; it is never worth a card.
+        // A message that lacks a value is not shown; a card is never refused because of it.
         let message = field.change_message.as_ref().filter(|_| live).and_then(|p| self.evaluate(p).ok());
-        // a link is left out like a field when its value is missing
+        // A link is left out like a field when its value is missing.
         let link =
             field.link.as_ref().and_then(|link| match link.evaluate_address(self.scope, self.first_language()) {
                 Ok(link) if ["https://", "http://", "mailto:", "tel:"].iter().any(|s| link.starts_with(s)) => {
@@ -644,7 +646,7 @@ impl<'t> Renderer<'_, 't> {
         Value::from(address)
     }
 
-    /// Counts a value that is taken as it is; `None`, with a fault noted, when the card's texts are too long with it.
+    /// Counts a value that is used as it is; `None`, with a fault added, when the card's texts become too long with it.
     fn keep(&mut self, value: &AttributeValue, texts: &[Text], place: &Place<'_>) -> Option<()> {
         let AttributeValue::Text(text) = value else { return Some(()) };
         match self.scope.budget.keep(text) {
@@ -667,7 +669,7 @@ impl<'t> Renderer<'_, 't> {
         });
     }
 
-    /// What a tree says, when nothing in it lacks a value.
+    /// Returns the value of a tree, unless something in it lacks a value.
     fn complete(&self, tree: &Tree) -> Option<Value> {
         let mut renderer = Renderer { scope: self.scope, faults: Vec::new() };
         let value = renderer.tree(tree);
@@ -680,7 +682,7 @@ impl<'t> Renderer<'_, 't> {
             Tree::List(items) => Value::Array(items.iter().map(|item| self.tree(item)).collect()),
             Tree::Members(members) => {
                 let members = members.iter().map(|(name, tree)| match tree {
-                    // Apple's members that hold an address are named so (appLaunchURL, bagPolicyURL, …).
+                    // Apple's members that hold an address have such names (appLaunchURL, bagPolicyURL, …).
                     Tree::Text(at, text) if is_address(name) => (name.clone(), self.address(text, at)),
                     _ => (name.clone(), self.tree(tree)),
                 });
@@ -719,7 +721,7 @@ fn typed<'t>(value: &AttributeValue) -> FieldValue<'t> {
     }
 }
 
-/// The place of the card's own language among the template's.
+/// Returns the index of the card's own language among the template's; 0 when the template has none that matches.
 pub fn language_of(card: &Card, languages: &[Language]) -> usize {
     card.content.locale.as_ref().and_then(|locale| locale.best_of(languages)).unwrap_or(0)
 }

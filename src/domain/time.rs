@@ -5,50 +5,50 @@ use std::time::{Duration, SystemTime};
 const EPOCH: jiff::civil::DateTime = jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 /// The first moment of the year 1.
 const FIRST: Timestamp = Timestamp::from_seconds(-62_135_596_800);
-/// The last microsecond of the year 9999, whose last day backends write for "never".
+/// The last microsecond of the year 9999; backends write its last day for "never".
 const LAST: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
 
-/// A moment in UTC, counted in microseconds since 1970. This is also how both databases hold it.
+/// A moment in UTC, counted in microseconds since 1970. Both databases store it in this form, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since 1970.
+    /// Returns the moment that many microseconds after the beginning of 1970.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// From whole seconds since 1970.
+    /// Returns the moment that many whole seconds after the beginning of 1970.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970.
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970, rounded down.
+    /// Returns the whole seconds since 1970, rounded down.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// The moment `span` later; stays at the end of time instead of overflowing.
+    /// Returns the moment `span` later, or the last possible one instead of overflowing.
     pub fn plus(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// The moment `span` earlier.
+    /// Returns the moment `span` earlier, or the first possible one instead of overflowing.
     pub fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// How long from `earlier` until this; zero when `earlier` is later.
+    /// Returns the time from `earlier` until this; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads RFC 3339 with any offset, of the years 1 to 9999 in UTC. What is finer than a microsecond is cut off.
+    /// Reads RFC 3339 with any offset, for the years 1 to 9999 in UTC. Digits beyond microseconds are cut off.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         const SHAPE: &[u8] = b"0000-00-00T00:00:00";
         let (moment, rest) = text.split_at_checked(SHAPE.len())?;
@@ -87,35 +87,35 @@ impl Timestamp {
         EPOCH.saturating_add(jiff::SignedDuration::from_micros(self.0))
     }
 
-    /// What calendars and clocks show that are so many seconds ahead of UTC; stays within the calendar's years.
+    /// Returns what calendars and clocks show that are `seconds` ahead of UTC; stays within the calendar's years.
     pub(super) fn civil_ahead(self, seconds: i64) -> jiff::civil::DateTime {
         self.to_civil().saturating_add(jiff::SignedDuration::from_secs(seconds))
     }
 
-    /// RFC 3339 in UTC with microseconds, as the API writes times.
+    /// Returns RFC 3339 in UTC with microseconds, as the API writes times.
     pub fn to_rfc3339(self) -> String {
         format!("{:.6}Z", self.to_civil())
     }
 
-    /// RFC 3339 in UTC with whole seconds, as pass.json writes dates (Apple, "Pass", read 2026-11).
+    /// Returns RFC 3339 in UTC with whole seconds, as pass.json writes dates (Apple, "Pass", read 2026-11).
     pub fn to_rfc3339_seconds(self) -> String {
         format!("{:.0}Z", Self::from_seconds(self.seconds()).to_civil())
     }
 
-    /// An HTTP date (RFC 9110, 5.6.7), e.g. `Sat, 21 Nov 2026 23:15:00 GMT`.
+    /// Returns an HTTP date (RFC 9110, 5.6.7), e.g. `Sat, 21 Nov 2026 23:15:00 GMT`.
     pub fn to_http_date(self) -> String {
-        // The years that such a date can name: 1970 to 9999.
+        // The years that such a date can name are 1970 to 9999.
         let seconds = u64::try_from(self.seconds()).unwrap_or(0).min(253_402_300_799);
         httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
-    /// Reads an HTTP date, in the obsolete forms, too.
+    /// Reads an HTTP date, also in the obsolete forms.
     pub fn parse_http_date(text: &str) -> Option<Self> {
         let since = httpdate::parse_http_date(text.trim()).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         Some(Self::from_seconds(i64::try_from(since.as_secs()).ok()?))
     }
 
-    /// Year, month, day, hour, minute and second in UTC.
+    /// Returns year, month, day, hour, minute and second in UTC.
     pub fn civil(self) -> (i16, i8, i8, i8, i8, i8) {
         let civil = self.to_civil();
         (civil.year(), civil.month(), civil.day(), civil.hour(), civil.minute(), civil.second())

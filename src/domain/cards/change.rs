@@ -1,16 +1,18 @@
-//! What a change of a card means for the phones that hold it.
+//! The effect of a card's change on the phones that hold it: which change message they show.
 
 use crate::domain::cards::message::{MESSAGE_KEY, Message, message_key};
 use crate::domain::ids::FieldKey;
 use crate::domain::render::{FieldValue, RenderedCard};
 use crate::domain::templates::Template;
 
-/// Returns the fields whose change message may be live on the face that a change makes, the most important first.
+/// Returns the fields whose change message may be live on the content version that a change creates, the most important
+/// first.
 ///
 /// Phones show a specific text only when a single field with a message changed, so one is chosen: the first of
-/// [`Template::messaged_fields`] that shows something new. A message that no phone has fetched yet (`waiting`) stays unless
-/// a more important one takes its place: its field still differs from what phones hold. A text of the backend's own comes
-/// before all fields. `wanted` is what the backend says of this change; what waits is of an earlier one.
+/// [`Template::messaged_fields`] that shows something new. A message that no phone has fetched yet (`waiting`) stays
+/// unless a more important one replaces it, because its field still differs from what phones hold. A text of the
+/// backend's own comes before all fields. `wanted` is the message requested with this change; `waiting` comes from an
+/// earlier one.
 pub fn live_messages(
     template: &Template,
     before: &RenderedCard<'_>,
@@ -31,8 +33,8 @@ pub fn live_messages(
     live.cloned().collect()
 }
 
-/// Whether a field shows a value that phones don't hold. One that had none before is new to them: its key was in the pass
-/// ([`RenderedCard::awaited`]). One that has none any more has nothing to say.
+/// Whether a field shows a value that phones don't hold. A field that had no value before counts as new: its key was in
+/// the pass ([`RenderedCard::awaited`]). A field that lost its value has nothing to announce.
 fn has_news(before: &RenderedCard<'_>, after: &RenderedCard<'_>, key: &FieldKey, is_waiting: bool) -> bool {
     if key.as_str() == MESSAGE_KEY {
         return is_waiting;

@@ -1,4 +1,4 @@
-//! What a backend says of a change: which field announces it, a text of its own, or nothing.
+//! The message of a change: a field that announces it, a text of the backend's own, or nothing.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,26 @@ use crate::domain::render::Localised;
 use crate::domain::templates::Template;
 use crate::domain::values::locale::Language;
 
-/// The key of the field that shows a backend's own text. No template's field can have it, for `.` is in none of their keys.
+/// The key of the field that shows the backend's own text. No template field can have it, because their keys never
+/// contain `.`.
 pub const MESSAGE_KEY: &str = "passloom.message";
 
-/// [`MESSAGE_KEY`] as a key.
+/// Returns [`MESSAGE_KEY`] as a field key.
 pub fn message_key() -> FieldKey {
     FieldKey::trusted(MESSAGE_KEY.to_owned())
 }
 
-/// The longest text of a backend's own, in characters.
+/// The longest text of the backend's own, in characters.
 const MAX_TEXT: usize = 1024;
-/// Makes a text differ from itself, unseen: phones announce only what differs.
+/// An invisible character that makes a repeated text differ from the one before: phones announce only what differs.
 const AGAIN: char = '\u{200B}';
 
-/// How the notice of a change is made; without one, the template's order decides.
+/// How a change is announced; without a message, the template's order decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// The field announces itself, if it changed.
     Field(FieldKey),
-    /// The text is announced, and stays on the card's back until the next.
+    /// The text is announced, and stays on the card's back until the next one.
     Text(MessageText),
     /// Nothing is announced.
     Silent,
@@ -55,7 +56,7 @@ impl Message {
         silent?.boolean(problems)?.then_some(Self::Silent)
     }
 
-    /// Checks against the template that the field is one that can announce itself.
+    /// Checks against the template that the field exists and can announce itself.
     pub fn check(&self, template: &Template, problems: &mut Problems) {
         let Self::Field(key) = self else { return };
         match template.all_fields().find(|(_, field)| field.key == *key) {
@@ -67,7 +68,7 @@ impl Message {
         }
     }
 
-    /// The text of its own.
+    /// Returns the backend's own text, if this is one.
     pub fn text(&self) -> Option<&MessageText> {
         match self {
             Self::Text(text) => Some(text),
@@ -76,7 +77,7 @@ impl Message {
     }
 }
 
-/// A text of a backend's own.
+/// A text of the backend's own, the same in all languages or one for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageText {
     texts: Texts,
@@ -87,7 +88,7 @@ pub struct MessageText {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Texts {
     Same(String),
-    /// At least one.
+    /// At least one language.
     ByLanguage(BTreeMap<Language, String>),
 }
 
@@ -125,7 +126,7 @@ impl MessageText {
         Some(Self { again, ..text })
     }
 
-    /// How it is stored.
+    /// Returns the JSON in which it is stored.
     pub fn to_json(&self) -> Value {
         let text = match &self.texts {
             Texts::Same(text) => json!(text),
@@ -136,18 +137,20 @@ impl MessageText {
         json!({"text": text, "again": self.again})
     }
 
-    /// Whether it says what the other one says.
+    /// Whether both have the same texts, regardless of `again`.
     pub fn says(&self, other: &Self) -> bool {
         self.texts == other.texts
     }
 
-    /// The text as it follows `before`: when it says the same, phones are made to take it for another one.
+    /// Returns this text as the successor of `before`: if both say the same, it differs invisibly, so that phones
+    /// announce it again.
     pub fn after(&self, before: Option<&Self>) -> Self {
         let again = before.is_some_and(|before| before.says(self) && !before.again);
         Self { texts: self.texts.clone(), again }
     }
 
-    /// The text in each of the template's languages. One that it isn't given in has the text of the first, or any.
+    /// Returns the text in each of the template's languages. A language without a text gets that of the first language,
+    /// or any.
     pub fn localised<'t>(&self, languages: &[Language]) -> Localised<'t> {
         let end = if self.again { AGAIN.to_string() } else { String::new() };
         match &self.texts {
@@ -166,7 +169,7 @@ impl MessageText {
     }
 }
 
-/// What stands above a backend's own text, in each of the template's languages.
+/// Returns the label above the backend's own text, in each of the template's languages.
 pub fn label<'t>(languages: &[Language]) -> Localised<'t> {
     let word = |language: &Language| match language.base() {
         "cs" => "Zpráva",

@@ -1,4 +1,4 @@
-//! A member's card: what the backend said of it, and where it stands in its life.
+//! A member's card: the content that the backend sets, and the card's state.
 
 pub mod change;
 pub mod message;
@@ -25,7 +25,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word in the API and the database.
+    /// Returns the name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -34,10 +34,10 @@ impl State {
         }
     }
 
-    /// Reads the word.
+    /// Reads a state's name.
     ///
     /// # Errors
-    /// A sentence with the three words.
+    /// A sentence with the three names.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         match text {
             "active" => Ok(Self::Active),
@@ -48,24 +48,24 @@ impl State {
     }
 }
 
-/// What the backend decides about a card; everything else is ours.
+/// The part of a card that the backend decides; the service sets everything else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Content {
     /// The design.
     pub template: TemplateId,
-    /// The language of pages and messages; `None` is the template's first.
+    /// The language of pages and messages; `None` means the template's first language.
     pub locale: Option<Language>,
-    /// The values that were given; attributes that are absent have their default. Values of attributes that the
-    /// template no longer declares are kept, hidden.
+    /// The values that were given; an absent attribute has its default. Values of attributes that the template no
+    /// longer declares are kept but not shown.
     pub attributes: Map<String, Value>,
-    /// Whether it may be used.
+    /// Whether the card may be used.
     pub state: State,
-    /// When it ends.
+    /// When the card ends.
     pub expires_at: Option<Timestamp>,
 }
 
 impl Content {
-    /// Whether a card would be the same with the other content: what is left out is as good as its default said aloud.
+    /// Whether both contents describe the same card: an omitted value equals its default given explicitly.
     pub fn means(&self, other: &Self, template: &Template) -> bool {
         let language = |content: &Self| content.locale.clone().or_else(|| template.languages.first().cloned());
         let declared = |name: &String| template.attributes.iter().any(|attribute| attribute.name.as_str() == name);
@@ -81,7 +81,7 @@ impl Content {
             && hidden(self) == hidden(other)
     }
 
-    /// Every attribute that the template declares with the value that was given, its default, or null.
+    /// Returns every attribute that the template declares, with the given value, its default, or null.
     fn shown(&self, template: &Template) -> Map<String, Value> {
         let value = |attribute: &Attribute| {
             let given = self.attributes.get(attribute.name.as_str());
@@ -94,31 +94,31 @@ impl Content {
 /// An issued card.
 #[derive(Debug, Clone)]
 pub struct Card {
-    /// Whose.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
-    /// The backend's number.
+    /// The backend's number for it.
     pub id: CardId,
-    /// The pass's number; never changes.
+    /// The pass's serial number; never changes.
     pub serial: SerialNumber,
-    /// The identity under which it was issued; never changes.
+    /// The pass type under which it was issued; never changes.
     pub pass_type: PassTypeId,
-    /// What the backend decided.
+    /// The content that the backend set.
     pub content: Content,
-    /// When the backend said `expired`; cleared by `active`.
+    /// When the backend set `expired`; cleared by `active`.
     pub expired_at: Option<Timestamp>,
-    /// The backend's own order of changes, as last given.
+    /// The backend's own sequence number for changes, as last given.
     pub sequence: Option<i64>,
     /// Counts the backend's changes, from 1.
     pub revision: i64,
-    /// The place of its last change in the workspace's order of commits.
+    /// The position of its last change in the workspace's order of commits.
     pub position: i64,
-    /// When it last changed, in whole seconds; grows with every change by at least one.
+    /// When it last changed, in whole seconds since 1970; every change raises it by at least one.
     pub modified: i64,
     /// Counts the public addresses it has had.
     pub page_generation: i64,
-    /// The one field whose change message phones may show for this face.
+    /// The one field whose change message phones may show for this content version.
     pub live_message: Option<FieldKey>,
-    /// The last text of the backend's own; it stands on the card's back.
+    /// The backend's last text message; it stands on the card's back.
     pub message: Option<MessageText>,
     /// When it was issued.
     pub created_at: Timestamp,
@@ -126,42 +126,43 @@ pub struct Card {
     pub updated_at: Timestamp,
 }
 
-/// A template's newest published version, as far as every card of it is concerned.
+/// A template's newest published version, reduced to what concerns every card of the template.
 #[derive(Debug, Clone)]
 pub struct Publication {
     /// The version's number.
     pub version: i64,
-    /// The place of its publishing in the workspace's order of commits.
+    /// The position of its publishing in the workspace's order of commits.
     pub position: i64,
-    /// When it was published, in whole seconds; later than every change of its cards before.
+    /// When it was published, in whole seconds since 1970; later than every earlier change of its cards.
     pub modified: i64,
 }
 
 impl Card {
-    /// The face a wallet must reach: it grows with the card's changes and with its template's publishing, and no
-    /// publishing rewrites a card's row. An erased card has its last one.
+    /// Returns the content version (the contract's face number) that a wallet must reach. It grows with the card's
+    /// changes and with each publishing of its template, so that publishing rewrites no card's row. An erased card
+    /// keeps its last one.
     pub fn face(&self, publication: &Publication) -> i64 {
         if self.id.is_erased() { self.position } else { self.position.max(publication.position) }
     }
 
-    /// The face's `Last-Modified` in whole seconds.
+    /// Returns the content version's `Last-Modified` in whole seconds since 1970.
     pub fn face_modified(&self, publication: &Publication) -> i64 {
         if self.id.is_erased() { self.modified } else { self.modified.max(publication.modified) }
     }
 
-    /// Whether it is expired because its end has passed, rather than because the backend said so before.
+    /// Whether the card expired because its end passed, rather than because the backend expired it before.
     pub fn is_expired_by_its_end(&self) -> bool {
         let ended = self.content.expires_at.zip(self.expired_at).is_some_and(|(end, expired)| end <= expired);
         self.content.state == State::Expired && ended
     }
 
-    /// When the pass ends: the earlier of the announced end and of the backend's word.
+    /// Returns when the pass ends: at the announced end, or when the backend expired the card if that is earlier.
     pub fn ends_at(&self) -> Option<Timestamp> {
-        let said = self.expired_at.filter(|_| self.content.state == State::Expired);
-        [self.content.expires_at, said].into_iter().flatten().min()
+        let expired = self.expired_at.filter(|_| self.content.state == State::Expired);
+        [self.content.expires_at, expired].into_iter().flatten().min()
     }
 
-    /// Every attribute that the template declares with the card's value, its default, or null.
+    /// Returns every attribute that the template declares, with the card's value, its default, or null.
     pub fn shown_attributes(&self, template: &Template) -> Map<String, Value> {
         self.content.shown(template)
     }

@@ -1,24 +1,25 @@
-//! When to ask again.
+//! Backoff and reminder intervals of deliveries.
 
 use std::time::Duration;
 
-/// How long after its last push a device may be pushed again: changes in between share one push.
+/// The shortest time between two pushes to a device; changes in between share one push.
 pub const WINDOW: Duration = Duration::from_secs(2);
 
-/// How long after a push that a phone didn't follow it is repeated, each counted from the push before: an hour, a day and
-/// three days after the first.
+/// How long to wait before repeating a push that no fetch followed, each wait counted from the push before: an hour, a
+/// day and three days after the first.
 pub const REMIND_AFTER: [Duration; 3] =
     [Duration::from_secs(3600), Duration::from_secs(23 * 3600), Duration::from_secs(48 * 3600)];
 
-/// The waits before each further attempt; the last one repeats.
+/// The waits before each further attempt, in seconds; the last one repeats.
 const WAITS: [u64; 6] = [15, 60, 300, 900, 3600, 4 * 3600];
 
-/// How long a device that is told too often is left alone when the service doesn't say. Apple asks for minutes; a change
-/// must be tried again within one, and from then on the waits grow.
+/// How long a device is left alone when the service says that it was pushed too often but not how long to wait. Apple
+/// asks for minutes; a change must be tried again within one, and from then on the waits grow.
 pub const BUSY_PAUSE: Duration = Duration::from_secs(55);
 
-/// How long to wait after the `attempts`-th failure in a row (from 1). `spread` between 0 and 1 keeps many
-/// targets from coming back in the same moment; the first retry comes within 60 seconds.
+/// Returns how long to wait after the `attempts`-th failure in a row (from 1): at least `asked`, which the service may
+/// request, and at most 24 hours. `spread` between 0 and 1 keeps many targets from retrying at the same moment. Unless
+/// the service asks for more, the first retry comes within 60 seconds.
 pub fn delay(attempts: i64, asked: Option<Duration>, spread: f64) -> Duration {
     let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(WAITS.len() - 1);
     let wait = WAITS.get(place).copied().unwrap_or(60);

@@ -1,20 +1,21 @@
-//! Tells a push service that is away from a device that can't be told: pure decisions, the moments come in.
+//! The circuit breaker of a channel to a push service. It distinguishes a service that is down from a device that can't
+//! be notified. Its decisions are pure: callers pass in the time.
 //!
-//! While a breaker is open nothing is sent but one probe at a time, and no device's own retries are counted: they are not
-//! at fault, and must not be asleep for hours when the service is back.
+//! While a breaker is open, only one probe at a time is sent, and no device's own retries are counted: devices are not
+//! at fault, and must not have to wait for hours when the service is back.
 
 use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-/// How many answers in a row that the service is unwell, with no good one between, open the breaker.
+/// How many unwell answers in a row, with no good one between them, open the breaker.
 const UNWELL_IN_A_ROW: u32 = 3;
-/// Between two probes of a service that can't be reached.
+/// The pause between two probes of a service that can't be reached.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(30);
-/// Before the first probe of a service that says it is unwell; each further pause is twice as long.
+/// The pause before the first probe of a service that says it is unwell; each further pause is twice as long.
 const UNWELL_PAUSE: Duration = Duration::from_secs(30);
-/// The longest of them. Apple advises a quarter of an hour on 503 for each push; one probe in four minutes for all of them
-/// is far less, and everything leaves soon after the service is well.
+/// The longest pause. Apple advises a quarter of an hour on 503 for each push; one probe in four minutes for all pushes
+/// is far less load, and everything is sent soon after the service recovers.
 const UNWELL_PAUSE_MOST: Duration = Duration::from_secs(4 * 60);
 
 /// What may be sent now.
@@ -24,16 +25,16 @@ pub enum Gate {
     Open,
     /// One push, to see whether the service is back.
     Probe,
-    /// Nothing until then.
+    /// Nothing until that moment.
     Closed(Timestamp),
 }
 
-/// Why no answer of use came.
+/// Why a push got no usable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// No connection could be made.
     Connect,
-    /// A connection stood and no answer came, or it broke. `before` is [`Breaker::answers`] when the push left.
+    /// A connection existed but no answer came, or it broke. `before` is [`Breaker::answers`] when the push was sent.
     NoAnswer {
         /// How many answers had come by then.
         before: u64,
@@ -42,7 +43,7 @@ pub enum Failure {
     Unwell,
 }
 
-/// At whose door a failure is laid.
+/// What is to blame for a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The service: the breaker is open.
@@ -64,7 +65,7 @@ struct Pause {
     set_at: Timestamp,
 }
 
-/// The state of one line to a push service.
+/// The state of one channel to a push service.
 #[derive(Debug, Clone, Default)]
 pub struct Breaker {
     answers: u64,
@@ -73,22 +74,22 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// How many answers came so far.
+    /// Returns how many answers have come so far.
     pub fn answers(&self) -> u64 {
         self.answers
     }
 
-    /// What may be sent.
+    /// Returns what may be sent at `now`.
     pub fn gate(&self, now: Timestamp) -> Gate {
         match &self.pause {
             None => Gate::Open,
-            // Also when the clock went back behind the moment that set the time.
+            // Also a probe when the clock went back to before the moment at which the pause was set.
             Some(pause) if pause.probe_at <= now || pause.set_at > now => Gate::Probe,
             Some(pause) => Gate::Closed(pause.probe_at),
         }
     }
 
-    /// A probe leaves; the next one may follow after the pause.
+    /// Records that a probe is sent; the next one may follow after the pause.
     pub fn probing(&mut self, now: Timestamp) {
         if let Some(pause) = &mut self.pause {
             pause.probes += 1;
@@ -96,18 +97,19 @@ impl Breaker {
         }
     }
 
-    /// An answer came that says the service is well, whatever it says of the push. Since when it was away, when it was.
+    /// Records an answer that shows the service is well, whatever it says about the push. Returns since when the
+    /// service was away, if it was.
     pub fn answered(&mut self) -> Option<Timestamp> {
         self.answers += 1;
         self.unwell = 0;
         self.pause.take().map(|pause| pause.since)
     }
 
-    /// No answer of use came.
+    /// Records that a push got no usable answer, and returns what is to blame.
     pub fn failed(&mut self, failure: Failure, reason: &str, now: Timestamp) -> Blame {
         let at_fault = match failure {
             Failure::Connect => true,
-            // Others were answered meanwhile: the line is well.
+            // Other pushes were answered in the meantime: the channel works.
             Failure::NoAnswer { before } => self.answers == before,
             Failure::Unwell => {
                 self.unwell += 1;
@@ -130,7 +132,7 @@ impl Breaker {
         Blame::Service { opened: true }
     }
 
-    /// Since when nothing is sent, and why.
+    /// Returns since when only probes are sent, and why; `None` while everything is.
     pub fn trouble(&self) -> Option<(Timestamp, &str)> {
         self.pause.as_ref().map(|pause| (pause.since, pause.reason.as_str()))
     }

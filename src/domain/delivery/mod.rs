@@ -1,4 +1,4 @@
-//! When deliveries are tried again.
+//! When deliveries are retried, and when a push service counts as down.
 
 pub mod backoff;
 pub mod breaker;

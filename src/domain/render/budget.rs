@@ -1,11 +1,12 @@
-//! What texts cost: a bound on the bytes and the work of an expression, known before it runs.
+//! The cost of texts: bounds on the bytes and the work of an expression, known before it runs.
 //!
-//! One model serves twice. When a template is put, every name has the largest value that its type allows, and a template
-//! whose cards could cost too much is refused. When a card is drawn, the names have the card's own values, and what an
-//! expression may cost is charged to the card's [`Budget`] before it runs: an expression can't be interrupted.
+//! One model serves twice. When a template is put, every name has the largest value that its type allows, and a
+//! template whose cards could cost too much is refused. When a card is rendered, the names have the card's own values,
+//! and what an expression may cost is charged to the card's [`Budget`] before it runs, because an expression can't be
+//! interrupted.
 //!
 //! A step stands for a nanosecond of one core in an optimised build. The weights below are two to ten times what was
-//! measured on a server of 2024, so that a slow or busy core keeps the promise of [`MOST_STEPS`], too.
+//! measured on a server of 2024, so that a slow or busy core stays within the time of [`MOST_STEPS`], too.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use minijinja::machinery::ast::{BinOpKind, CallArg, Expr};
 
 use crate::domain::values::attribute::AttributeType;
 
-/// The most steps to draw a card: 50 ms of one core.
+/// The most steps to render a card: 50 ms of one core.
 pub const MOST_STEPS: u64 = 50_000_000;
 /// The most bytes of a card's pass.json.
 pub const MOST_PASS_JSON: u64 = 2 * 1024 * 1024;
@@ -22,55 +23,55 @@ pub const MOST_PASS_JSON: u64 = 2 * 1024 * 1024;
 pub const MOST_TABLES: u64 = 4 * 1024 * 1024;
 /// The most bytes of all texts of a card.
 pub const MOST_BYTES: u64 = MOST_PASS_JSON + MOST_TABLES;
-/// The most bytes of any text while an expression is computed.
+/// The most bytes of any intermediate text of an expression.
 pub const MOST_WITHIN: u64 = 256 * 1024;
 
-/// To begin and end the computing of an expression.
+/// Steps to start and finish an expression.
 const EXPRESSION: u64 = 1_500;
-/// One operation of it.
+/// Steps for one operation of an expression.
 const OPERATION: u64 = 100;
-/// To give it a value that it names.
+/// Steps to give an expression a value that it names.
 const NAME: u64 = 200;
-/// A byte that is copied from one text to a longer one.
+/// Steps for a byte that is copied from one text to a longer one.
 const BYTE: u64 = 1;
-/// A character that a filter turns into another one, or that is sliced or compared.
+/// Steps for a character that a filter converts, or that is sliced or compared.
 const CHARACTER: u64 = 40;
-/// To call a filter.
+/// Steps to call a filter.
 const FILTER: u64 = 500;
-/// To write a number, an amount or a date as a language does.
+/// Steps to format a number, an amount or a date for a language.
 const NUMBER: u64 = 3_000;
 const MONEY: u64 = 6_000;
 const DATE: u64 = 6_000;
-/// A byte of what comes out: it is checked, written into JSON or a table, hashed and packed.
+/// Steps for a byte of the result: it is checked, written into JSON or a table, hashed and packed.
 const WRITTEN: u64 = 8;
-/// A text in the design: its place in JSON or in a table.
+/// Steps for a text of the design: its place in JSON or in a table.
 const PLACE: u64 = 500;
 
-/// How large a text may be.
+/// The size of a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// In memory.
+    /// Its bytes in memory.
     pub bytes: u64,
     /// Its characters.
     pub characters: u64,
-    /// As a string of JSON or an entry of `pass.strings`, escapes included.
+    /// Its bytes as a string of JSON or an entry of `pass.strings`, escapes included.
     pub escaped: u64,
-    /// Its characters unless its letters are of the few that grow when their case is changed.
+    /// Its characters, assuming that no letter becomes several when its case is changed; only few do.
     pub usual: u64,
 }
 
 impl Extent {
-    /// The longest text of so many characters, whatever they are.
+    /// Returns the size of the longest text of `n` characters, whatever they are.
     pub const fn characters(n: u64) -> Self {
         Self { bytes: 4 * n, characters: n, escaped: 4 * n, usual: n }
     }
 
-    /// The longest text of so many plain characters: letters, digits, signs that need no escape.
+    /// Returns the size of the longest text of `n` plain characters: letters, digits, signs that need no escape.
     pub const fn plain(n: u64) -> Self {
         Self { bytes: n, characters: n, escaped: n, usual: n }
     }
 
-    /// That of a text.
+    /// Returns the size of a text.
     pub fn of(text: &str) -> Self {
         let escapes = text.bytes().filter(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\t')).count() as u64;
         let controls = text.bytes().filter(|b| !matches!(b, b'\n' | b'\t') && (*b < 0x20 || *b == 0x7f)).count() as u64;
@@ -78,7 +79,7 @@ impl Extent {
         Self { bytes, characters, escaped: bytes + escapes + 5 * controls, usual: characters }
     }
 
-    /// One after the other.
+    /// Returns the size of one text followed by the other.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
@@ -89,7 +90,7 @@ impl Extent {
         }
     }
 
-    /// One or the other.
+    /// Returns a size that is enough for either text.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -109,13 +110,13 @@ impl Extent {
         }
     }
 
-    /// Not more than so many characters: a longer text is refused.
+    /// Limits the size to that number of characters, because a longer text is refused.
     #[must_use]
     pub fn at_most(self, characters: u64) -> Self {
         let cut = Self {
             bytes: 4 * characters,
             characters,
-            // An escaped character is at most as long as one of four bytes, but for controls, which no text may hold.
+            // An escaped character is at most as long as one of four bytes, except controls, which no text may contain.
             escaped: 4 * characters,
             usual: characters,
         };
@@ -128,12 +129,12 @@ impl Extent {
     }
 }
 
-/// A number, true or false within an expression, written out: a float has up to 330 digits.
+/// The size of a number, true or false within an expression: a float has up to 330 digits.
 const SHORT: Extent = Extent::plain(345);
-/// A number or a sign for true and false as a text's part.
+/// The size of a number, or of a sign for true or false, as part of a text.
 pub const SHOWN_NUMBER: Extent = Extent { bytes: 30, characters: 30, escaped: 30, usual: 30 };
-/// A number, an amount or a date as a language writes it: at most 25 digits, in some languages of four bytes each, with
-/// signs between them and words around.
+/// Returns the size of a number, an amount or a date as a language writes it: at most 25 digits, in some languages of
+/// four bytes each, with signs between them and words around.
 const fn written_by_language(steps: u64) -> Extent {
     match steps {
         NUMBER => Extent::characters(40),
@@ -142,12 +143,13 @@ const fn written_by_language(steps: u64) -> Extent {
         _ => Extent::characters(120),
     }
 }
-/// How much longer a text can get when its case is changed: `ΐ` has two bytes, as capitals three characters and six bytes.
+/// How many times longer a text can get when its case is changed: `ΐ` has two bytes, as capitals three characters and
+/// six bytes.
 const CASE: u64 = 3;
-/// How much longer a text can get within a list that is written out: a character of one byte becomes `\u{1f}`.
+/// How many times longer a text can get within a list that is written out: a character of one byte becomes `\u{1f}`.
 const QUOTED: u64 = 8;
 
-/// The largest value of a type, as texts hold it.
+/// Returns the size of the largest value of a type, as texts contain it.
 pub fn largest(kind: &AttributeType) -> Extent {
     match kind {
         AttributeType::Text { max_length } => Extent::characters(*max_length as u64),
@@ -155,12 +157,12 @@ pub fn largest(kind: &AttributeType) -> Extent {
         AttributeType::Url | AttributeType::Image => Extent::characters(2048),
         AttributeType::Email => Extent::characters(254),
         AttributeType::Phone => Extent::plain(32),
-        // A moment has the most: 2026-12-31T18:00:00.000000Z.
+        // A moment is the longest: 2026-12-31T18:00:00.000000Z.
         _ => SHOWN_NUMBER,
     }
 }
 
-/// The largest value of a built-in name. Those of the template are given as they are.
+/// Returns the size of the largest value of a built-in name; the template's name and organization are measured instead.
 pub fn largest_built_in(name: &str) -> Extent {
     match name {
         "card.id" => Extent::plain(128),
@@ -170,54 +172,54 @@ pub fn largest_built_in(name: &str) -> Extent {
     }
 }
 
-/// What computing something costs at most.
+/// The most that a computation can cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// What comes out.
+    /// The size of the result.
     pub out: Extent,
-    /// The work.
+    /// The work, in steps.
     pub steps: u64,
-    /// The longest text on the way.
+    /// The bytes of the longest intermediate text.
     pub within: u64,
 }
 
 impl Cost {
-    /// What a text of that size costs to be written somewhere.
+    /// Returns the cost of writing a text of that size somewhere.
     pub const fn written(out: Extent) -> Self {
         Self { out, steps: PLACE + out.bytes.saturating_mul(WRITTEN), within: out.bytes }
     }
 
-    /// What a value costs to be written in a text.
+    /// Returns the cost of writing a value into a text.
     pub const fn named(out: Extent) -> Self {
         Self { out, steps: NAME + out.bytes.saturating_mul(2 * BYTE), within: out.bytes }
     }
 }
 
-/// The parts of an expression as far as they decide what it costs.
+/// The parts of an expression that decide what it costs.
 #[derive(Debug, Clone)]
 pub enum Shape {
-    /// A text or number that stands in it.
+    /// A literal text or number.
     Literal(Extent),
-    /// A value.
+    /// A value by its name.
     Name(String),
-    /// Something short that is found by looking at all of these: a number, true or false.
+    /// A short result of all these parts: a number, true or false.
     Short(Vec<Shape>),
     /// One text after the other.
     Joined(Box<(Shape, Shape)>),
-    /// One of these: the first decides.
+    /// One of these parts; the first decides which.
     OneOf(Vec<Shape>),
     /// A list or map that is written out.
     List(Vec<Shape>),
-    /// An item or slice of something.
+    /// An item, slice or trimmed rest of the first part.
     Part(Vec<Shape>),
-    /// Capitals or small letters.
+    /// A text whose case is changed.
     Case(Vec<Shape>),
-    /// What a filter of a language writes, and how much work that is.
+    /// The result of a filter that depends on the language, with that filter's steps.
     Localised(u64, Vec<Shape>),
 }
 
 impl Shape {
-    /// That of an expression. What isn't known here is refused, so that no cost is overlooked.
+    /// Returns the shape of an expression. Anything unknown is refused, so that no cost is overlooked.
     ///
     /// # Errors
     /// What can't be used in an expression.
@@ -257,7 +259,7 @@ impl Shape {
                     "money" => Self::Localised(MONEY, parts),
                     "date" | "time" => Self::Localised(DATE, parts),
                     "datetime" => Self::Localised(2 * DATE, parts),
-                    // One that isn't there is found when the expression is tried.
+                    // An unknown filter is found when the expression is tried.
                     _ => Self::Case(parts),
                 }
             }
@@ -279,7 +281,7 @@ impl Shape {
         })
     }
 
-    /// From what an item is taken: of a list that stands there, an item is one of those.
+    /// Returns the shape of what an item is taken from: an item of a literal list is one of the list's parts.
     fn container(expression: &Expr<'_>) -> Result<Self, &'static str> {
         Ok(match (Self::of(expression)?, expression) {
             (Self::List(items), Expr::List(_) | Expr::Tuple(_) | Expr::Map(_)) => Self::OneOf(items),
@@ -287,7 +289,7 @@ impl Shape {
         })
     }
 
-    /// Everything that it names, in order and each once.
+    /// Returns every name that it uses, in order and each once.
     pub fn names(&self) -> Vec<String> {
         fn collect(shape: &Shape, names: &mut BTreeSet<String>) {
             match shape {
@@ -312,11 +314,11 @@ impl Shape {
         names.into_iter().collect()
     }
 
-    /// What the expression costs when its names have values of those sizes.
+    /// Returns the cost of the expression when its names have values of those sizes.
     pub fn cost(&self, size: &dyn Fn(&str) -> Extent) -> Cost {
         let mut cost = Cost { steps: EXPRESSION, ..Cost::default() };
         cost.out = self.walk(size, &mut cost);
-        // A number that comes out is written with nine decimals at most.
+        // A number as the result is written with nine decimals at most.
         if let Self::Short(_) = self {
             cost.out = SHOWN_NUMBER;
         }
@@ -389,13 +391,13 @@ fn with_arguments(first: Option<&Expr<'_>>, arguments: &[CallArg<'_>]) -> Result
     first.map(Shape::of).into_iter().chain(arguments).collect()
 }
 
-/// Why drawing a card was stopped.
+/// Why rendering a card was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
     /// It would take too long.
     #[error("needs {0} steps with what was computed before it; expected at most {MOST_STEPS} for a card")]
     Steps(u64),
-    /// A text would be too long on the way.
+    /// An intermediate text would be too long.
     #[error("computes with a text of {0} bytes; expected at most {MOST_WITHIN}")]
     Within(u64),
     /// All texts together would be too long.
@@ -403,7 +405,7 @@ pub enum Exceeded {
     Bytes(u64),
 }
 
-/// What drawing one card may still cost, over all its texts and languages.
+/// The budget for rendering one card, over all its texts and languages: counts what was used so far.
 #[derive(Debug, Default)]
 pub struct Budget {
     steps: Cell<u64>,
@@ -411,10 +413,10 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Takes the cost of something that is about to be computed.
+    /// Charges the cost of a computation that is about to run.
     ///
     /// # Errors
-    /// When it is more than there is; the rest of the card can't be computed then.
+    /// When it exceeds the budget; the rest of the card can't be computed then.
     pub fn take(&self, cost: &Cost) -> Result<(), Exceeded> {
         self.steps.set(self.steps.get().saturating_add(cost.steps));
         if cost.within > MOST_WITHIN {
@@ -426,10 +428,10 @@ impl Budget {
         Ok(())
     }
 
-    /// Takes a text that came out.
+    /// Charges a text that was computed.
     ///
     /// # Errors
-    /// When all of them are longer than a pass may be.
+    /// When all texts together are longer than a pass may be, or took too many steps.
     pub fn keep(&self, text: &str) -> Result<(), Exceeded> {
         self.bytes.set(self.bytes.get().saturating_add(text.len() as u64));
         self.steps.set(self.steps.get().saturating_add(Cost::written(Extent::plain(text.len() as u64)).steps));
@@ -440,7 +442,7 @@ impl Budget {
         }
     }
 
-    /// The steps and bytes taken so far.
+    /// Returns the steps and bytes charged so far.
     pub fn taken(&self) -> (u64, u64) {
         (self.steps.get(), self.bytes.get())
     }

@@ -1,9 +1,9 @@
-//! Texts with expressions: `You have {{ points }} points`.
+//! Texts with expressions, such as `You have {{ points }} points`.
 //!
-//! Only expressions exist, no statements: minijinja's `compile_expression` on an empty environment knows no loop,
-//! no macro and no function beyond the filters registered here. What an expression may cost is known before it runs
-//! (see [`crate::domain::render::budget`]); fuel bounds what that model may have overlooked, and `*` works on numbers only (it would repeat
-//! texts).
+//! Only expressions exist, no statements: minijinja's `compile_expression` on an empty environment knows no loop, no
+//! macro and no function beyond the filters registered here. What an expression may cost is known before it runs (see
+//! [`crate::domain::render::budget`]); fuel bounds what that model may have overlooked, and `*` works on numbers only
+//! (it would repeat texts).
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -25,9 +25,9 @@ use crate::domain::values::zone::Zone;
 
 /// The longest expression in bytes.
 const MAX_EXPRESSION: usize = 500;
-/// The longest text that comes out, in characters.
+/// The longest resulting text, in characters.
 pub const MAX_OUTPUT: usize = 16_384;
-/// Names that are there beside the attributes.
+/// Names that exist besides the attributes.
 pub const BUILT_IN: [&str; 7] = [
     "card.id",
     "card.serial_number",
@@ -73,7 +73,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 /// Filters whose result depends on the language of the text.
 const LOCALISED: [&str; 5] = ["number", "money", "date", "time", "datetime"];
 /// Names under which such filters find the text's language and the currency of the amounts in the expression. No
-/// expression can name them: what isn't an attribute or built in is refused.
+/// expression can use them: a name that is neither an attribute nor built in is refused.
 const LANGUAGE: &str = "_language";
 const CURRENCY: &str = "_currency";
 
@@ -86,7 +86,7 @@ fn language(state: &State<'_, '_>) -> Language {
     tag.and_then(|tag| Language::parse(&tag).ok()).unwrap_or_else(Language::english)
 }
 
-/// `number` and `number(2)`.
+/// The filter `number`, with or without a number of decimals: `number(2)`.
 fn number_filter(state: &State<'_, '_>, n: f64, places: Option<usize>) -> Result<String, minijinja::Error> {
     let written = match (written(n), places) {
         (Some(_), Some(places)) => format!("{n:.*}", places.min(9)),
@@ -96,7 +96,7 @@ fn number_filter(state: &State<'_, '_>, n: f64, places: Option<usize>) -> Result
     formats::number(&written, &language(state)).ok_or_else(|| refused("it is no number that can be shown"))
 }
 
-/// `money`, in the currency of the amount in the expression, and `money('EUR')`.
+/// The filter `money`, in the currency of the amount in the expression or in a given one: `money('EUR')`.
 fn money_filter(state: &State<'_, '_>, n: f64, currency: Option<String>) -> Result<String, minijinja::Error> {
     let currency = currency.or_else(|| state.lookup(CURRENCY).and_then(|code| code.as_str().map(str::to_owned)));
     let currency = currency.ok_or_else(|| refused("money needs a currency, for example money('EUR')"))?;
@@ -106,7 +106,7 @@ fn money_filter(state: &State<'_, '_>, n: f64, currency: Option<String>) -> Resu
     formats::money(&written, currency, &language(state)).ok_or_else(|| refused("it is no amount that can be shown"))
 }
 
-/// `date`, `date('short')` and `date('long')`, of a date or of the day of a moment in the business's zone.
+/// The filter `date`, also `date('short')` and `date('long')`: of a date, or of a moment's day in the business's zone.
 fn date_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> Result<String, minijinja::Error> {
     let length = date_length("date", length)?;
     let day = text.get(..10).and_then(|day| day.parse().ok()).ok_or_else(|| refused("it is no date"))?;
@@ -118,7 +118,7 @@ fn date_length(filter: &str, length: Option<String>) -> Result<DateLength, minij
     known.ok_or_else(|| refused(format!("{filter} takes 'short', 'medium' or 'long'")))
 }
 
-/// `time`, of a moment in the business's zone: hours and minutes; `time('medium')` has the seconds, too.
+/// The filter `time` of a moment in the business's zone: hours and minutes; `time('medium')` adds the seconds.
 fn time_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> Result<String, minijinja::Error> {
     let length = length.as_deref().map_or(Some(TimeLength::Short), TimeLength::parse);
     let length = length.ok_or_else(|| refused("time takes 'short' or 'medium'"))?;
@@ -126,20 +126,20 @@ fn time_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> R
     written.ok_or_else(|| refused("it is no time that can be shown"))
 }
 
-/// `datetime`, `datetime('short')` and `datetime('long')`: the day so long, with hours and minutes.
+/// The filter `datetime`, also `datetime('short')` and `datetime('long')`: the day in that length, hours and minutes.
 fn date_time_filter(state: &State<'_, '_>, text: String, length: Option<String>) -> Result<String, minijinja::Error> {
     let length = date_length("datetime", length)?;
     let written = formats::date_time(moment(&text)?, (length, TimeLength::Short), &language(state));
     written.ok_or_else(|| refused("it is no time that can be shown"))
 }
 
-/// What clocks showed where a moment was written. Those of a card come in the business's zone.
+/// Returns what clocks showed where a moment was written. Moments of a card are written in the business's zone.
 fn moment(text: &str) -> Result<jiff::civil::DateTime, minijinja::Error> {
     let shown = text.get(..19).filter(|shown| shown.contains(['T', 't', ' ']));
     shown.and_then(|shown| shown.parse().ok()).ok_or_else(|| refused("it is no datetime"))
 }
 
-/// A number as a whole one when it is whole, so that it prints without `.0`.
+/// Returns a number as an integer when it is whole, so that it prints without `.0`.
 fn tidy(n: f64) -> Dynamic {
     if n.fract() == 0.0 && n.abs() < 9e15 { Dynamic::from(n as i64) } else { Dynamic::from(n) }
 }
@@ -155,19 +155,19 @@ pub enum EvaluationError {
     Failed(String),
 }
 
-/// What a text may refer to.
+/// The names that a text may refer to, and what they stand for.
 pub trait Scope {
-    /// The value of an attribute; `None` when the card has none.
+    /// Returns the value of an attribute; `None` when the card has none.
     fn attribute(&self, name: &str) -> Option<&AttributeValue>;
-    /// The value of a name of [`BUILT_IN`].
+    /// Returns the value of a name in [`BUILT_IN`].
     fn built_in(&self, name: &str) -> Option<String>;
-    /// The currency that an attribute is declared with.
+    /// Returns the currency that an attribute is declared with.
     fn currency(&self, name: &str) -> Option<Currency>;
-    /// The zone in which moments are written.
+    /// Returns the zone in which moments are written.
     fn zone(&self) -> &Zone {
         Zone::utc()
     }
-    /// What may still be computed.
+    /// Returns the budget that computations are charged to.
     fn budget(&self) -> &Budget;
 }
 
@@ -185,7 +185,7 @@ enum Segment {
     Expression(Arc<Compiled>),
 }
 
-/// An expression that was compiled once, when it was read. What it compiles to takes 14 KiB however short it is, so only the
+/// An expression that was checked when it was read. Its compiled form takes 14 KiB however short it is, so only the
 /// expressions that were computed last are kept compiled; see [`Recent`].
 #[derive(Debug)]
 struct Compiled {
@@ -196,14 +196,14 @@ struct Compiled {
     localised: bool,
 }
 
-/// The expressions that were computed last, of all templates, ready to be computed again: at most some 2,000, or 28 MiB.
+/// The compiled expressions that were computed last, of all templates: at most some 2,000, or 28 MiB.
 static RECENT: LazyLock<Recent> = LazyLock::new(Recent::default);
 
-/// How many of each shard's expressions are new; as many are kept that were new before.
+/// How many new expressions a shard holds; it keeps as many older ones.
 const NEW_IN_SHARD: usize = 64;
 
-/// Remembers compiled expressions by their text. When a shard has enough of those that were used lately, what was not used
-/// since it last had is forgotten.
+/// A cache of compiled expressions by their text. When a shard's new expressions reach the limit, they become its old
+/// ones, and the old ones that were not used meanwhile are forgotten.
 #[derive(Default)]
 struct Recent {
     shards: [Mutex<Shard>; 16],
@@ -252,7 +252,7 @@ impl Recent {
 const MAX_EXPRESSIONS: usize = 20;
 
 impl Text {
-    /// Parses a text; `known` tells whether a name may be used.
+    /// Parses a text; `known` says whether a name may be used.
     ///
     /// # Errors
     /// A sentence that quotes the expression and says what is wrong.
@@ -306,7 +306,8 @@ impl Text {
                 Err(unknown(inner))
             };
         }
-        // Constants are folded while an expression is compiled, where fuel doesn't count: `*` and texts never meet.
+        // Constants are folded while an expression is compiled, where fuel doesn't count, so `*` must never meet a
+        // text.
         let numbers_only = inner.contains('*');
         if numbers_only && !multiplies_numbers(inner) {
             return Err(format!(
@@ -323,7 +324,7 @@ impl Text {
             |why: &str| format!("has the expression {{{{ {quoted} }}}}, which can't be understood: {why}");
         let shape = minijinja::machinery::parse_expr(inner).map_err(|_| not_understood("syntax error"))?;
         let shape = Shape::of(&shape).map_err(not_understood)?;
-        // Not the library's own list, which leaves out what stands in a slice.
+        // Not the library's own list, which leaves out the names in a slice.
         let names = shape.names();
         if let Some(name) = names.iter().find(|name| !known(name) && !BUILT_IN.contains(&name.as_str())) {
             return Err(unknown(name));
@@ -340,7 +341,7 @@ impl Text {
         {
             return Err(format!("has the expression {{{{ {quoted} }}}}: {}", e.detail().unwrap_or("unknown filter")));
         }
-        // Taken by its looks: a text that only mentions such a filter is evaluated per language for nothing.
+        // A rough match: a text that only mentions such a filter is evaluated per language needlessly.
         let mut filters = inner.split('|').skip(1).map(str::trim_start);
         let localised = filters.any(|filter| {
             let name: &str = filter.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
@@ -349,7 +350,7 @@ impl Text {
         Ok(Segment::Expression(Arc::new(Compiled { source: inner.into(), shape, names, numbers_only, localised })))
     }
 
-    /// How many bytes it takes in memory, about.
+    /// Returns about how many bytes it takes in memory.
     pub fn memory(&self) -> usize {
         let of_segment = |segment: &Segment| match segment {
             Segment::Literal(text) | Segment::Name(text) => 48 + text.len(),
@@ -358,17 +359,17 @@ impl Text {
         self.segments.iter().map(of_segment).sum()
     }
 
-    /// Whether no expression stands in it, so that it is the same for every card.
+    /// Whether it contains no expression, so that it is the same for every card.
     pub fn is_fixed(&self) -> bool {
         self.segments.iter().all(|s| matches!(s, Segment::Literal(_)))
     }
 
-    /// Whether something beside expressions stands in it: words that may need a translation.
+    /// Whether it contains letters outside its expressions: words that may need a translation.
     pub fn has_words(&self) -> bool {
         self.segments.iter().any(|s| matches!(s, Segment::Literal(text) if text.chars().any(char::is_alphabetic)))
     }
 
-    /// The attribute, when the text is exactly one `{{ attribute }}`: then the value keeps its type.
+    /// Returns the attribute when the text is exactly one `{{ attribute }}`: then the value keeps its type.
     pub fn single_attribute(&self) -> Option<&str> {
         match &*self.segments {
             [Segment::Name(name)] if !name.contains('.') => Some(name),
@@ -381,7 +382,7 @@ impl Text {
         self.segments.iter().any(|s| matches!(s, Segment::Expression(compiled) if compiled.localised))
     }
 
-    /// Everything that it refers to.
+    /// Returns every name that it refers to.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.segments
             .iter()
@@ -398,13 +399,13 @@ impl Text {
         self.names().any(|name| name == attribute.as_str())
     }
 
-    /// Its expressions, each as a text of its own.
+    /// Returns its expressions, each as a text of its own.
     pub fn expressions(&self) -> impl Iterator<Item = Self> {
         let expressions = self.segments.iter().filter(|segment| matches!(segment, Segment::Expression(_)));
         expressions.map(|segment| Self { segments: Arc::new([segment.clone()]) })
     }
 
-    /// How its first expression is written.
+    /// Returns the source of its first expression.
     pub fn source(&self) -> Option<&str> {
         self.segments.iter().find_map(|segment| match segment {
             Segment::Expression(compiled) => Some(&*compiled.source),
@@ -412,7 +413,7 @@ impl Text {
         })
     }
 
-    /// What it costs to compute and to write it once, when names have values of at most those sizes.
+    /// Returns the cost of computing the text and writing it once, when names have values of at most those sizes.
     pub fn cost(&self, size: &dyn Fn(&str) -> Extent) -> Cost {
         let mut whole = Cost::default();
         for segment in self.segments.iter() {
@@ -426,13 +427,13 @@ impl Text {
             whole.within = whole.within.max(cost.within);
         }
         let usual = whole.out.usual;
-        // A longer one is refused when a card would have it.
+        // A longer text is refused when a card would have it.
         whole.out = Extent { usual, ..whole.out.at_most(MAX_OUTPUT as u64) };
         whole.steps = whole.steps.saturating_add(Cost::written(whole.out).steps);
         whole
     }
 
-    /// What it costs as an address ([`Text::evaluate_address`]), where a byte may become three.
+    /// Returns its cost as an address ([`Text::evaluate_address`]), where a byte may become three.
     pub fn cost_as_address(&self, size: &dyn Fn(&str) -> Extent) -> Cost {
         let cost = self.cost(size);
         let encoded = cost.out.bytes.saturating_mul(3);
@@ -440,7 +441,7 @@ impl Text {
         Cost { out, steps: cost.steps.saturating_add(Cost::written(Extent::plain(encoded)).steps), ..cost }
     }
 
-    /// The first expression that computes with a text that is too long, and how many bytes that has.
+    /// Returns the first expression with an intermediate text that is too long, and that text's size in bytes.
     pub fn too_long_within(&self, size: &dyn Fn(&str) -> Extent) -> Option<(&str, u64)> {
         self.segments.iter().find_map(|segment| {
             let Segment::Expression(compiled) = segment else { return None };
@@ -449,7 +450,7 @@ impl Text {
         })
     }
 
-    /// The text for one card in a language.
+    /// Returns the text for one card in a language.
     ///
     /// # Errors
     /// [`EvaluationError`] when a value is missing or can't be computed with.
@@ -460,8 +461,9 @@ impl Text {
         })
     }
 
-    /// The address for one card: values are percent-encoded where they stand within it (RFC 3986), so that a blank, `&` or
-    /// `#` of a value can't end or extend what the template wrote. A value that the address begins with is an address itself.
+    /// Returns the address for one card: values are percent-encoded within it (RFC 3986), so that a blank, `&` or `#`
+    /// of a value can't end or extend what the template wrote. A value that the address begins with is an address
+    /// itself.
     ///
     /// # Errors
     /// As [`Text::evaluate`].
@@ -497,12 +499,12 @@ impl Text {
                     push(&mut out, Part::Value(compiled.evaluate(scope, language)?));
                 }
             }
-            // Before the next expression is computed: a character has at most four bytes.
+            // Checked before the next expression is computed: a character has at most four bytes.
             if out.len() > 4 * MAX_OUTPUT {
                 break;
             }
         }
-        // An expression can write a line end of its own ("\r\n" in its quotes).
+        // An expression can produce a line end of its own ("\r\n" in its quotes).
         if out.contains('\r') {
             out = with_line_feeds(&out).into_owned();
         }
@@ -521,14 +523,14 @@ impl Text {
 enum Part<'t> {
     /// The template's own words.
     Literal(&'t str),
-    /// What an expression gave.
+    /// A value, or the result of an expression.
     Value(String),
 }
 
-/// How large a card's value is; nothing where it has none.
+/// Returns the size of a card's value; zero when it has none.
 fn size_of(scope: &dyn Scope, name: &str) -> Extent {
     match scope.attribute(name) {
-        // Characters are counted by their bytes: that is enough, and quick.
+        // The bytes stand for the characters, of which there are never more: that is enough, and quick.
         Some(AttributeValue::Text(text)) => Extent::plain(text.len() as u64),
         Some(_) => SHOWN_NUMBER,
         // A name may stand for all members of its owner.
@@ -536,8 +538,8 @@ fn size_of(scope: &dyn Scope, name: &str) -> Extent {
     }
 }
 
-/// Whether an expression with `*` can't give it a text, which it would repeat: no text is written or made in it, but by
-/// filters on the whole of it in brackets.
+/// Whether `*` in an expression can't meet a text, which it would repeat: the expression contains and produces no text,
+/// except by filters on the whole of it in brackets.
 fn multiplies_numbers(inner: &str) -> bool {
     let mut depth = 0usize;
     let end = inner.char_indices().find(|(_, c)| {
@@ -560,7 +562,8 @@ fn multiplies_numbers(inner: &str) -> bool {
     !head.contains(['"', '\'', '[', '{', '~']) && head.split('|').skip(1).all(harmless)
 }
 
-/// A number with at most nine decimals and without the dust of binary fractions; `None` for what is no number.
+/// Returns a number with at most nine decimals and without the noise of binary fractions; `None` when it is not finite
+/// or reaches 10^15.
 fn written(n: f64) -> Option<String> {
     if !n.is_finite() || n.abs() >= 1e15 {
         return None;
@@ -583,7 +586,7 @@ impl Compiled {
         if self.localised {
             context.insert(LANGUAGE.to_owned(), Dynamic::from(language.as_str()));
             let mut currencies = self.names.iter().filter_map(|name| scope.currency(name));
-            // Amounts of two currencies have none in common.
+            // Amounts of two currencies have no currency in common.
             if let Some(currency) = currencies.next()
                 && currencies.all(|other| other == currency)
             {
@@ -625,7 +628,7 @@ impl Compiled {
                 other => Err(EvaluationError::Failed(format!("it is a {other}; expected a text or a number"))),
             },
             Err(e) => {
-                // A missing value makes almost any operation fail: that is the reason to name.
+                // A missing value makes almost any operation fail, so it is the reason to report.
                 let failed = || EvaluationError::Failed(e.detail().map_or_else(|| e.kind().to_string(), str::to_owned));
                 Err(missing().unwrap_or_else(failed))
             }
@@ -633,7 +636,7 @@ impl Compiled {
     }
 }
 
-/// A value inside a longer text: numbers with a point, dates as written, yes and no as signs.
+/// Returns a value as part of a longer text: numbers with a point, dates as written, true and false as signs.
 fn plain(value: &AttributeValue, zone: &Zone) -> String {
     match value {
         AttributeValue::Boolean(true) => "✓".to_owned(),
@@ -766,7 +769,7 @@ mod tests {
         let long = AttributeValue::Text("x".repeat(4096));
         let scope = Values(BTreeMap::from([("name", long)]), Budget::default());
         let english = Language::english();
-        // The longest expressions that there may be, as many as a text may have.
+        // The longest expressions allowed, as many as a text may have.
         let doubled = format!("{{{{ {} }}}}", ["name"; 60].join("~")).repeat(20);
         let text = parse(&doubled).expect("valid");
         assert!(

@@ -1,5 +1,5 @@
-//! Numbers, amounts and dates as a language writes them (Unicode CLDR, by ICU4X), for texts in which they stand among
-//! words. A value that stands alone is left to the phone, which knows its owner's habits better.
+//! Formats numbers, amounts and dates for a language (Unicode CLDR, by ICU4X), for texts in which they stand among
+//! words. A value that stands alone is left to the phone, which knows its owner's preferences better.
 
 use icu_datetime::fieldsets::{T, YMD};
 use icu_datetime::input::{Date, DateTime, Time};
@@ -13,7 +13,7 @@ use icu_locale_core::Locale;
 use crate::domain::values::locale::Language;
 use crate::domain::values::money::Currency;
 
-/// How long a date is written.
+/// The length in which a date is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum DateLength {
@@ -23,7 +23,7 @@ pub enum DateLength {
 }
 
 impl DateLength {
-    /// Reads the word.
+    /// Reads the name of a length.
     pub fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "short" => Self::Short,
@@ -34,7 +34,7 @@ impl DateLength {
     }
 }
 
-/// How exactly a time of day is written.
+/// The precision with which a time of day is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeLength {
     /// Hours and minutes.
@@ -44,7 +44,7 @@ pub enum TimeLength {
 }
 
 impl TimeLength {
-    /// Reads the word.
+    /// Reads the name of a length.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "short" => Some(Self::Short),
@@ -55,18 +55,18 @@ impl TimeLength {
 }
 
 fn locale(language: &Language) -> Locale {
-    // A tag whose form is right but which no one knows is written like English.
+    // A well-formed tag of an unknown language is formatted like English.
     language.as_str().parse().unwrap_or(Locale::UNKNOWN)
 }
 
-/// A decimal number with digits grouped: `1,234.5`, `1 234,5`. `None` for what is no plain decimal number.
+/// Formats a decimal number with its digits grouped: `1,234.5`, `1 234,5`. `None` if it is no plain decimal number.
 pub fn number(written: &str, language: &Language) -> Option<String> {
     let number: Decimal = written.parse().ok()?;
     let formatter = DecimalFormatter::try_new((&locale(language)).into(), Default::default()).ok()?;
     Some(formatter.format(&number).to_string())
 }
 
-/// An amount with its currency's sign: `€1,234.50`, `1 234,50 €`. `None` for what is no plain decimal number.
+/// Formats an amount with its currency's sign: `€1,234.50`, `1 234,50 €`. `None` if it is no plain decimal number.
 pub fn money(written: &str, currency: Currency, language: &Language) -> Option<String> {
     let number: Decimal = written.parse().ok()?;
     let code: CurrencyType = currency.as_str().parse().ok()?;
@@ -74,14 +74,14 @@ pub fn money(written: &str, currency: Currency, language: &Language) -> Option<S
     Some(formatter.format_fixed_decimal(&number).to_string())
 }
 
-/// A calendar day: `Dec 31, 2026`, `2026. g. 31. dec.`.
+/// Formats a calendar day: `Dec 31, 2026`, `2026. g. 31. dec.`.
 pub fn date(day: jiff::civil::Date, length: DateLength, language: &Language) -> Option<String> {
     let formatter = DateTimeFormatter::try_new((&locale(language)).into(), fields(length)).ok()?;
     let (year, month, day) = parts(day)?;
     Some(formatter.format(&Date::try_new_iso(year, month, day).ok()?).to_string())
 }
 
-/// A time of day: `6:30 PM`, `18:30`.
+/// Formats a time of day: `6:30 PM`, `18:30`.
 pub fn time(time: jiff::civil::Time, length: TimeLength, language: &Language) -> Option<String> {
     let fields = match length {
         TimeLength::Short => T::hm(),
@@ -91,7 +91,7 @@ pub fn time(time: jiff::civil::Time, length: TimeLength, language: &Language) ->
     Some(formatter.format(&clock(time)?).to_string())
 }
 
-/// A day with a time of day: `Dec 24, 2026, 6:30 PM`, `24.12.2026, 18:30`.
+/// Formats a day with a time of day: `Dec 24, 2026, 6:30 PM`, `24.12.2026, 18:30`.
 pub fn date_time(
     moment: jiff::civil::DateTime,
     (day, exactness): (DateLength, TimeLength),
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(date(day, DateLength::Long, &language("en")).as_deref(), Some("December 31, 2026"));
     }
 
-    /// Languages of every script and habit, with what people write who read them.
+    /// Checks languages of many scripts and conventions against what their readers write.
     #[test]
     fn every_language_of_cldr_writes_numbers_amounts_days_and_times() {
         let euro = Currency::parse("EUR").expect("a currency");
@@ -165,7 +165,7 @@ mod tests {
                 money("12.50", euro, &language).unwrap_or_default(),
                 date_time(moment, (DateLength::Medium, TimeLength::Short), &language).unwrap_or_default(),
             ];
-            // Languages differ in which invisible spaces they use; that is not what this is about.
+            // Languages differ in which invisible spaces they use; this test ignores that.
             let plain =
                 found.map(|text| text.replace(['\u{a0}', '\u{202f}'], " ").replace(['\u{200e}', '\u{200f}'], ""));
             if plain != [n, m, d] {

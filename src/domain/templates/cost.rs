@@ -1,4 +1,5 @@
-//! What drawing a card of a template costs at most, whatever the card's values are; judged when a template is put.
+//! The most that rendering a card of a template can cost, whatever the card's values are; checked when a template is
+//! put.
 
 use crate::domain::input::Problems;
 use crate::domain::render::budget::{self, Cost, Extent, MOST_PASS_JSON, MOST_STEPS, MOST_TABLES, MOST_WITHIN};
@@ -8,22 +9,22 @@ use crate::domain::templates::{Phrase, Template, Tree};
 use crate::domain::values::attribute::Attribute;
 use crate::domain::values::locale::Language;
 
-/// What a pass has that isn't the template's: who it is, where it is updated, its dates and colours.
+/// The bytes of a pass that don't come from the template: its identity, where it is updated, its dates and colours.
 const IDENTITY: u64 = 4096;
-/// What stands around a field's value: its styles, and the keys of its members.
+/// The bytes around a field's value: its styles, and the keys of its members.
 const AROUND_FIELD: u64 = 512;
-/// What stands around a string in pass.json, or an entry in a table.
+/// The bytes around a string in pass.json, or around an entry in a table.
 const AROUND_TEXT: u64 = 64;
 /// The most expressions, counted in each language in which a text differs: a hundred times what a rich card in many
 /// languages needs.
 const MOST_EXPRESSIONS: usize = 5_000;
-/// What it takes to lay out a field or a member in JSON.
+/// Steps to write a field or a member as JSON.
 const MEMBER: u64 = 1_000;
 
-/// What drawing a card costs at most.
+/// The most that rendering a card can cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TemplateCost {
-    /// The work.
+    /// The work, in steps.
     pub steps: u64,
     /// The bytes of pass.json.
     pub pass_json: u64,
@@ -32,7 +33,7 @@ pub struct TemplateCost {
 }
 
 impl TemplateCost {
-    /// Whether no card can cost more than it may.
+    /// Whether no card can exceed the limits.
     pub const fn fits(&self) -> bool {
         self.steps <= MOST_STEPS && self.pass_json <= MOST_PASS_JSON && self.tables <= MOST_TABLES
     }
@@ -54,19 +55,19 @@ impl TemplateCost {
     }
 }
 
-/// What each place of a template costs.
+/// The cost of a template, added up place by place.
 struct Ledger<'t> {
     template: &'t Template,
     languages: u64,
     whole: TemplateCost,
     expressions: usize,
-    /// The costliest place of each kind: steps, pass.json, tables.
+    /// The costliest place for each of steps, pass.json and tables.
     worst: [(u64, String); 3],
-    /// Texts that are too long, or computed with texts that are.
+    /// Texts that can be too long, or whose intermediate texts can.
     too_long: Problems,
 }
 
-/// The largest values that a template's names can have.
+/// Returns the sizes of the largest values that a template's names can have.
 pub fn sizes(template: &Template) -> impl Fn(&str) -> Extent {
     |name| match name {
         "template.name" => Extent::of(&template.name),
@@ -78,12 +79,12 @@ pub fn sizes(template: &Template) -> impl Fn(&str) -> Extent {
     }
 }
 
-/// What a card of the template costs at most.
+/// Returns the most that a card of the template can cost.
 pub fn cost_of(template: &Template) -> TemplateCost {
     walk(template).whole
 }
 
-/// FetchRecorder what of a template could cost more than a card may.
+/// Adds a problem for everything in a template that could cost more than a card may.
 pub fn check(template: &Template, problems: &mut Problems) {
     let Ledger { whole, worst, too_long, expressions, .. } = walk(template);
     if expressions > MOST_EXPRESSIONS {
@@ -114,7 +115,7 @@ pub fn check(template: &Template, problems: &mut Problems) {
 }
 
 fn walk(template: &Template) -> Ledger<'_> {
-    // Phones fall back to English: its table is there even when the template doesn't have the language.
+    // Phones fall back to English, so its table exists even when the template doesn't have the language.
     let languages = template.languages.len() as u64 + u64::from(!template.languages.contains(&Language::english()));
     let identity = TemplateCost { steps: 50_000, pass_json: IDENTITY, tables: 0 };
     let mut ledger = Ledger {
@@ -154,7 +155,7 @@ fn walk(template: &Template) -> Ledger<'_> {
                 let sizes = sizes(template);
                 let shown = field.value.texts.first().map_or(Extent::default(), |text| text.cost(&sizes).out);
                 let link = ledger.address(link, &at);
-                // As HTML: a quote becomes &quot; in it.
+                // Written as HTML, where a quote becomes &quot;.
                 let html = 6 * (link.out.characters + shown.characters);
                 let steps = link.steps + 10 * html;
                 ledger.add(&at, TemplateCost { steps, pass_json: html + AROUND_TEXT, tables: 0 });
@@ -167,7 +168,7 @@ fn walk(template: &Template) -> Ledger<'_> {
         for (text, at) in both.into_iter().zip(["/barcode/value", "/barcode/text"]) {
             let Some(text) = text else { continue };
             let cost = ledger.text(text, at);
-            // Written twice: for readers that know one code only, and for others.
+            // Written twice: for readers that know only one barcode, and for others.
             let pass_json = 2 * (cost.out.escaped + 3 * AROUND_TEXT);
             ledger.add(at, TemplateCost { steps: cost.steps + cost.out.bytes * 8, pass_json, tables: 0 });
         }
@@ -198,7 +199,7 @@ impl Ledger<'_> {
         }
     }
 
-    /// What a text costs; notes when it can be too long.
+    /// Returns the cost of a text; adds a problem when the text can be too long.
     fn text(&mut self, text: &Text, at: &str) -> Cost {
         let sizes = sizes(self.template);
         let cost = text.cost(&sizes);
@@ -247,7 +248,7 @@ impl Ledger<'_> {
             total.steps = total.steps.saturating_add(cost.steps);
             total.tables = total.tables.saturating_add(entry);
         }
-        // English has the first language's texts, or those of its nearest relative.
+        // English gets the first language's texts, or those of its nearest relative.
         if self.languages > phrase.texts.len() as u64 {
             total.tables = total.tables.saturating_add(largest);
             total.steps = total.steps.saturating_add(8 * largest);
@@ -341,7 +342,8 @@ mod tests {
         }
     }
 
-    /// The steps, bytes of pass.json and bytes of tables that a card really takes; `None` when it can't be drawn.
+    /// Returns the steps, bytes of pass.json and bytes of tables that a card really takes; `None` when it can't be
+    /// rendered.
     fn taken(template: &Template, attributes: &Value) -> Option<TemplateCost> {
         let card = card(attributes.as_object().cloned().unwrap_or_default());
         let rendered = render_or_faults(template, &card, "https://cards.example.com/c/kCj-0FYmaZjKKhcXRDBF").ok()?;
@@ -398,7 +400,7 @@ mod tests {
                 && why.contains("2097152")),
             "{found:?}"
         );
-        // Just below the limit: the largest values that there may be, of which each has four bytes or an escape.
+        // Just below the limit: the largest values allowed, with four bytes or an escape for each character.
         let template = Template::parse(&document(json!({}), list(127), long_text(4096))).expect("allowed");
         for character in ["\u{1F600}", "\"", "\n", "x"] {
             let taken = taken(&template, &json!({"a": character.repeat(4096)})).expect("drawn");
@@ -517,7 +519,7 @@ mod tests {
                 "barcode": {"format": "qr", "value": "{{ name ~ card.id }}", "text": "{{ points }}"},
                 "locations": [{"latitude": 1, "longitude": 2, "text": "{{ points | number }} {{ name }}"}],
                 "apple": {"style": "storeCard", "pass": {"userInfo": {"list": texts}}}});
-            // Such expressions may fail for some value; what they cost is asked of them all the same.
+            // Such expressions may fail for some value; their cost is checked all the same.
             let Ok(template) = Template::published(&document) else { return Ok(()) };
             let values = json!({"name": name, "points": points, "tier": "b\""});
             if let Some(taken) = taken(&template, &values) {
@@ -525,7 +527,7 @@ mod tests {
                 prop_assert!(taken.pass_json <= template.cost.pass_json, "{taken:?} {:?}", template.cost);
                 prop_assert!(taken.tables <= template.cost.tables, "{taken:?} {:?}", template.cost);
             }
-            // And of each expression alone: what comes out is never longer than was foreseen.
+            // And each expression alone: the result is never longer than predicted.
             let sizes = sizes(&template);
             let card = card(values.as_object().cloned().unwrap_or_default());
             for text in &texts {

@@ -1,4 +1,4 @@
-//! A card design: the document that marketers write, checked and with every text parsed once.
+//! A card design: the document that marketers write, checked, with every text parsed once.
 
 pub mod cost;
 pub mod picture;
@@ -21,7 +21,7 @@ use crate::domain::values::colour::Colour;
 use crate::domain::values::locale::Language;
 use crate::domain::values::zone::Zone;
 
-/// Members of pass.json that are the service's: who the pass is, and how a phone proves that it holds it.
+/// Members of pass.json that the service sets: the pass's identity, and how a phone proves that it holds the pass.
 pub const PROTECTED: [&str; 7] = [
     "formatVersion",
     "serialNumber",
@@ -39,46 +39,46 @@ const GOOGLE_OBJECT: &[&str] = &["id", "classId", "classReference"];
 /// A design, ready to render cards.
 #[derive(Debug)]
 pub struct Template {
-    /// What marketers call it.
+    /// The name that marketers give it.
     pub name: String,
-    /// Whose card it is, as phones show it in notifications.
+    /// The business whose card it is, as phones show it in notifications.
     pub organization: Phrase,
-    /// What VoiceOver reads out.
+    /// The text that VoiceOver reads out.
     pub description: Phrase,
-    /// Which kind of programme it serves.
+    /// The kind of programme it serves.
     pub kind: Kind,
-    /// At least one; the first is the language of the document's own texts.
+    /// The languages, at least one; the first is that of the document's own texts.
     pub languages: Vec<Language>,
-    /// The zone in which moments are written, when the template names one; else the workspace's.
+    /// The zone in which moments are written, if the template names one; otherwise the workspace's applies.
     pub own_zone: Option<Zone>,
     workspace_zone: Option<Zone>,
     /// The colours of a card whose tier has no look of its own.
     pub colours: Colours,
     /// The text beside the logo.
     pub logo_text: Option<Phrase>,
-    /// What cards have values for.
+    /// The attributes that cards have values for.
     pub attributes: Vec<Attribute>,
-    /// The fields, by where they stand.
+    /// The fields, by their group.
     pub fields: Vec<(Group, Vec<Field>)>,
-    /// The fields whose change messages come first, the most important first.
+    /// The fields whose change messages come first, in order of importance.
     pub message_order: Vec<FieldKey>,
-    /// What is scanned.
+    /// The barcode that is scanned at the till.
     pub barcode: Option<Barcode>,
     /// How tiers look.
     pub tiers: Option<Tiers>,
-    /// Which of the pictures prepared for a role a card shows: the role, and a text that gives the picture's name.
+    /// The choice among the pictures prepared for a role: the role, and a text that gives the picture's name.
     pub images: Vec<(&'static str, Text)>,
-    /// Where the card shows itself.
+    /// The places near which phones offer the card.
     pub locations: Vec<Location>,
-    /// Apple's layout.
+    /// The layout of the Apple pass.
     pub style: &'static Style,
     /// Further members of pass.json, with expressions.
     pub apple_pass: Tree,
-    /// What a card costs at most.
+    /// The most that a card can cost.
     pub cost: TemplateCost,
 }
 
-/// Which kind of programme a template serves.
+/// The kind of programme that a template serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Kind {
@@ -106,7 +106,7 @@ impl Kind {
         ("generic", Self::Generic),
     ];
 
-    /// Every kind's name.
+    /// Returns the name of every kind.
     pub fn names() -> Vec<&'static str> {
         Self::ALL.map(|(name, _)| name).to_vec()
     }
@@ -123,23 +123,23 @@ impl Kind {
 /// Where a field stands on a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// Beside the logo; the only fields that are seen when cards lie stacked.
+    /// Beside the logo; the only fields that are visible when cards lie stacked.
     Header,
     /// Large, over the strip picture.
     Primary,
-    /// Below it.
+    /// Below the primary fields.
     Secondary,
-    /// Below that.
+    /// Below the secondary fields.
     Auxiliary,
     /// On the back.
     Back,
 }
 
 impl Group {
-    /// All, in the order in which a card shows them.
+    /// All groups, in the order in which a card shows them.
     pub const ALL: [Self; 5] = [Self::Header, Self::Primary, Self::Secondary, Self::Auxiliary, Self::Back];
 
-    /// The name in template documents.
+    /// Returns the name in template documents.
     pub fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
@@ -156,15 +156,15 @@ impl Group {
 pub struct Phrase {
     /// Its place in the document, e.g. `fields.points.label`; the string key in a pass is made from it.
     pub key: String,
-    /// In the order of the template's languages.
+    /// One text for each of the template's languages, in their order.
     pub texts: Vec<Text>,
-    /// The texts as they are, when no expression stands in them.
+    /// The texts themselves, when none of them has an expression.
     pub fixed: Option<Vec<String>>,
     /// Whether any two languages differ; if not, no translation is needed.
     pub varied: bool,
 }
 
-/// The three colours of a card; an absent one is chosen by the phone.
+/// The three colours of a card; the phone chooses an absent one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Colours {
     /// Behind everything.
@@ -175,12 +175,12 @@ pub struct Colours {
     pub label: Option<Colour>,
 }
 
-/// One field.
+/// A field of a card.
 #[derive(Debug, Clone)]
 pub struct Field {
-    /// Its identity between two faces of a card.
+    /// Its key, which identifies it across content versions of a card.
     pub key: FieldKey,
-    /// What stands above the value.
+    /// The label above the value.
     pub label: Option<Phrase>,
     /// The value; typed when it is exactly one attribute.
     pub value: Phrase,
@@ -188,16 +188,16 @@ pub struct Field {
     pub change_message: Option<Phrase>,
     /// Where a tap on the value leads; on the back only.
     pub link: Option<Text>,
-    /// How a date or moment that stands alone is written.
+    /// How a date or moment that is the whole value is written.
     pub dates: Dates,
 }
 
 /// How phones write a date or a moment that is a field's whole value; the phone's own language decides the rest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dates {
-    /// The day; the attribute's type decides when absent.
+    /// The style of the day; the attribute's type decides when absent.
     pub date: Option<DateStyle>,
-    /// The time of day; the same.
+    /// The style of the time of day; the attribute's type decides when absent.
     pub time: Option<DateStyle>,
     /// Whether a moment is shown in the business's zone wherever the phone is.
     pub ignores_time_zone: bool,
@@ -215,7 +215,7 @@ pub enum DateStyle {
 }
 
 impl DateStyle {
-    /// Each with its word in template documents.
+    /// Every style with its name in template documents.
     pub const ALL: [(&'static str, Self); 5] = [
         ("none", Self::None),
         ("short", Self::Short),
@@ -230,14 +230,14 @@ impl DateStyle {
     }
 }
 
-/// What is scanned at the till.
+/// The barcode that is scanned at the till.
 #[derive(Debug, Clone)]
 pub struct Barcode {
     /// The symbology.
     pub format: BarcodeFormat,
-    /// What it holds.
+    /// The text that it encodes.
     pub value: Text,
-    /// What is written below it.
+    /// The text below it.
     pub text: Option<Text>,
 }
 
@@ -268,11 +268,11 @@ impl BarcodeFormat {
 pub struct Tiers {
     /// The attribute that holds a card's tier.
     pub attribute: AttributeName,
-    /// What differs from the template, by the attribute's value.
+    /// The colours that differ from the template's, by the attribute's value.
     pub looks: BTreeMap<String, Colours>,
 }
 
-/// A place near which the card shows itself.
+/// A place near which phones offer the card.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct Location {
@@ -282,12 +282,12 @@ pub struct Location {
     pub text: Option<Phrase>,
 }
 
-/// JSON whose strings may hold expressions.
+/// JSON whose strings may contain expressions.
 #[derive(Debug, Clone)]
 pub enum Tree {
     /// Anything but a string with an expression.
     Leaf(Value),
-    /// A string with an expression, and its pointer in the document.
+    /// A string with an expression: its pointer in the document, and the text.
     Text(String, Text),
     /// A list.
     List(Vec<Tree>),
@@ -296,8 +296,8 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// Whether what stands at that place of the merged whole came from here: the steps lead to a member, or into a list or
-    /// value that replaces what was there.
+    /// Whether this tree decides the value at a place of the merged document: the steps lead to one of its members, or
+    /// into a list or value that replaces what was there.
     pub fn decides<'s>(&self, mut steps: impl Iterator<Item = &'s str>) -> bool {
         match self {
             Self::Leaf(_) | Self::Text(..) | Self::List(_) => true,
@@ -310,7 +310,7 @@ impl Tree {
         }
     }
 
-    /// The texts with expressions at the place `pointer` of the document and below it.
+    /// Returns the texts with expressions at the place `pointer` of the document and below it.
     pub fn texts_within(&self, pointer: &str) -> Vec<&Text> {
         match self {
             Self::Leaf(_) => Vec::new(),
@@ -325,11 +325,11 @@ impl Tree {
 }
 
 impl Template {
-    /// Reads a template document as it is put.
+    /// Reads a template document that is put.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once: its form; when that is right, what its cards could cost; when that is
-    /// little enough, expressions that fail for some values.
+    /// Every problem of the first stage that finds any: the form of the document, the cost of its cards, expressions
+    /// that fail for some values.
     pub fn parse(document: &Value) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let read = Self::read(document, &mut problems);
@@ -342,8 +342,8 @@ impl Template {
         problems.or(read.map(|(template, _)| template))
     }
 
-    /// Reads a document that was published, perhaps before there were today's limits. What its cards may cost is
-    /// looked at when they are drawn.
+    /// Reads a document that was published, perhaps before today's limits existed. The cost of its cards is checked
+    /// when they are rendered.
     ///
     /// # Errors
     /// Everything that is wrong with its form.
@@ -353,24 +353,24 @@ impl Template {
         problems.or(read.map(|(template, _)| template))
     }
 
-    /// The template and its texts with expressions, by their places in the document.
+    /// Returns the template and its texts with expressions, each with its place in the document.
     fn read(document: &Value, problems: &mut Problems) -> Option<(Self, Vec<(String, Text)>)> {
         let mut read = Reader::default().template(&Node::root(document), problems)?;
         read.0.cost = cost::cost_of(&read.0);
         Some(read)
     }
 
-    /// The zone in which moments are written as text.
+    /// Returns the zone in which moments are written as text.
     pub fn zone(&self) -> &Zone {
         self.own_zone.as_ref().or(self.workspace_zone.as_ref()).unwrap_or_else(|| Zone::utc())
     }
 
-    /// The same template in a workspace with that zone.
+    /// Returns the same template in a workspace with that zone.
     pub fn in_zone_of_workspace(self, zone: Zone) -> Self {
         Self { workspace_zone: Some(zone), ..self }
     }
 
-    /// How many bytes it takes in memory, about: what its texts have in each language.
+    /// Returns about how many bytes it takes in memory, counting its texts in each language.
     pub fn memory(&self) -> usize {
         let of_phrase = |phrase: &Phrase| {
             let fixed = phrase.fixed.iter().flatten().map(|text| text.len() + 32).sum::<usize>();
@@ -400,18 +400,19 @@ impl Template {
             + of_tree(&self.apple_pass)
     }
 
-    /// The attribute of that name.
+    /// Returns the attribute of that name.
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {
         self.attributes.iter().find(|a| a.name.as_str() == name)
     }
 
-    /// Every field with its group, in the order in which a card shows them.
+    /// Returns every field with its group, in the order in which a card shows them.
     pub fn all_fields(&self) -> impl Iterator<Item = (Group, &Field)> {
         self.fields.iter().flat_map(|(group, fields)| fields.iter().map(move |field| (*group, field)))
     }
 
-    /// The fields that carry a change message, the most important first: those of `message_order`, the tier, then the balance
-    /// (the first header field), then the others in their order. Phones show a specific text only when a single messaged field changes.
+    /// Returns the fields that have a change message, the most important first: those of `message_order`, the tier,
+    /// then the balance (the first header field), then the others in their order. Phones show a specific text only when
+    /// a single field with a message changes.
     pub fn messaged_fields(&self) -> Vec<&Field> {
         let balance = self.all_fields().find(|(group, _)| *group == Group::Header).map(|(_, field)| &field.key);
         let rank = |field: &Field| match (self.message_order.iter().position(|key| *key == field.key), &self.tiers) {
@@ -426,7 +427,7 @@ impl Template {
         fields
     }
 
-    /// Every phrase.
+    /// Returns every phrase.
     pub fn phrases(&self) -> Vec<&Phrase> {
         let mut phrases = vec![&self.organization, &self.description];
         phrases.extend(&self.logo_text);
@@ -440,13 +441,13 @@ impl Template {
     }
 }
 
-/// What is known while the document is being read.
+/// The state of reading a document.
 #[derive(Default)]
 struct Reader {
     languages: Vec<Language>,
     attributes: Vec<Attribute>,
     strings: BTreeMap<Language, BTreeMap<String, (String, String)>>,
-    /// The texts that were read so far, by their places.
+    /// The texts with expressions that were read so far, with their places.
     texts: RefCell<Vec<(String, Text)>>,
 }
 
@@ -651,7 +652,7 @@ impl Reader {
             .and_then(|n| self.phrase(&format!("{place}.value"), &n, max, lines, problems));
         let change_message = o
             .get("change_message")
-            // Readers that look for the %@ of a message before they translate it find one in the key.
+            // Some pass readers look for the %@ of a message before they translate it: they find it in the key.
             .and_then(|n| self.phrase(&format!("{place}.change_message %@"), &n, 256, Lines::One, problems));
         let link = o.get("link").and_then(|n| {
             if group != Group::Back {
@@ -801,7 +802,7 @@ impl Reader {
     }
 }
 
-/// Reads the order in which change messages are important; `fields` are absent when they can't be read.
+/// Reads the fields whose change messages come first; `fields` is absent when the fields can't be read.
 fn read_message_order(
     nodes: &[Node<'_>],
     fields: Option<&[(Group, Vec<Field>)]>,
@@ -833,7 +834,7 @@ fn read_colours(node: &Node<'_>, problems: &mut Problems) -> Option<Colours> {
     Some(colours)
 }
 
-/// `patch` laid over `target` as RFC 7396 says: objects member by member, null removes, all else replaces.
+/// Merges `patch` into `target` as RFC 7396 says: objects member by member, null removes, everything else replaces.
 pub fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;

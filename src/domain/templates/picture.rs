@@ -1,4 +1,4 @@
-//! Pictures of a design by name: `strip`, or `strip@6` for one of several prepared pictures of a role.
+//! Names of a design's pictures: `strip`, or `strip@6` for one of several pictures prepared for a role.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub const ROLES: [&str; 14] = [
     "wideLogo",
 ];
 
-/// A picture's role and, when it is one of several prepared for it, which.
+/// A picture's role and, if several are prepared for the role, which of them it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PictureName {
     /// One of [`ROLES`].
@@ -67,12 +67,12 @@ impl fmt::Display for PictureName {
 pub struct Look {
     /// The card's tier.
     pub tier: Option<String>,
-    /// The pictures that its values chose, at most one for a role.
+    /// The pictures that its values and the template's texts chose, at most one for a role.
     pub chosen: Vec<PictureName>,
 }
 
 impl Look {
-    /// The variant chosen for a role.
+    /// Returns the variant chosen for a role.
     pub fn variant(&self, role: &str) -> Option<&str> {
         self.chosen.iter().find(|name| name.role == role)?.variant.as_deref()
     }

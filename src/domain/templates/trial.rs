@@ -1,8 +1,8 @@
-//! Tries every expression of a template with values that its attributes may have, so that one that fails for some of them is
-//! found when the template is put, not when a card is.
+//! Tries every expression of a template with values that its attributes may have, so that an expression that fails for
+//! some of them is found when the template is put, not when a card is.
 //!
-//! Only values are tried that are there: what lacks one has a meaning of its own (a field is left out, a card that needs it
-//! is refused). Nor are numbers tried that are so large that hardly a card has them; such a card is refused then.
+//! Missing values are not tried, because they have a meaning of their own (a field is left out, a card that needs the
+//! value is refused). Nor are numbers so large that hardly any card has them; such a card is refused when it is put.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +19,12 @@ use crate::domain::values::zone::Zone;
 const MOST_FOR_ONE: usize = 100;
 /// The most evaluations for a template; with many expressions, fewer for each.
 const MOST_FOR_ALL: usize = 20_000;
-/// The fewest for one, whatever their number.
+/// The fewest evaluations for one expression, however many there are.
 const FEWEST_FOR_ONE: usize = 3;
-/// A longer text says nothing that a short one doesn't, and costs more.
+/// The longest text that is tried, in bytes: a longer one shows nothing new, and costs more.
 const LONGEST: usize = 64;
 
-/// FetchRecorder every expression among `texts` (with their places in the document) that fails for some values.
+/// Adds a problem for every expression among `texts` (with their places in the document) that fails for some values.
 pub fn check(template: &Template, texts: &[(String, Text)], problems: &mut Problems) {
     let mut tried: BTreeSet<String> = BTreeSet::new();
     let all: Vec<(&str, Text)> =
@@ -50,7 +50,7 @@ pub fn check(template: &Template, texts: &[(String, Text)], problems: &mut Probl
     }
 }
 
-/// Values with which the expression fails, and why.
+/// Returns values with which the expression fails, and the reason.
 fn failing(template: &Template, one: &Text, source: &str, most: usize) -> Option<(Vec<(String, String)>, String)> {
     let names: BTreeSet<&str> = one.names().collect();
     let candidates: Vec<(&str, Vec<Candidate>)> =
@@ -71,8 +71,8 @@ fn failing(template: &Template, one: &Text, source: &str, most: usize) -> Option
     None
 }
 
-/// Places in lists of those lengths: all combinations when they are few, else each place with the others at their first
-/// and then at their second, and further ones spread evenly.
+/// Returns at most `most` combinations of indices into lists of those lengths: all when they are few, otherwise each
+/// index with the others at their first and then at their second, and further ones spread evenly.
 fn combinations(lengths: &[usize], most: usize) -> Vec<Vec<usize>> {
     let all = lengths.iter().try_fold(1usize, |all, length| all.checked_mul(*length)).unwrap_or(usize::MAX);
     let nth = |mut n: usize| {
@@ -100,7 +100,7 @@ fn combinations(lengths: &[usize], most: usize) -> Vec<Vec<usize>> {
         }
     }
     chosen.truncate(most);
-    // A step that has no divisor in common with most lengths meets ever new combinations.
+    // A step that has no divisor in common with most lengths yields ever new combinations.
     let step = (all / most.max(1)) | 1;
     let rest = most - chosen.len();
     chosen.extend((0..rest).map(|i| nth(step.wrapping_mul(i + 1) % all)));
@@ -158,7 +158,7 @@ impl Scope for Trial<'_> {
     }
 }
 
-/// What a built-in name may be.
+/// Returns the values that a built-in name is tried with.
 fn built_in_values(template: &Template, name: &str) -> Vec<String> {
     let texts: &[&str] = match name {
         "template.name" => return vec![template.name.clone()],
@@ -182,8 +182,8 @@ fn candidates(template: &Template, name: &str, source: &str) -> Vec<Candidate> {
     }
 }
 
-/// Values of an attribute that behave differently: the small, the empty, each choice, and what the expression itself
-/// compares with.
+/// Returns values of an attribute that behave differently: small and empty ones, each choice, and what the expression
+/// itself compares with.
 fn values(attribute: &Attribute, source: &str) -> Vec<AttributeValue> {
     let kind = &attribute.kind;
     let numbers = || {
@@ -219,7 +219,7 @@ fn values(attribute: &Attribute, source: &str) -> Vec<AttributeValue> {
     found.extend(attribute.default.clone().filter(|default| default.as_str().is_none_or(|text| text.len() <= LONGEST)));
     let mut values: Vec<AttributeValue> = Vec::new();
     for value in found {
-        // What isn't legal for the type can't happen.
+        // A value that isn't legal for the type can't occur.
         let value = kind.check(&Node::root(&value), &mut Problems::new());
         if let Some(value) = value.filter(|value| !values.contains(value)) {
             values.push(value);
@@ -228,7 +228,7 @@ fn values(attribute: &Attribute, source: &str) -> Vec<AttributeValue> {
     values
 }
 
-/// The numbers that stand in an expression.
+/// Returns the numbers that an expression contains.
 fn number_literals(source: &str) -> impl Iterator<Item = f64> {
     source
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_')
@@ -237,7 +237,7 @@ fn number_literals(source: &str) -> impl Iterator<Item = f64> {
         .filter(|n: &f64| n.abs() <= 1e9)
 }
 
-/// The texts that stand in an expression.
+/// Returns the texts that an expression contains.
 fn text_literals(source: &str) -> impl Iterator<Item = &str> {
     source.split(['\'', '"']).skip(1).step_by(2).filter(|text| text.len() <= LONGEST && !text.contains('\\'))
 }

@@ -1,21 +1,22 @@
-//! Addresses (URLs) that texts of a template make: what of them is percent-encoded (RFC 3986).
+//! Addresses (URLs) that a template's texts produce, and which of their characters are percent-encoded (RFC 3986).
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What no address holds as it is. Letters beyond ASCII are always encoded; `%` stays: it begins an encoded character.
+/// Characters that no address contains as they are. Letters beyond ASCII are always encoded; `%` stays, because it
+/// begins an encoded character.
 const ILLEGAL: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
-/// What a value may not bring into an address: everything but the unreserved characters.
+/// Characters that a value may not bring into an address: all but the unreserved ones.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The same for a telephone number or an e-mail address, which `+` and `@` belong to.
+/// The same for a telephone number or an e-mail address, which may contain `+` and `@`.
 const RESERVED_IN_CONTACT: &AsciiSet = &RESERVED.remove(b'+').remove(b'@');
 
-/// Adds what the template wrote.
+/// Appends what the template wrote.
 pub fn push_literal(out: &mut String, text: &str) {
     out.extend(utf8_percent_encode(text, ILLEGAL));
 }
 
-/// Adds a card's value. At the beginning it is an address itself (an attribute of type `url`).
+/// Appends a card's value. A value at the beginning is an address itself (an attribute of type `url`).
 pub fn push_value(out: &mut String, value: &str) {
     let set = match out.as_str() {
         "" => ILLEGAL,
@@ -25,7 +26,7 @@ pub fn push_value(out: &mut String, value: &str) {
     out.extend(utf8_percent_encode(value, set));
 }
 
-/// Whether a value that comes next belongs to a number or an address rather than to what is asked of it (`?subject=`).
+/// Whether the next value belongs to a telephone number or e-mail address rather than to its query (`?subject=`).
 fn is_contact(begun: &str) -> bool {
     (begun.starts_with("tel:") || begun.starts_with("mailto:")) && !begun.contains('?')
 }

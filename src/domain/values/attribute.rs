@@ -13,28 +13,28 @@ use crate::domain::values::phone::e164;
 /// A declared attribute.
 #[derive(Debug, Clone)]
 pub struct Attribute {
-    /// By which expressions and the API name it.
+    /// The name in expressions and the API.
     pub name: AttributeName,
-    /// What values it takes.
+    /// The type of its values.
     pub kind: AttributeType,
-    /// What a card has that was given nothing; already checked against `kind`.
+    /// The value of a card that was given none; already checked against `kind`.
     pub default: Option<Value>,
-    /// Whether it tells something about a person: such values are erased with the card and left out of webhooks.
+    /// Whether it says something about a person: such values are erased with the card and left out of webhooks.
     pub personal: bool,
 }
 
 impl Attribute {
-    /// The largest value that it can have.
+    /// Returns the size of the largest value that it can have.
     pub fn largest(&self) -> Extent {
         crate::domain::render::budget::largest(&self.kind)
     }
 }
 
-/// What values an attribute takes.
+/// The type of an attribute's values.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)] // the members say what they are
 pub enum AttributeType {
-    /// Text of at most so many characters.
+    /// A text of at most `max_length` characters.
     Text { max_length: usize },
     /// A whole number within ±2^53.
     Integer,
@@ -52,8 +52,8 @@ pub enum AttributeType {
     Choice { choices: Vec<String> },
     /// An http or https address.
     Url,
-    /// A picture of the template by its name, `strip@6`: which of the pictures prepared for a role the card shows. Or an
-    /// https address, for wallets that fetch pictures themselves; an Apple pass doesn't show that.
+    /// A picture of the template by its name, `strip@6`: which of the pictures prepared for a role the card shows. Or
+    /// an https address, for wallets that fetch pictures themselves; an Apple pass doesn't show that.
     Image,
     /// A telephone number, stored in the form of E.164.
     Phone,
@@ -64,7 +64,7 @@ pub enum AttributeType {
 /// A checked value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttributeValue {
-    /// Texts, choices, addresses.
+    /// A text, a choice or an address.
     Text(String),
     /// A whole number.
     Integer(i64),
@@ -83,12 +83,12 @@ pub enum AttributeValue {
 /// The longest text an attribute may be declared to hold, in characters.
 pub const MAX_TEXT: usize = 4096;
 
-/// The words for the types in a template document.
+/// The names of the types in a template document.
 pub const TYPE_NAMES: [&str; 12] =
     ["text", "integer", "decimal", "money", "boolean", "date", "datetime", "choice", "url", "image", "phone", "email"];
 
 impl AttributeType {
-    /// The word for it in a template document.
+    /// Returns the type's name in a template document.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Text { .. } => "text",
@@ -190,7 +190,7 @@ impl AttributeType {
         }
     }
 
-    /// A stored value as a typed one; `None` when it doesn't fit (the template changed since).
+    /// Returns a stored value as a typed one; `None` when it no longer fits because the template changed.
     pub fn stored(&self, value: &Value) -> Option<AttributeValue> {
         if let (Self::Choice { .. } | Self::Text { .. } | Self::Phone, Value::String(text)) = (self, value) {
             return Some(AttributeValue::Text(text.clone())); // a vanished choice renders as stored
@@ -200,7 +200,8 @@ impl AttributeType {
 }
 
 impl AttributeValue {
-    /// How the value is stored and answered. Amounts are decimal strings with all places of their currency.
+    /// Returns the value as it is stored and as the API shows it. Amounts are decimal strings with all places of their
+    /// currency.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Text(text) => Value::from(text.as_str()),
@@ -333,7 +334,7 @@ pub fn check_values(node: &Node<'_>, declared: &[Attribute], problems: &mut Prob
     values
 }
 
-/// The pointer of an attribute's value in a card's document.
+/// Returns the pointer of an attribute's value in a card's document.
 pub fn value_pointer(name: &AttributeName) -> String {
     pointer("/attributes", name.as_str())
 }

@@ -37,13 +37,13 @@ impl Colour {
         channels.next().is_none().then_some(rgb)
     }
 
-    /// As pass.json documents colours: `rgb(r, g, b)`.
+    /// Returns the colour as pass.json documents it: `rgb(r, g, b)`.
     pub fn to_rgb(self) -> String {
         let [r, g, b] = self.rgb;
         format!("rgb({r}, {g}, {b})")
     }
 
-    /// As style sheets write colours: `#rrggbb`.
+    /// Returns the colour as style sheets write it: `#rrggbb`.
     pub fn to_hex(self) -> String {
         let [r, g, b] = self.rgb;
         format!("#{r:02x}{g:02x}{b:02x}")

@@ -1,4 +1,4 @@
-//! Languages, as tags of BCP 47.
+//! Languages, as BCP 47 tags.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use icu_locale::{LanguageIdentifier, LocaleDirectionality, LocaleExpander, Trans
 pub struct Language(String);
 
 impl Language {
-    /// Checks the form (not whether the language exists) and brings the case in order.
+    /// Reads a tag: checks its form (not whether the language exists) and normalises its case.
     ///
     /// # Errors
     /// A sentence with an example.
@@ -40,7 +40,8 @@ impl Language {
         Ok(Self(cased.join("-")))
     }
 
-    /// Like [`Self::parse`], but takes languages only that Unicode's data (CLDR) knows: what a backend says of a person.
+    /// Reads a tag as [`Self::parse`] does, but only of a language that Unicode's data (CLDR) knows; for languages that
+    /// backends give for people.
     ///
     /// # Errors
     /// A sentence with examples.
@@ -55,7 +56,7 @@ impl Language {
         ))
     }
 
-    /// Whether there is such a language.
+    /// Whether the language exists, as far as Unicode's data (CLDR) knows.
     pub fn is_known(&self) -> bool {
         // Unicode's data has a script and a country for every language that it knows.
         let alone: Option<LanguageIdentifier> = self.base().parse().ok();
@@ -68,30 +69,30 @@ impl Language {
         self.0.parse().is_ok_and(|tag: LanguageIdentifier| LocaleDirectionality::new_extended().is_right_to_left(&tag))
     }
 
-    /// English, the language every pass falls back to.
+    /// Returns English, the language that every pass falls back to.
     pub fn english() -> Self {
         Self("en".to_owned())
     }
 
-    /// The tag.
+    /// Returns the tag.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The part before the first hyphen: the language without region and script.
+    /// Returns the part before the first hyphen: the language without region and script.
     pub fn base(&self) -> &str {
         self.0.split('-').next().unwrap_or(&self.0)
     }
 
-    /// The place of the best match among `offered`: the same tag, else the same language, else none.
+    /// Returns the index of the best match among `offered`: the same tag, else the same language, else none.
     pub fn best_of(&self, offered: &[Self]) -> Option<usize> {
         offered.iter().position(|l| l == self).or_else(|| offered.iter().position(|l| l.base() == self.base()))
     }
 }
 
-/// The place among `offered` that an `Accept-Language` header (RFC 9110, 12.5.4) likes best.
+/// Returns the index of the offered language that an `Accept-Language` header (RFC 9110, 12.5.4) prefers.
 pub fn negotiate(header: &str, offered: &[Language]) -> Option<usize> {
-    let mut wishes: Vec<(f32, Language)> = header
+    let mut preferences: Vec<(f32, Language)> = header
         .split(',')
         .take(20)
         .filter_map(|item| {
@@ -102,8 +103,8 @@ pub fn negotiate(header: &str, offered: &[Language]) -> Option<usize> {
             (weight > 0.0).then_some((weight, language))
         })
         .collect();
-    wishes.sort_by(|a, b| b.0.total_cmp(&a.0));
-    wishes.iter().find_map(|(_, wish)| wish.best_of(offered))
+    preferences.sort_by(|a, b| b.0.total_cmp(&a.0));
+    preferences.iter().find_map(|(_, language)| language.best_of(offered))
 }
 
 impl fmt::Display for Language {

@@ -1,4 +1,4 @@
-//! Values of attributes, and how they are read and written.
+//! The values of attributes, and how they are read and written.
 
 pub mod address;
 pub mod attribute;

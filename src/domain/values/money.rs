@@ -37,12 +37,12 @@ impl Decimal {
         (units, scale)
     }
 
-    /// Digits after the point that are not trailing zeros.
+    /// Returns the number of digits after the point, not counting trailing zeros.
     pub fn decimals(self) -> u8 {
         self.normal().1
     }
 
-    /// Written with exactly `decimals` digits after the point; more are kept when they are there.
+    /// Returns the number with at least `decimals` digits after the point; further ones are kept.
     pub fn to_fixed(self, decimals: u8) -> String {
         let (units, scale) = self.normal();
         let digits = format!("{:0width$}", units.unsigned_abs(), width = usize::from(scale) + 1);
@@ -55,7 +55,7 @@ impl Decimal {
         }
     }
 
-    /// The nearest floating point number; exact to 15 digits, so it prints as the same decimal.
+    /// Returns the nearest floating-point number; exact to 15 digits, so it prints as the same decimal.
     pub fn to_f64(self) -> f64 {
         self.to_fixed(0).parse().unwrap_or(0.0)
     }
@@ -73,8 +73,8 @@ impl Eq for Decimal {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency([u8; 3]);
 
-/// Currencies in use, and those that went out of use in the last years (ISO 4217, lists one and three, read 2026-11). Codes for
-/// metals, bonds and tests are none that a card has a balance in.
+/// Currencies in use, and those that went out of use in recent years (ISO 4217, lists one and three, read 2026-11).
+/// Codes for metals, bonds and tests are left out, because no card has a balance in them.
 const CODES: &str = "\
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF \
     CHE CHF CHW CLF CLP CNY COP COU CRC CUC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD \
@@ -115,7 +115,7 @@ const OTHER_DECIMALS: [(&str, u8); 26] = [
 ];
 
 impl Currency {
-    /// Reads three upper-case letters.
+    /// Reads a known code of three upper-case letters.
     ///
     /// # Errors
     /// A sentence with an example.
@@ -126,12 +126,12 @@ impl Currency {
         }
     }
 
-    /// The code.
+    /// Returns the code.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// How many digits after the point an amount may have.
+    /// Returns how many digits after the point an amount may have.
     pub fn decimals(&self) -> u8 {
         OTHER_DECIMALS.iter().find(|(code, _)| *code == self.as_str()).map_or(2, |(_, decimals)| *decimals)
     }

@@ -1,13 +1,13 @@
-//! Telephone numbers as E.164 writes them.
+//! Telephone numbers in the form of E.164.
 
 /// Reads an international number as people write it (`+371 20 000 000`, `00371-20000000`, `+44 (0)20 7946 0000`) and
-/// gives it in the form of E.164: `+` and 7 to 15 digits.
+/// returns it in the form of E.164: `+` and 7 to 15 digits.
 ///
 /// # Errors
-/// A sentence with an example; also for a local number, whose country nobody tells.
+/// A sentence with an example; also for a local number, whose country is unknown.
 pub fn e164(text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "is not a telephone number; expected for example +371 20000000";
-    // A zero in brackets is what callers from within the country dial in its place.
+    // A zero in brackets is what callers within the country dial instead of the country's code.
     let text = text.trim().replace("(0)", "");
     let digits = match (text.strip_prefix('+'), text.strip_prefix("00")) {
         (Some(rest), _) | (None, Some(rest)) => rest,

@@ -1,7 +1,7 @@
-//! Time zones: what a clock on the wall of a shop shows at a moment.
+//! Time zones: what a clock in a shop shows at a moment.
 //!
-//! The rules of all zones are built in (IANA's database, through jiff), so that every node writes the same text whatever
-//! is installed beside it.
+//! The rules of all zones are built in (IANA's database, through jiff), so that every node writes the same text
+//! whatever is installed on it.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use jiff::tz::{Offset, TimeZone};
 
 use crate::domain::time::Timestamp;
 
-/// A zone by its name in IANA's database, or a fixed distance from UTC.
+/// A zone by its name in IANA's database, or a fixed offset from UTC.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Zone {
     name: String,
@@ -36,7 +36,7 @@ impl Zone {
             let offset = Offset::from_seconds(seconds).map_err(|_| EXPECTED)?;
             return Ok(Self { name: text.to_owned(), rules: TimeZone::fixed(offset) });
         }
-        // What looks at this machine's own settings isn't the same on every node.
+        // A zone that depends on this machine's own settings isn't the same on every node.
         if text.is_empty() || text.len() > 64 || !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
             return Err(EXPECTED);
         }
@@ -45,31 +45,31 @@ impl Zone {
         Ok(Self { name, rules })
     }
 
-    /// UTC, which is what a business has that named no zone.
+    /// Returns UTC, the zone of a business that named none.
     pub fn utc() -> &'static Self {
         static UTC: LazyLock<Zone> = LazyLock::new(|| Zone { name: "UTC".to_owned(), rules: TimeZone::UTC });
         &UTC
     }
 
-    /// Its name.
+    /// Returns the zone's name.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// How many seconds its clocks are ahead of UTC at a moment, in whole minutes as dates are written.
+    /// Returns how many seconds its clocks are ahead of UTC at a moment, in whole minutes as dates are written.
     fn ahead(&self, moment: Timestamp) -> i64 {
-        // The calendar's last hours lie beyond what the database's rules are asked for.
+        // The calendar's last hours lie beyond the moments that the database's rules can be asked for.
         let seconds = moment.seconds().clamp(jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
         let moment = jiff::Timestamp::from_second(seconds).unwrap_or_default();
         i64::from(self.rules.to_offset(moment).seconds()) / 60 * 60
     }
 
-    /// What its calendars and clocks show at a moment.
+    /// Returns what its calendars and clocks show at a moment.
     pub fn civil(&self, moment: Timestamp) -> DateTime {
         moment.civil_ahead(self.ahead(moment))
     }
 
-    /// RFC 3339 with whole seconds and the zone's offset: `2026-12-24T18:30:00+04:00`; in UTC with `Z`.
+    /// Returns RFC 3339 with whole seconds and the zone's offset: `2026-12-24T18:30:00+04:00`; in UTC with `Z`.
     pub fn to_rfc3339(&self, moment: Timestamp) -> String {
         if *self == *Self::utc() {
             return moment.to_rfc3339_seconds();

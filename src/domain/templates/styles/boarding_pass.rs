@@ -1,4 +1,5 @@
-//! Journeys. What they need beyond fields, above all `transitType`, comes through a template's `apple.pass`.
+//! The style of journeys. What they need beyond fields, above all `transitType`, comes through a template's
+//! `apple.pass`.
 
 use crate::domain::templates::styles::Style;
 

@@ -1,4 +1,4 @@
-//! Offers.
+//! The style of offers.
 
 use crate::domain::templates::styles::Style;
 

@@ -1,4 +1,4 @@
-//! Admission to events.
+//! The style of tickets to events.
 
 use crate::domain::templates::styles::Style;
 

@@ -1,4 +1,4 @@
-//! Memberships and everything without a style of its own.
+//! The style of memberships and everything without a style of its own.
 
 use crate::domain::templates::styles::Style;
 

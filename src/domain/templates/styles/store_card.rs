@@ -1,4 +1,4 @@
-//! Loyalty, gift and stored-value cards.
+//! The style of loyalty, gift and stored-value cards.
 
 use crate::domain::templates::styles::Style;
 
