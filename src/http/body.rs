@@ -74,8 +74,8 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
     if announced.is_some_and(|length| length > max) {
         return Err(too_large());
     }
-    let mut room = match request.app_data::<Shared>() {
-        Some(app) => admission::body_room(app, request, announced, max).await?.map(|room| (app, room)),
+    let mut held = match request.app_data::<Shared>() {
+        Some(app) => admission::body_room(app, request, announced, max).await?.map(|held| (app, held)),
         // Only tests read a body without a service around it.
         None => None,
     };
@@ -90,13 +90,13 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
         if body.len() + chunk.len() > max {
             return Err(too_large());
         }
-        if let Some((app, room)) = &mut room {
-            room.fit(app, body.len() + chunk.len())?;
+        if let Some((app, held)) = &mut held {
+            held.fit(app, body.len() + chunk.len())?;
         }
         body.extend_from_slice(&chunk);
     }
-    if let Some((_, room)) = room {
-        request.extensions_mut().insert(room);
+    if let Some((_, held)) = held {
+        request.extensions_mut().insert(held);
     }
     Ok(body.freeze())
 }

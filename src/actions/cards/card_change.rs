@@ -130,7 +130,7 @@ pub fn plan_card(
         card.message = Some(text.after(before.message.as_ref()));
     }
     card.revision += 1;
-    let judged = plan_content(context, before, waiting, card.clone(), message, now);
+    let planned = plan_content(context, before, waiting, card.clone(), message, now);
     // A card keeps the version that its values suit when a later one requires values it lacks or forbids values it has.
     // It can still be voided and expired and, while values are missing, get another end and language: the backend isn't
     // changing its values then.
@@ -141,13 +141,13 @@ pub fn plan_card(
         ..card.content.clone()
     };
     if same_values.means(&before.content, &context.published.template)
-        && matches!(judged, Err(ActionError::Invalid(_)))
+        && matches!(planned, Err(ActionError::Invalid(_)))
         && (card.content.state != State::Active || context.render(&card).is_err())
     {
         card.live_message = text.map(|_| message_key());
         return Ok(Planned::NewFace(card));
     }
-    judged
+    planned
 }
 
 /// Whether there is a message to show; one that lacks a value isn't shown.

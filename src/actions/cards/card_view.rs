@@ -44,14 +44,15 @@ pub async fn card_answers(app: &App, cards: &[Issued]) -> Result<Vec<Value>, Act
     let faces: Vec<(&CardId, i64)> = cards.iter().map(|issued| (&issued.card.id, issued.face())).collect();
     let mut reader = app.store.read().await?;
     let devices = devices::of_cards(&mut reader, workspace, &faces).await?;
-    let devices: HashMap<CardId, (i64, i64)> = devices.into_iter().map(|(id, all, asked)| (id, (all, asked))).collect();
+    let devices: HashMap<CardId, (i64, i64)> =
+        devices.into_iter().map(|(id, all, polled)| (id, (all, polled))).collect();
     drop(reader);
     let shown = shown_by(app, cards).await?;
     let mut answers = Vec::with_capacity(cards.len());
     for (issued, shown) in cards.iter().zip(shown) {
-        let (devices, asked) = devices.get(&issued.card.id).copied().unwrap_or_default();
+        let (devices, polled) = devices.get(&issued.card.id).copied().unwrap_or_default();
         // A fetch names no device, so it counts for the devices that polled since the change.
-        let current = if issued.is_fetched(issued.face()) { asked } else { 0 };
+        let current = if issued.is_fetched(issued.face()) { polled } else { 0 };
         answers.push(written(app, issued, shown, json!({"devices": devices, "current": current})).await?);
     }
     Ok(answers)

@@ -76,7 +76,7 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
     // Read after the counter was taken, so that no publishing can commit in between.
     let used: Vec<&TemplateId> = ended.iter().map(|issued| &issued.card.content.template).collect();
     let publications = templates::publications(&mut tx, workspace, &used).await?;
-    let mut told = Vec::with_capacity(ids.len());
+    let mut recorded = Vec::with_capacity(ids.len());
     for (issued, id) in ended.iter_mut().zip(&ids) {
         let (same, is_looked_at) = (is_same(issued), issued.is_looked_at());
         let card = &mut issued.card;
@@ -95,11 +95,11 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
             false => put_in_place(card, (position, at), publication),
         }
         let data = json!({"revision": card.revision, "expires_at": card.content.expires_at});
-        told.push(app.event(EventKind::CardExpired, Some(id), data)?);
+        recorded.push(app.event(EventKind::CardExpired, Some(id), data)?);
     }
     let changed: Vec<&Card> = ended.iter().map(|issued| &issued.card).collect();
     cards::update_many(&mut tx, workspace, &changed).await?;
-    events::record(&mut tx, workspace, &Actor::System, position, at, &told).await?;
+    events::record(&mut tx, workspace, &Actor::System, position, at, &recorded).await?;
     tx.commit().await?;
     app.delivery_signal.notify_one();
     Ok(ids.len())

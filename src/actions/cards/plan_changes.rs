@@ -134,10 +134,10 @@ impl ChangePlan {
     pub fn replace(&mut self, cards: &BTreeSet<CardId>, places: &[usize], newer: Self) {
         self.cards.retain(|id, _| !cards.contains(id));
         self.cards.extend(newer.cards);
-        self.told.retain(|told| places.binary_search(&told.command).is_err());
-        let place = |told: Told| Some(Told { command: *places.get(told.command)?, ..told });
+        self.told.retain(|event| places.binary_search(&event.command).is_err());
+        let place = |event: Told| Some(Told { command: *places.get(event.command)?, ..event });
         self.told.extend(newer.told.into_iter().filter_map(place));
-        self.told.sort_by_key(|told| told.command);
+        self.told.sort_by_key(|event| event.command);
         for (place, outcome) in places.iter().zip(newer.each) {
             if let Some(each) = self.each.get_mut(*place) {
                 *each = outcome;
@@ -255,8 +255,8 @@ impl Planner {
         let Some(known) = known else {
             return Ok((self.issue(command, context, content, sequence, now)?, WriteOutcome::Created));
         };
-        let judged = plan_card(context, &known.card, known.is_waiting(), (content, command.message()), sequence, now)?;
-        let (mut card, changed, new_face) = match judged {
+        let planned = plan_card(context, &known.card, known.is_waiting(), (content, command.message()), sequence, now)?;
+        let (mut card, changed, new_face) = match planned {
             Planned::Unchanged(card) => (card, false, false),
             Planned::SameFace(card) => (card, true, false),
             Planned::NewFace(card) => (card, true, true),
@@ -264,7 +264,7 @@ impl Planner {
         if card.content != known.card.content && !new_face {
             pin(&mut card, &known.publication, known.is_looked_at || known.new_face);
         }
-        let said_aloud = card.content != known.card.content || card.sequence != known.card.sequence;
+        let row_differs = card.content != known.card.content || card.sequence != known.card.sequence;
         let next = Working {
             card,
             publication: known.publication.clone(),
@@ -272,7 +272,7 @@ impl Planner {
             fetched: known.fetched,
             unchanged: known.unchanged,
             is_looked_at: known.is_looked_at,
-            written: known.written || changed || said_aloud,
+            written: known.written || changed || row_differs,
             changed: known.changed || changed,
             new_face: known.new_face || new_face,
         };

@@ -366,11 +366,11 @@ async fn store(
                 put_in_place(&mut card.card, (position, at), [publication].into_iter().chain(left));
             }
         }
-        let mut told = Vec::with_capacity(plan.told.len());
+        let mut recorded = Vec::with_capacity(plan.told.len());
         for event in plan.told.drain(..) {
-            told.push(app.event(event.kind, commands.get(event.command).map(|command| &command.id), event.data)?);
+            recorded.push(app.event(event.kind, commands.get(event.command).map(|command| &command.id), event.data)?);
         }
-        events::record(&mut tx, workspace, actor, position, at, &told).await?;
+        events::record(&mut tx, workspace, actor, position, at, &recorded).await?;
     }
     let written: Vec<_> = working.values().filter(|card| card.written).map(|card| &card.card).collect();
     cards::update_many(&mut tx, workspace, &written).await?;

@@ -52,7 +52,7 @@ impl CertificateWatch {
             let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
             app.metrics.certificate_remaining.get_or_create(&labels).set(seconds);
             let Some(days) = THRESHOLDS.into_iter().find(|days| left <= *days * DAY) else { continue };
-            if self.told.get(&identity.fingerprint).is_some_and(|told| *told <= days) {
+            if self.told.get(&identity.fingerprint).is_some_and(|warned| *warned <= days) {
                 continue;
             }
             self.told.insert(identity.fingerprint.clone(), days);

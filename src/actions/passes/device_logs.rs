@@ -25,16 +25,16 @@ const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3
 /// # Errors
 /// When the database fails.
 pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), ActionError> {
-    let complaints: Vec<_> = messages.iter().map(|message| device_log_entry::read(message)).collect();
+    let entries: Vec<_> = messages.iter().map(|message| device_log_entry::read(message)).collect();
     let mut reader = app.store.read().await?;
-    let unnamed = complaints.iter().filter(|complaint| complaint.pass_type.is_none());
-    let serials: HashSet<&str> = unnamed.filter_map(|complaint| complaint.serial.as_deref()).collect();
+    let unnamed = entries.iter().filter(|entry| entry.pass_type.is_none());
+    let serials: HashSet<&str> = unnamed.filter_map(|entry| entry.serial.as_deref()).collect();
     let of_cards = cards::pass_types_of(&mut reader, &serials).await?;
-    let told = |complaint: &DeviceLogEntry| {
-        let of_card = || complaint.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
-        complaint.pass_type.clone().or_else(of_card)
+    let named_type = |entry: &DeviceLogEntry| {
+        let of_card = || entry.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
+        entry.pass_type.clone().or_else(of_card)
     };
-    let all: HashSet<PassTypeId> = complaints.iter().filter_map(told).collect();
+    let all: HashSet<PassTypeId> = entries.iter().filter_map(named_type).collect();
     let others = match all.len() {
         0 => device_logs::only_pass_type(&mut reader).await?,
         1 => all.iter().next().cloned(),
@@ -43,10 +43,10 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
     let now = app.now();
     let mut groups: HashMap<(WorkspaceId, String), Group> = HashMap::new();
     let mut owners: HashMap<PassTypeId, Option<WorkspaceId>> = HashMap::new();
-    for complaint in complaints {
-        let Some(pass_type_id) = told(&complaint).or_else(|| others.clone()) else { continue };
+    for entry in entries {
+        let Some(pass_type_id) = named_type(&entry).or_else(|| others.clone()) else { continue };
         // A card's message belongs to the card's workspace, even after its pass type went to another one.
-        let of_card = match &complaint.serial {
+        let of_card = match &entry.serial {
             Some(serial) => cards::owner_of_serial(&mut reader, &pass_type_id, serial).await?,
             None => None,
         };
@@ -60,9 +60,9 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
             }
         };
         let Some(workspace) = owner else { continue };
-        let message = from_outside(&complaint.form);
+        let message = from_outside(&entry.form);
         let form = hex::encode(digest(format!("{pass_type_id} {message}").as_bytes()));
-        let (serial_number, device) = (complaint.serial, complaint.device.as_deref().map(short_form));
+        let (serial_number, device) = (entry.serial, entry.device.as_deref().map(short_form));
         let group = groups.entry((workspace, form.clone())).or_insert_with(|| Group {
             form,
             pass_type_id,

@@ -99,14 +99,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_during_a_commit_is_written_together() {
-        let (together, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
+        let (group, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
         let commit = Semaphore::new(0);
         let write = async |items: Vec<u32>| {
             commit.acquire().await.expect("open").forget();
             batches.lock().expect("unpoisoned").push(items);
             Ok(())
         };
-        let all = join_all((1..=5).map(|n| together.write(n, write)));
+        let all = join_all((1..=5).map(|n| group.write(n, write)));
         let release = async {
             tokio::task::yield_now().await;
             commit.add_permits(9);
@@ -123,29 +123,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_told_to_everyone_who_waited() {
-        let together = GroupCommit::default();
+        let group = GroupCommit::default();
         let write = async |_: Vec<u32>| {
             tokio::task::yield_now().await;
             Err(ActionError::ShuttingDown)
         };
-        let done = join_all((1..=3).map(|n| together.write(n, write))).await;
+        let done = join_all((1..=3).map(|n| group.write(n, write))).await;
         assert!(done.iter().all(Result::is_err), "{done:?}");
     }
 
     #[tokio::test]
     async fn what_was_taken_by_a_request_that_goes_away_is_written_by_another_with_all_that_wait() {
-        let (together, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
+        let (group, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
         let stuck = async |_: Vec<u32>| std::future::pending().await;
         let write = async |items: Vec<u32>| {
             batches.lock().expect("unpoisoned").push(items);
             Ok(())
         };
         // The first writes for itself; the second would write for all that are queued by then, but is cancelled, too.
-        let mut first = Box::pin(together.write(1, stuck));
+        let mut first = Box::pin(group.write(1, stuck));
         assert!(first.as_mut().now_or_never().is_none());
-        let mut second = Box::pin(together.write(2, stuck));
+        let mut second = Box::pin(group.write(2, stuck));
         assert!(second.as_mut().now_or_never().is_none());
-        let mut others: Vec<_> = (3..=5).map(|n| Box::pin(together.write(n, write))).collect();
+        let mut others: Vec<_> = (3..=5).map(|n| Box::pin(group.write(n, write))).collect();
         for other in &mut others {
             assert!(other.as_mut().now_or_never().is_none(), "it waits for the first");
         }

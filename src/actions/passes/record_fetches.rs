@@ -74,9 +74,9 @@ async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) 
     // counter.
     let position = workspaces::next_position(&mut tx, workspace).await?;
     let new = cards::record_fetches(&mut tx, workspace, &faces, app.now()).await?;
-    let told = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
-    let told = told.collect::<Result<Vec<_>, _>>()?;
-    events::record(&mut tx, workspace, &Actor::System, position, app.now(), &told).await?;
+    let recorded = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
+    let recorded = recorded.collect::<Result<Vec<_>, _>>()?;
+    events::record(&mut tx, workspace, &Actor::System, position, app.now(), &recorded).await?;
     Ok(tx.commit().await?)
 }
 
@@ -85,9 +85,9 @@ async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) 
 /// # Errors
 /// When the database fails.
 pub async fn record_poll(app: &App, key: DeviceKey, question: Question) -> Result<(), ActionError> {
-    let write = async |asked: Vec<(DeviceKey, Question)>| {
+    let write = async |polls: Vec<(DeviceKey, Question)>| {
         let mut newest: BTreeMap<DeviceKey, Question> = BTreeMap::new();
-        for (key, question) in asked {
+        for (key, question) in polls {
             let known = newest.entry(key).or_insert(question);
             if question.position > known.position {
                 *known = question;

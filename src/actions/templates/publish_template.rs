@@ -122,13 +122,13 @@ async fn cards_keeping(
         let (published, secret, now) = (Arc::clone(&published), secret.clone(), app.now());
         let base = format!("{}/c", app.public_url);
         let work = app.render(Reader::Designer, move || {
-            let judge = |issued: Issued| {
+            let misfit = |issued: Issued| {
                 let token = secret.page_token(&issued.card.serial, issued.card.page_generation);
                 let url = format!("{base}/{}", token.as_str());
                 let problems = published.fits(&issued.card, &url, now).err()?;
                 Some((issued, url, problems))
             };
-            page.cards.into_iter().filter_map(judge).collect::<Vec<_>>()
+            page.cards.into_iter().filter_map(misfit).collect::<Vec<_>>()
         });
         let unfit = work.await?;
         for (issued, url, problems) in unfit {

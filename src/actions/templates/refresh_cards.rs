@@ -56,8 +56,8 @@ pub async fn refresh_step(app: &App) -> Result<Option<Duration>, ActionError> {
     if refresh != looked_at.refresh || version.map(|publication| publication.version) != looked_at.version {
         return Ok(Some(Duration::ZERO));
     }
-    let told: Vec<&CardId> = looked_at.told.iter().collect();
-    let devices = devices::mark(&mut tx, &refresh.workspace_id, &told, now, WINDOW).await?;
+    let changed: Vec<&CardId> = looked_at.told.iter().collect();
+    let devices = devices::mark(&mut tx, &refresh.workspace_id, &changed, now, WINDOW).await?;
     cards::keep_faces(&mut tx, &refresh.workspace_id, &looked_at.kept).await?;
     // All refreshes under way share the rate.
     let shares = f64::from(app.refresh_rate) / unfinished.count as f64;
@@ -103,21 +103,21 @@ async fn look(app: &App, now: Timestamp, too_late: Timestamp, step: i64) -> Resu
     let pass_types: BTreeSet<PassTypeId> = issued.iter().map(|issued| issued.card.pass_type.clone()).collect();
     let comparison = app.comparison(workspace, template, newest.version, pass_types).await?;
     let first = refresh.first_position.unwrap_or(0);
-    let (told, kept) = app
+    let (changed, kept) = app
         .render(Reader::Comparison, move || {
-            let (mut told, mut kept) = (Vec::new(), Vec::new());
+            let (mut changed, mut kept) = (Vec::new(), Vec::new());
             for issued in issued {
                 let since = comparison.since(&issued);
                 let (Since::New(face) | Since::Same(face)) = since;
                 if matches!(since, Since::New(_)) && face.face >= first {
-                    told.push(issued.card.id.clone());
+                    changed.push(issued.card.id.clone());
                 }
                 if face.face < issued.publication.position {
                     kept.push((issued.card, face));
                 }
             }
-            (told, kept)
+            (changed, kept)
         })
         .await?;
-    Ok(Some(LookedAt { refresh, version, last, told, kept }))
+    Ok(Some(LookedAt { refresh, version, last, told: changed, kept }))
 }

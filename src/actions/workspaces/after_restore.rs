@@ -1,5 +1,5 @@
-//! What must be done after the database was restored from a backup: phones received newer data since the backup than
-//! the database knows of, so their tags and dates must no longer count.
+//! Prepares the workspaces after the database was restored from a backup: phones received newer data since the backup
+//! than the database knows of, so their tags and dates must no longer count.
 //!
 //! The workspace's positions continue in a new epoch, which forms their high digits: no earlier tag is as large. Every
 //! published template gets a position in it, with a `Last-Modified` later than any that was sent. So every card has a

@@ -31,7 +31,7 @@ pub struct NewWorkspace {
 /// Adds the workspace described by `{"id", "name", "time_zone"}`, with its first key.
 ///
 /// # Errors
-/// Every problem of the document at once; [`ActionError::Exists`] when the id is taken.
+/// Every problem of the document at once; [`ActionError::Exists`] when the id is in use.
 pub async fn create_workspace(app: &App, actor: &Actor, body: &Value) -> Result<NewWorkspace, ActionError> {
     let mut problems = Problems::new();
     let read = read(body, &mut problems);

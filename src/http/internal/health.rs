@@ -21,8 +21,8 @@ pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
     if *app.stopping.borrow() {
         reasons.push("the node stops".to_owned());
     }
-    let asked = async { store_health::ping(&mut app.store.read().await?).await };
-    let answers = match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+    let ping = async { store_health::ping(&mut app.store.read().await?).await };
+    let answers = match tokio::time::timeout(std::time::Duration::from_secs(5), ping).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the database doesn't answer");
@@ -50,12 +50,12 @@ pub async fn readyz(app: web::Data<crate::app::App>) -> HttpResponse {
         let mut own = serving.iter().filter(|other| other.workspace == issuer.workspace);
         let identity = &issuer.identity;
         if own.all(|other| !other.identity.is_valid(now)) {
-            let told = format!(
+            let reason = format!(
                 "the certificate of {} is valid from {} to {}",
                 identity.pass_type, identity.not_before, identity.not_after
             );
             let essential = issuer.workspace == default || serving.iter().all(|other| !other.identity.is_valid(now));
-            if essential { &mut reasons } else { &mut warnings }.push(told);
+            if essential { &mut reasons } else { &mut warnings }.push(reason);
         }
     }
     if reasons.is_empty() {

@@ -64,7 +64,7 @@ fn html(status: StatusCode, body: Bytes) -> HttpResponse {
 /// Returns a page with a message to a customer instead of a card.
 ///
 /// # Errors
-/// When it can't be drawn.
+/// When it can't be rendered.
 pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let wishes = header(request, &ACCEPT_LANGUAGE);
     let languages = PageLanguage::ALL.map(|l| crate::domain::values::locale::Language::parse(l.tag()));
@@ -91,7 +91,7 @@ pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, 
 /// Answers with the card's page. While the database is away, a page asks the customer to come back.
 ///
 /// # Errors
-/// When the page can't be drawn.
+/// When the page can't be rendered.
 pub async fn page(
     app: web::Data<App>,
     token: web::Path<String>,

@@ -58,7 +58,7 @@ pub struct Notice {
 
 /// Every text of the customers' pages.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)] // a name says where it stands, the English text what it says
+#[allow(missing_docs)] // the name says where it is shown, the English text what it says
 pub struct Texts {
     pub heading: &'static str,
     pub lead_iphone: &'static str,

@@ -60,7 +60,7 @@ type Reading = LocalBoxFuture<'static, (Body, Result<Vec<Line>, BrokenOff>)>;
 enum Next {
     /// The lines are being read.
     Reading(Reading),
-    /// The lines are being read, since before the client had all answers so far: its timeout starts again.
+    /// The lines have been read since before the client had all earlier answers, so its timeout starts again.
     ReadingAhead(Reading),
     /// The lines were read and planned while those before them were stored.
     Planned(Box<(Body, Result<PlannedLines, Problem>)>),
@@ -85,9 +85,9 @@ pub async fn bulk(
         let _ = &room;
         async move {
             let (mut body, lines) = match next {
-                Next::Planned(judged) => {
+                Next::Planned(planned) => {
                     still_allowed(&app, &request).await?;
-                    let (body, batch) = *judged;
+                    let (body, batch) = *planned;
                     return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, &actor, body, batch?).await?));
                 }
                 Next::Reading(reading) => reading.await,

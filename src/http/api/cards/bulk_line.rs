@@ -17,7 +17,7 @@ use crate::platform::memory::parsed_size;
 pub struct ReadLine {
     /// The card's id, if it can be read. A command always has one.
     pub id: Option<CardId>,
-    /// The command, or the document of the problem why the line is none.
+    /// The command, or the problem document that says why the line is none.
     pub command: Result<CardCommand, Value>,
 }
 

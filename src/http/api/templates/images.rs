@@ -112,8 +112,8 @@ pub async fn get(
 ) -> Result<HttpResponse, Problem> {
     let place = place(&path.1, &request)?;
     // Reserved for the largest possible picture; what it doesn't need is released.
-    let room = app.memory.uploads.take(IMAGE).await?;
-    request.extensions_mut().insert(AnswerRoom(room));
+    let held = app.memory.uploads.take(IMAGE).await?;
+    request.extensions_mut().insert(AnswerRoom(held));
     let bytes = get_image(&app, &key.workspace, &existing(&path.0)?, &place).await?;
     let kind = media_type(&bytes).unwrap_or("application/octet-stream");
     Ok(HttpResponse::Ok().content_type(kind).insert_header(("x-content-type-options", "nosniff")).body(bytes))

@@ -60,8 +60,8 @@ pub async fn export(
 ) -> Result<HttpResponse, Problem> {
     let id = existing(&id)?;
     // Memory for the pictures, and for the archive they are packed into.
-    let room = app.memory.uploads.take(2 * ARCHIVE).await?;
-    request.extensions_mut().insert(AnswerRoom(room));
+    let held = app.memory.uploads.take(2 * ARCHIVE).await?;
+    request.extensions_mut().insert(AnswerRoom(held));
     let archive = export_template(&app, &key.workspace, &id).await?;
     Ok(HttpResponse::Ok()
         .content_type(ZIP)
