@@ -1,4 +1,4 @@
-//! Who changed what and when: as it is noted, and as it is read.
+//! The audit list, who changed what and when: recording and reading it.
 
 use serde_json::Value;
 
@@ -11,8 +11,8 @@ use crate::platform::random::uuid;
 use crate::store::audit::{self, Filter, NewEntry, Page, Place};
 use crate::store::{Tx, workspaces};
 
-/// FetchRecorder in the caller's transaction what `actor` does: an action each, the id of what it is done to, and what else there is
-/// to say of it. Takes the workspace's position, so it comes last.
+/// Records in the caller's transaction what `actor` does: for each action its kind, the id of the thing it is done to,
+/// and further data. Takes the workspace's next position, so it comes last.
 ///
 /// # Errors
 /// When the database fails.
@@ -35,7 +35,7 @@ pub async fn record(
     Ok(audit::record(tx, workspace, actor, position, now, &entries).await?)
 }
 
-/// A workspace's audit list after a place.
+/// Returns a page of a workspace's audit list after a position.
 ///
 /// # Errors
 /// When the database fails.

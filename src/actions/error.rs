@@ -1,4 +1,4 @@
-//! Why an action didn't do what it was asked, in the words of the product. `http::problem` turns each into an answer.
+//! The reasons why an action fails, in the words of the product. `http::problem` turns each into an answer.
 
 use crate::domain::checks::Issue;
 use crate::domain::input::Problems;
@@ -7,40 +7,40 @@ use crate::platform::workers::WorkError;
 use crate::store::StoreError;
 use crate::wallets::apple::package::pass::BuildError;
 
-/// An action's failure.
+/// The failure of an action.
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
     /// The input breaks rules; nothing was stored.
     #[error("the input breaks rules")]
     Invalid(Problems),
-    /// There is no such thing in this workspace.
+    /// The workspace has no such thing.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// It was to be made, and is there already.
+    /// The thing to be created exists already.
     #[error("the {0} is there already")]
     Exists(&'static str),
     /// The template was never published, so it can't have cards.
     #[error("the template was never published")]
     NotPublished,
-    /// There is a template of that id.
+    /// A template of that id exists.
     #[error("there is a template of that id")]
     TemplateExists,
-    /// The template has cards, which are shown by it.
+    /// The template has cards, which are shown by it, so it can't be deleted.
     #[error("the template has cards")]
     TemplateInUse,
-    /// The workspace has nothing to sign with.
+    /// The workspace has no certificate to sign with.
     #[error("the workspace has no issuer")]
     IssuerMissing,
-    /// The certificate comes from the configuration.
+    /// The certificate comes from the configuration, so it can't be removed by API.
     #[error("the certificate comes from the configuration")]
     CertificateConfigured,
     /// The template's draft breaks rules that a phone enforces.
     #[error("the template breaks rules: {}", .0.iter().map(|i| format!("{} at {:?} ({})", i.rule, i.pointer, i.detail)).collect::<Vec<_>>().join("; "))]
     Unpublishable(Vec<Issue>),
-    /// The draft changed each time while it was made ready to be published.
+    /// The draft changed in every attempt to publish it.
     #[error("the draft kept changing while it was being published")]
     DraftChanging,
-    /// The event after which to read is older than events are kept.
+    /// The event to read from is older than events are kept.
     #[error("the events from there on are gone")]
     EventsGone {
         /// The oldest event that is left.
@@ -49,16 +49,16 @@ pub enum ActionError {
     /// The card is at another revision than the caller expects.
     #[error("the card is at revision {found}")]
     WrongRevision {
-        /// The revision there is.
+        /// The card's revision.
         found: i64,
     },
-    /// The change is older than one that was stored.
+    /// The change is older than one that is stored.
     #[error("a change with sequence {stored} was stored already")]
     Stale {
         /// The last stored sequence.
         stored: i64,
     },
-    /// The database can't answer now, as somebody else found out.
+    /// The database is unavailable, as another caller found out.
     #[error("the database is unavailable")]
     Busy,
     /// The service is stopping.
@@ -67,10 +67,10 @@ pub enum ActionError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A secret can't be opened.
+    /// A secret can't be decrypted.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// A fault of ours.
+    /// A bug of the service.
     #[error("{0}")]
     Fault(String),
 }

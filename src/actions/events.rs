@@ -1,4 +1,4 @@
-//! What happened to a card, or in a workspace: as it is noted, and as it is read.
+//! The events of a card or a workspace: recording and reading them.
 
 use serde_json::Value;
 
@@ -13,10 +13,10 @@ use crate::store::daily_counts;
 use crate::store::events::{self, NewEvent, Page, Place};
 
 impl App {
-    /// An event of now, to be recorded with [`events::record`] by the transaction that makes it happen.
+    /// Returns an event that happens now, to be recorded with [`events::record`] by the transaction that causes it.
     ///
     /// # Errors
-    /// When the machine has no randomness to give.
+    /// When the system's random source fails.
     pub fn event<'c>(
         &self,
         kind: EventKind,
@@ -27,7 +27,7 @@ impl App {
     }
 }
 
-/// A card's events after a place.
+/// Returns a page of a card's events after a position.
 ///
 /// # Errors
 /// When there is no such card.
@@ -42,8 +42,8 @@ pub async fn events_of_card(
     Ok(events::of_card(&mut app.store.read().await?, workspace, card, after, limit).await?)
 }
 
-/// A workspace's events after the one of that id; from the first one without. `pointer` names the id's place in the
-/// request.
+/// Returns a page of a workspace's events after the event with the given id; without one, from the first. `pointer`
+/// names the id's member in the request.
 ///
 /// # Errors
 /// A problem at `pointer` when there is no such event; [`ActionError::EventsGone`] when it is older than events are kept.
@@ -57,7 +57,7 @@ pub async fn events_after(
     let Some(id) = id else { return Ok(events::after(&mut reader, workspace, Place::START, limit).await?) };
     if let Some(after) = events::place_of(&mut reader, workspace, id).await? {
         let page = events::after(&mut reader, workspace, after, limit).await?;
-        // While it is there, nothing that comes after it was removed before the page was read.
+        // While this event exists, none after it was removed before the page was read.
         if events::place_of(&mut reader, workspace, id).await?.is_some() {
             return Ok(page);
         }
@@ -69,8 +69,8 @@ pub async fn events_after(
     Err(ActionError::EventsGone { oldest: events::oldest_shown(&mut reader, workspace).await? })
 }
 
-/// Whether an id that names no event is taken for one that retention removed: ids begin with their moment, and those that were
-/// removed are not greater than the greatest of them.
+/// Whether an id that names no event is taken for one that retention removed: ids begin with their time, and removed
+/// ids are not greater than the greatest of them.
 fn is_removed(id: &str, greatest: Option<&str>) -> bool {
     let is_ours = uuid::Uuid::try_parse(id).is_ok_and(|uuid| uuid.get_version_num() == 7 && uuid.to_string() == id);
     is_ours && greatest.is_some_and(|greatest| id <= greatest)

@@ -1,4 +1,4 @@
-//! A request that is sent twice is done once: what it was answered is kept for a day under the key that its sender chose.
+//! Idempotency: a request sent twice is done once. Its answer is kept for a day under the key that the sender chose.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use crate::store::idempotency::{self, Attempt};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How long a request may stay unanswered until a repeat is a first request: longer than any request takes, so only one
-/// whose node died.
+/// How long a request may stay unanswered before a repeat counts as a first request. Longer than any request takes, so
+/// only one whose node died reaches it.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
 /// What to do with a request.
 #[derive(Debug)]
 pub enum Turn {
-    /// It is the first of its key: answer it, then [`keep`] or [`abandon`].
+    /// It is the first with its key: answer it, then call [`keep`] or [`abandon`].
     First(Attempt),
     /// It was answered with this.
     Answered(Vec<u8>),
-    /// The first of its key is being answered.
+    /// The first request with this key is still being answered.
     UnderWay,
-    /// The key belongs to another request.
+    /// The key belongs to a different request.
     Other,
 }
 
-/// For what an answer is sealed.
+/// Returns the purpose under which an answer is encrypted.
 pub(super) fn purpose(workspace: &WorkspaceId, key: &str) -> String {
     format!("answer {workspace} {key}")
 }
 
-/// Takes a key's turn; `attempt.token` is filled in.
+/// Reserves a key for this request; `attempt.token` is filled in.
 ///
 /// # Errors
 /// When the database fails.
@@ -51,12 +51,12 @@ pub async fn take_turn(app: &App, mut attempt: Attempt) -> Result<Turn, ActionEr
         Some((_, Some(sealed))) => {
             Turn::Answered(app.open(&purpose(&attempt.workspace, &attempt.key), &sealed)?.to_vec())
         }
-        // Or just given back: a repeat finds out.
+        // Or the key was just released: the client's next repeat will see that.
         Some((_, None)) | None => Turn::UnderWay,
     })
 }
 
-/// Keeps what the request was answered.
+/// Stores the answer to the request.
 ///
 /// # Errors
 /// When the database fails.
@@ -67,7 +67,7 @@ pub async fn keep(app: &App, attempt: &Attempt, answer: &[u8]) -> Result<(), Act
     Ok(tx.commit().await?)
 }
 
-/// Gives the key back, because nothing was done.
+/// Releases the key, because nothing was done.
 ///
 /// # Errors
 /// When the database fails.
@@ -77,7 +77,7 @@ pub async fn abandon(app: &App, attempt: &Attempt) -> Result<(), ActionError> {
     Ok(tx.commit().await?)
 }
 
-/// Forgets answers older than a day; how many there were.
+/// Deletes answers older than a day; returns how many.
 ///
 /// # Errors
 /// When the database fails.

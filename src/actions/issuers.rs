@@ -1,4 +1,4 @@
-//! Setting, showing and loading the certificates by which workspaces sign.
+//! Setting, showing and loading the certificates with which workspaces sign.
 
 mod claim;
 pub mod watch;
@@ -28,14 +28,14 @@ use crate::wallets::apple::certificates::trust::Proof;
 use crate::wallets::apple::push::apns::{Apns, ApnsEndpoint};
 use crate::wallets::issuers::{AppleIssuer, Source};
 
-/// No certificate or key is as long, in characters.
+/// The longest certificate or key that is read, in characters.
 const LONGEST: usize = 256 * 1024;
-/// How many certificates a workspace has at most.
+/// The most certificates of a workspace.
 const MOST: i64 = 50;
 
-/// What was sent: private parts go in here and never out.
+/// The uploaded parts. Private ones are never shown again.
 struct Upload {
-    /// Or a PKCS#12 file.
+    /// The certificate, or a PKCS#12 file.
     certificate: Zeroizing<Vec<u8>>,
     key: Option<Zeroizing<Vec<u8>>>,
     password: Option<Zeroizing<String>>,
@@ -79,10 +79,10 @@ impl Upload {
     }
 }
 
-/// PEM as it is, anything else in base64. What was found is never repeated.
+/// Reads PEM as it is, anything else as base64. Problems never repeat the content.
 fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Zeroizing<Vec<u8>>> {
     let text = node.filled(&mut Problems::new(), LONGEST, Lines::Many).or_else(|| {
-        // PEM files of Windows have carriage returns, which no other text may hold.
+        // PEM files from Windows have carriage returns, which no other text may hold.
         node.value.as_str().filter(|text| text.len() <= LONGEST && !text.trim().is_empty())
     });
     let Some(text) = text else {
@@ -100,12 +100,12 @@ fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Zeroizing<Vec<u8>>>
     decoded
 }
 
-/// What lies encrypted in the database.
+/// The part that is stored encrypted in the database.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    /// The certificate, then its intermediate.
+    /// The certificate, followed by its intermediate.
     chain: String,
-    /// PKCS#8.
+    /// The private key in PKCS#8.
     key: String,
 }
 
@@ -115,7 +115,7 @@ impl Drop for Kept {
     }
 }
 
-/// For what a certificate's key is sealed.
+/// Returns the purpose under which a certificate's key is encrypted.
 pub(super) fn purpose(workspace: &WorkspaceId, pass_type: &PassTypeId, fingerprint: &str) -> String {
     format!("apple certificate {workspace} {pass_type} {fingerprint}")
 }
@@ -124,10 +124,10 @@ fn purpose_of(key: &AppleCertificateKey) -> String {
     purpose(&key.workspace, &key.pass_type, &key.fingerprint)
 }
 
-/// Adds a certificate to the workspace's issuer, beside those it has. New cards get its pass type.
+/// Adds a certificate to the workspace's existing ones. New cards get its pass type.
 ///
 /// # Errors
-/// What is wrong with it, at its place; a pass type that isn't free; more certificates than a workspace has.
+/// Problems of the certificate, at their pointers; a pass type that isn't free; too many certificates.
 pub async fn put_apple_issuer(
     app: &App,
     workspace: &WorkspaceId,
@@ -173,7 +173,7 @@ pub async fn put_apple_issuer(
             format!("the workspace has {MOST} certificates, and no workspace has more; remove one of them first");
         return Err(Problems::one(place, full).into());
     }
-    // What is set last goes before the others, also when the clock went back.
+    // The certificate set last sorts before the others, even if the clock went back.
     let after_others = issuers::newest_apple(&mut tx, workspace).await?.plus(Duration::from_micros(1));
     let key = AppleCertificateKey {
         workspace: workspace.clone(),
@@ -198,7 +198,7 @@ pub async fn put_apple_issuer(
     Ok(())
 }
 
-/// Removes a certificate that was set by API. Other nodes learn of it within seconds.
+/// Removes a certificate that was set by API. Other nodes notice within seconds.
 ///
 /// # Errors
 /// When the workspace has none of that fingerprint, or it comes from the configuration.
@@ -229,7 +229,7 @@ pub async fn remove_apple_certificate(
     Ok(())
 }
 
-/// The workspace's certificates, without anything private; `None` when it has none.
+/// Returns the workspace's certificates without anything private; `None` when it has none.
 ///
 /// # Errors
 /// When the database fails.
@@ -253,7 +253,7 @@ pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<O
             let refused = pauses
                 .iter()
                 .find(|pause| pause.pass_type_id == identity.pass_type && pause.certificate == certificate);
-            // Its dates are told beside it.
+            // The dates of the proof are members of their own.
             let apple = issuer.proof == Proof::Apple;
             let paused = refused.map(|pause| json!({"since": pause.since, "reason": pause.reason}));
             json!({
@@ -271,7 +271,8 @@ pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<O
 }
 
 impl App {
-    /// By what new cards of the workspace are issued. One that another node has just been given is looked up.
+    /// Returns the issuer for new cards: the newest valid certificate of the most recently configured pass type. Looks
+    /// in the database for one that another node has just been given.
     ///
     /// # Errors
     /// When the database fails.
@@ -285,7 +286,8 @@ impl App {
         Ok(self.apple_issuer(workspace))
     }
 
-    /// The issuer that signs for cards of that pass type, as [`App::find_apple_issuer`].
+    /// Returns the issuer that signs for cards of that pass type; looks in the database like
+    /// [`App::find_apple_issuer`].
     ///
     /// # Errors
     /// When the database fails.
@@ -300,7 +302,7 @@ impl App {
         Ok(self.apple_issuer_of(workspace, pass_type))
     }
 
-    /// Adds an issuer of the configuration and notes in the database that its pass type belongs to its workspace.
+    /// Adds an issuer from the configuration and stores that its pass type belongs to its workspace.
     ///
     /// # Errors
     /// When the pass type belongs to another workspace, the connection to APNs can't be prepared, or the database fails.
@@ -341,13 +343,13 @@ impl App {
     }
 }
 
-/// Does some work with keys off the async threads.
+/// Runs work with keys off the async threads.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ActionError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| ActionError::Fault("opening a certificate panicked".to_owned()))
 }
 
-/// A certificate that can sign and push.
+/// A certificate that is ready to sign and push.
 struct Ready {
     identity: SigningIdentity,
     apns: Apns,
@@ -362,15 +364,15 @@ impl Ready {
     }
 }
 
-/// Brings what this node has in memory up to date with the database. Connections of certificates that stay are kept.
+/// Updates this node's issuers in memory from the database. Connections of certificates that stay are kept.
 ///
-/// Returns why a certificate couldn't be opened, if one couldn't; it keeps none of the others from being loaded, and isn't
-/// tried again.
+/// Returns the reason why a certificate couldn't be opened, if there is one. Such a certificate doesn't keep the others
+/// from being loaded, and isn't tried again.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn load_issuers(app: &App) -> Result<Option<ActionError>, ActionError> {
-    // One at a time, so that none is loaded twice.
+    // One at a time, so that no certificate is loaded twice.
     let _loading = app.loading_issuers.lock().await;
     let mut reader = app.store.read().await?;
     let stored = issuers::list_apple(&mut reader).await?;
@@ -432,7 +434,7 @@ async fn open(app: &App, key: &AppleCertificateKey, sealed: &[u8]) -> Result<(),
     app.add_issuer(&key.workspace, ready.await??, Source::Api(key.set_at))
 }
 
-/// Every certificate in a database, opened with the master key; for those that can't be, why.
+/// Returns every certificate in the database, opened with the master key, or the reason why it can't be.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! Keys by which backends use the API.
+//! The keys with which backends use the API.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::store::api_keys::{self, ListedKey, NewApiKey};
 /// The longest name of a key or a workspace, in characters.
 pub(super) const MAX_NAME: usize = 100;
 
-/// Something that a key allows. Writing includes reading, and `admin` includes everything.
+/// A permission of a key. Writing includes reading, and `admin` includes everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Scope {
@@ -43,7 +43,7 @@ impl Scope {
         Self::Admin,
     ];
 
-    /// Its name.
+    /// Returns the scope's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::CardsRead => "cards:read",
@@ -70,31 +70,31 @@ impl Scope {
     }
 }
 
-/// Who asks, and what he may do.
+/// The caller and what they may do.
 #[derive(Debug, Clone)]
 pub struct Bearer {
-    /// In which workspace.
+    /// The caller's workspace.
     pub workspace: WorkspaceId,
-    /// Who that is in events and in the audit list.
+    /// The caller's name in events and in the audit list.
     pub actor: Actor,
-    /// Whether it is the bootstrap key of the configuration, which alone may add workspaces.
+    /// Whether this is the bootstrap key of the configuration, the only one that may add workspaces.
     pub bootstrap: bool,
     scopes: String,
 }
 
 impl Bearer {
-    /// Whether the key allows it.
+    /// Whether the key has the scope.
     pub fn may(&self, scope: Scope) -> bool {
         scope.granted_by(&self.scopes)
     }
 }
 
-/// The workspace in which everything happens that names no other.
+/// Returns the workspace for everything that names no other.
 pub fn default_workspace() -> WorkspaceId {
     WorkspaceId::trusted("default".to_owned())
 }
 
-/// Who shows this key; `None` for an unknown or revoked one.
+/// Returns the caller who owns this key; `None` for an unknown or revoked one.
 ///
 /// # Errors
 /// When the database fails.
@@ -111,7 +111,7 @@ pub async fn authenticate(app: &App, secret: &str) -> Result<Option<Bearer>, Act
     Ok(found.map(|(id, workspace, scopes)| Bearer { workspace, actor: Actor::ApiKey(id), bootstrap: false, scopes }))
 }
 
-/// A key that was just made; its secret is shown this once.
+/// A key that was just created; its secret is shown only this once.
 #[derive(Serialize)]
 #[allow(missing_docs)]
 pub struct IssuedKey {
@@ -122,7 +122,7 @@ pub struct IssuedKey {
 }
 
 impl IssuedKey {
-    /// What the audit list tells of it.
+    /// Returns the key's entry for the audit list.
     pub(super) fn told(&self) -> (AuditAction, &str, Value) {
         (AuditAction::KeyCreated, &self.id, json!({"scopes": self.scopes}))
     }
@@ -134,7 +134,7 @@ impl std::fmt::Debug for IssuedKey {
     }
 }
 
-/// Reads `{"name", "scopes"}` and makes that key.
+/// Creates the key described by `{"name", "scopes"}`.
 ///
 /// # Errors
 /// Every problem of the document at once, or the database fails.
@@ -171,7 +171,7 @@ fn read_key<'v>(body: &'v Value, problems: &mut Problems) -> Option<(&'v str, Ve
     Some((name?, scopes))
 }
 
-/// Adds a key within the caller's transaction, which notes it in the audit list ([`IssuedKey::told`]).
+/// Adds a key within the caller's transaction. The caller records it in the audit list ([`IssuedKey::told`]).
 ///
 /// # Errors
 /// When the database fails.
@@ -192,7 +192,7 @@ pub async fn add_key(
     Ok(IssuedKey { id, name: name.to_owned(), scopes, secret })
 }
 
-/// The workspace's keys after the one with the id `after`, oldest first, revoked ones too.
+/// Returns the workspace's keys after the one with the id `after`, oldest first, revoked ones included.
 ///
 /// # Errors
 /// When the database fails.
@@ -206,12 +206,12 @@ pub async fn list_keys(
     Ok(api_keys::list(&mut reader, workspace, after.unwrap_or_default(), limit).await?)
 }
 
-/// Revokes a key: from the commit on, no node takes it any more. Revoking it again changes nothing.
+/// Revokes a key: after the commit no node accepts it. Revoking it again changes nothing.
 ///
 /// # Errors
 /// When the workspace has no such key.
 pub async fn revoke_key(app: &App, workspace: &WorkspaceId, actor: &Actor, id: &str) -> Result<(), ActionError> {
-    // Other texts than ours can't be one, and some the database doesn't take.
+    // Our ids are UUIDs. Other texts can't name a key, and the database rejects some of them.
     let id = uuid::Uuid::try_parse(id).map_err(|_| ActionError::NotFound("key"))?.to_string();
     let mut tx = app.store.begin().await?;
     if api_keys::revoke(&mut tx, workspace, &id, app.now()).await? {
@@ -222,7 +222,7 @@ pub async fn revoke_key(app: &App, workspace: &WorkspaceId, actor: &Actor, id: &
     Ok(tx.commit().await?)
 }
 
-/// Makes a key with every scope under a name, and revokes those that had the name before; an act of the service itself.
+/// Creates a key with every scope under a name, and revokes earlier keys of that name. The service itself does this.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! What the product does, one file for each thing. An action owns its transaction; it knows no HTTP.
+//! The actions of the product, one file each. An action owns its transaction and knows nothing of HTTP.
 
 pub mod write_probe;
 

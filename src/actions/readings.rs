@@ -1,7 +1,8 @@
-//! Reads the metrics that cost something to find out: what waits in the database, how large it is, what the process uses.
+//! Reads the metrics that are costly to read: the backlog in the database, its size, what the process uses.
 //!
-//! Whoever asks for metrics has them read, at most once in [`LASTS`], one at a time and not for longer than [`PATIENCE`]. Each
-//! statement looks at a bounded number of rows, so that what goes on in the database after that ends soon, too.
+//! Requests for metrics trigger the reading, at most once in [`LASTS`], one at a time and for at most [`PATIENCE`].
+//! Each statement reads a bounded number of rows, so that one still running in the database after that time ends soon,
+//! too.
 
 use std::time::Duration;
 
@@ -14,26 +15,26 @@ use crate::platform::process;
 use crate::store::{devices, health};
 use crate::telemetry::InDatabase;
 
-/// For how long what was read is shown before it is read again, however many ask.
+/// How long a reading is shown before metrics are read again, however many requests come.
 pub const LASTS: Duration = Duration::from_secs(10);
-/// How long reading may take.
+/// How long a reading may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many devices are looked at to count the cards that are behind.
+/// How many devices are read to count the cards that are behind.
 const DEVICES: i64 = 10_000;
 
-/// When the readings were last tried.
+/// The time of the last attempt to read.
 #[derive(Debug, Default)]
 pub struct LastReading(Mutex<Option<Timestamp>>);
 
-/// Reads them anew if they are old. What can't be read isn't shown.
+/// Reads the metrics again if the last reading is old. What can't be read isn't shown.
 pub async fn refresh_readings(app: &App) {
-    // Whoever asks while they are read gets what is known.
+    // Requests that arrive during a reading get the previous values.
     let Ok(mut last) = app.last_reading.0.try_lock() else { return };
     let now = app.now();
     if last.is_some_and(|at| at <= now && now.since(at) < LASTS) {
         return;
     }
-    // Before the reading: one that takes too long, or whose asker went away, isn't repeated at once.
+    // Set before the reading: one that takes too long, or whose client went away, isn't repeated at once.
     *last = Some(now);
     let database = match tokio::time::timeout(PATIENCE, read_database(app, now)).await {
         Ok(Ok(database)) => Some(database),

@@ -1,8 +1,8 @@
-//! Counts events by day, and removes those that are older than they are kept: never one that wasn't counted.
+//! Counts events by day, and removes those older than the retention time, but never one that wasn't counted.
 //!
-//! Of a workspace's events, those up to some place are removed and all after it stay, so a reader never stumbles over a
-//! gap: whoever stopped before the oldest that is left is told so. The newest event stays however old it is, so a reader who
-//! has read everything stays where he is.
+//! A workspace's events are removed up to some position and kept after it, so a reader never meets a gap: one who
+//! stopped before the oldest remaining event gets an error. The newest event is kept however old it is, so that a
+//! reader who has read everything keeps a valid position.
 
 use super::error::ActionError;
 use crate::app::App;
@@ -15,10 +15,10 @@ use crate::store::{Tx, audit, workspaces};
 /// How many events are counted or removed in one transaction.
 const STEP: i64 = 500;
 
-/// Counts everything that there is to count, some events at a time, until `stop` says so.
+/// Counts all events that are not counted yet, some at a time, until `stop` returns true.
 ///
 /// # Errors
-/// When the database fails; one workspace's failure holds up no other.
+/// When the database fails; one workspace's failure doesn't hold up the others.
 pub async fn count_events(app: &App, mut stop: impl FnMut() -> bool) -> Result<(), ActionError> {
     let (mut after, mut failure) = (String::new(), None);
     while let Some(workspace) = daily_counts::behind(&mut app.store.read().await?, &after).await? {
@@ -37,13 +37,13 @@ pub async fn count_events(app: &App, mut stop: impl FnMut() -> bool) -> Result<(
     failure.map_or(Ok(()), Err)
 }
 
-/// Counts some of a workspace's events; whether there may be more.
+/// Counts some of a workspace's events; returns whether there may be more.
 async fn count(app: &App, workspace: &WorkspaceId) -> Result<bool, ActionError> {
     let zone = app.zone_of(workspace).await?;
     let day = |at: Timestamp| zone.civil(at).date().to_string();
     let mut tx = app.store.begin().await?;
     let mark = daily_counts::hold_mark(&mut tx, workspace).await?;
-    // Everything up to here is committed, so it is among what is read next.
+    // Every event up to this position is committed, so the next read includes it.
     let seen = Place { position: workspaces::position(&mut tx, workspace).await?, n: i64::MAX };
     let found = daily_counts::uncounted(&mut tx, workspace, mark.counted, STEP).await?;
     let mut counts = Counts::default();
@@ -52,7 +52,7 @@ async fn count(app: &App, workspace: &WorkspaceId) -> Result<bool, ActionError> 
     let last = found.last().map_or(mark.counted, daily_counts::Countable::place);
     let counted = match more {
         true => last,
-        // A position's events commit together.
+        // Events of one position commit together.
         false => seen.max(Place { n: i64::MAX, ..last }),
     };
     daily_counts::add(&mut tx, workspace, &counts).await?;
@@ -61,7 +61,7 @@ async fn count(app: &App, workspace: &WorkspaceId) -> Result<bool, ActionError> 
     Ok(more)
 }
 
-/// Counts a card's events in the transaction that erases them. The workspace's counter is held.
+/// Counts a card's events in the transaction that erases them. The caller holds the workspace's counter.
 ///
 /// # Errors
 /// When the database fails.
@@ -76,11 +76,11 @@ pub(super) async fn count_before_erasing(
     Ok(daily_counts::add(tx, workspace, &counts).await?)
 }
 
-/// Removes events and entries of the audit list that are older than they are kept, some at a time, until `stop` says so;
+/// Removes events and audit entries older than the retention time, some at a time, until `stop` returns true; returns
 /// how many.
 ///
 /// # Errors
-/// When the database fails; one workspace's failure holds up no other.
+/// When the database fails; one workspace's failure doesn't hold up the others.
 pub async fn prune_events(app: &App, mut stop: impl FnMut() -> bool) -> Result<u64, ActionError> {
     let before = app.now().minus(app.event_retention);
     let (mut after, mut failure, mut removed) = (String::new(), None, 0);
@@ -103,13 +103,13 @@ pub async fn prune_events(app: &App, mut stop: impl FnMut() -> bool) -> Result<u
     failure.map_or(Ok(removed), Err)
 }
 
-/// Removes some of a workspace's old events and entries; how many.
+/// Removes some of a workspace's old events and entries; returns how many.
 async fn prune(app: &App, workspace: &WorkspaceId, before: Timestamp) -> Result<u64, ActionError> {
     while count(app, workspace).await? {}
     let mut tx = app.store.begin().await?;
     let mark = daily_counts::hold_mark(&mut tx, workspace).await?;
     let oldest = events::oldest(&mut tx, workspace, STEP + 1).await?;
-    // One is left of what was found: that may be the newest.
+    // The last one found is kept: it may be the newest.
     let old = oldest.iter().take(oldest.len().saturating_sub(1));
     let old: Vec<_> = old.take_while(|event| event.at < before && event.place() <= mark.counted).collect();
     let mut removed = 0;

@@ -1,4 +1,5 @@
-//! Does a thing again when another transaction got in its way: two requests that are both allowed are never a fault.
+//! Repeats work when another transaction conflicts with it: two requests that are both allowed must not fail each
+//! other.
 
 use std::time::Duration;
 
@@ -6,13 +7,13 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::platform::random;
 
-/// How often a thing is tried.
+/// How often work is attempted.
 const ATTEMPTS: u32 = 10;
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Does `work`, and again from the beginning while what it does comes too late: each time it must look anew at what is
-/// stored, and store nothing but in one transaction.
+/// Runs `work`, and again from the beginning while it fails on a conflict. Each run must read the stored state again
+/// and write in one transaction only.
 ///
 /// # Errors
 /// What `work` fails with.
@@ -29,10 +30,10 @@ pub async fn retry<T>(app: &App, work: impl AsyncFn() -> Result<T, ActionError>)
     work().await
 }
 
-/// Waits a little before another attempt; the longer the more there were, and nodes differently long.
+/// Waits before another attempt: longer with each attempt, and for a random time so that nodes differ.
 ///
 /// # Errors
-/// When the machine has no randomness to give.
+/// When the system's random source fails.
 pub(super) async fn pause(app: &App, attempt: u32) -> Result<(), ActionError> {
     let longest = LONGEST_PAUSE.min(Duration::from_millis(1) * attempt * attempt);
     let [spread] = random::bytes::<1>(&*app.random)?;

@@ -1,5 +1,5 @@
-//! Whether the database can be written, found out by writing. A full disk shows in nothing else: what is stored can be read,
-//! and a transaction often fails only when it is committed.
+//! Tests whether the database can be written, by writing. Nothing else reveals a full disk: stored data can still be
+//! read, and a transaction often fails only when it is committed.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::domain::time::Timestamp;
 use crate::platform::random;
 use crate::store::{StoreError, health};
 
-/// For how long what was found out is not tried again, however many ask.
+/// How long a result is used before the next attempt, however many callers ask.
 const LASTS: Duration = Duration::from_secs(1);
 
-/// How many bytes are written. On the embedded database these are more than most changes of cards need: a small write may
-/// find room where they don't.
+/// How many bytes are written. On the embedded database this is more than most changes of cards need: a small write may
+/// still fit where they don't.
 const SIZE: usize = 32 * 1024;
 
-/// What was found out last; who asks while somebody tries waits for what he finds.
+/// The last result. Callers that arrive during an attempt wait for its result.
 #[derive(Debug, Default)]
 pub struct WriteProbe(Mutex<Option<(Timestamp, Result<(), &'static str>)>>);
 
 /// Whether the database can be written.
 ///
 /// # Errors
-/// Why it can't, in words.
+/// The reason why it can't, in words.
 pub async fn can_write(app: &App) -> Result<(), &'static str> {
     let mut last = app.write_probe.0.lock().await;
     let now = app.now();
@@ -52,7 +52,7 @@ pub async fn can_write(app: &App) -> Result<(), &'static str> {
 async fn try_write(app: &App) -> Result<(), ActionError> {
     let random = random::bytes::<{ SIZE / 2 }>(&*app.random)?;
     let content = hex::encode(random);
-    // PostgreSQL keeps every version of the row for a while.
+    // PostgreSQL keeps old versions of the row for a while, so less is written there.
     let content = if app.store.is_embedded() { content.as_str() } else { content.get(..64).unwrap_or_default() };
     let mut tx = app.store.begin().await?;
     health::try_write(&mut tx, content).await?;

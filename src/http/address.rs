@@ -1,4 +1,4 @@
-//! From which address a request comes.
+//! Determines the client's address of a request.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 
 use crate::platform::proxies::TrustedProxies;
 
-/// The client's address, as the proxies that are trusted tell it.
+/// Returns the client's address as reported by trusted proxies.
 pub fn client_address(proxies: &TrustedProxies, request: &HttpRequest) -> Option<IpAddr> {
     let forwarded: Vec<&[u8]> = request.headers().get_all("x-forwarded-for").map(|value| value.as_bytes()).collect();
     Some(proxies.client(request.peer_addr()?.ip(), &forwarded.join(&b',')))

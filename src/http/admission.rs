@@ -1,6 +1,6 @@
-//! Room in memory for a request, taken before it is needed: for its body, what that is parsed to, the work and the answer.
-//! What is taken lies in the request's extensions, and is given back with it; that of the answer goes with the answer's body.
-//! In which order, and why nobody waits in a circle, is said by [`crate::platform::memory`].
+//! Admission by memory: reserves memory for a request before it is needed, for its body, the parsed body, the work and
+//! the answer. Reservations are kept in the request's extensions and released with it; the answer's is released with
+//! the answer's body. [`crate::platform::memory`] explains their order and why requests can't deadlock.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,22 +20,22 @@ use crate::app::App;
 use crate::platform::memory::{Held, NoRoom};
 
 const MIB: usize = 1024 * 1024;
-/// What is taken for a body without a key before it is read: phones send less.
+/// How much is reserved for a body without a key before it is read: phones send less.
 const FIRST_OF_STRANGERS: usize = 4 * 1024;
-/// What working on a card takes: the card as stored, as it was, as it will be and as it is answered.
+/// The memory to work on a card: as stored, as it was, as it will be and as it is answered.
 const CARD: usize = 2 * MIB;
-/// What working on a template takes.
+/// The memory to work on a template.
 const TEMPLATE: usize = 4 * MIB;
-/// What a page of a list takes while it is made.
+/// The memory for a page of a list while it is made.
 const PAGE: usize = 12 * MIB;
-/// Answers that are smaller are not counted. Bodies that are smaller have a share of their own.
+/// Smaller answers are not counted. Smaller bodies have a share of their own.
 pub const SMALL: usize = 64 * 1024;
-/// What is parsed to less has a share of its own.
+/// Bodies with a smaller parsed size have a share of their own.
 const SMALL_PARSED: usize = 512 * 1024;
-/// The pieces in which an answer is handed to its connection, which copies them.
+/// The size of the pieces in which an answer is handed to its connection, which copies them.
 const PIECE: usize = 64 * 1024;
 
-/// Room for a request's body.
+/// The memory reserved for a request's body.
 #[derive(Debug)]
 pub struct BodyRoom {
     held: Held,
@@ -43,22 +43,23 @@ pub struct BodyRoom {
     of_stranger: bool,
 }
 
-/// Room for what a body was parsed to.
+/// The memory reserved for a parsed body.
 #[derive(Debug)]
 pub struct ParsedRoom(#[allow(dead_code)] Held);
 
-/// A request's turn to be worked on.
+/// The memory reserved for working on a request.
 struct Turn(#[allow(dead_code)] Held);
 
-/// Room for an answer that is being made or sent. A handler may take it before it makes a large answer.
+/// The memory reserved for an answer that is being made or sent. A handler may reserve it before it makes a large
+/// answer.
 #[derive(Debug)]
 pub struct AnswerRoom(pub Held);
 
-/// How many bytes of an answer are its own, where some are shared with others; left in the response's extensions.
+/// How many bytes of an answer are its own, if others are shared; kept in the response's extensions.
 #[derive(Debug)]
 pub struct OwnBytes(pub usize);
 
-/// An answer whose content many share, so that sending it takes nothing more.
+/// Marks an answer's content as shared, so that sending it needs no further memory.
 pub fn of_shared_content(mut answer: HttpResponse) -> HttpResponse {
     answer.extensions_mut().insert(OwnBytes(0));
     answer
@@ -70,10 +71,10 @@ impl From<NoRoom> for Problem {
     }
 }
 
-/// Room for a body; `None` when it was read before, by what stands around the handler.
+/// Reserves memory for a body; `None` when a middleware around the handler has read it before.
 ///
 /// # Errors
-/// When there is none in time.
+/// When no memory becomes free in time.
 pub async fn body_room(
     app: &App,
     request: &HttpRequest,
@@ -87,7 +88,7 @@ pub async fn body_room(
     let expected = announced.unwrap_or(max);
     let (share, bytes) = match max {
         _ if of_stranger => (&app.memory.strangers, expected.min(FIRST_OF_STRANGERS)),
-        // What is unpacked comes beside it.
+        // The unpacked content needs memory in addition.
         ARCHIVE => (&app.memory.uploads, 2 * expected),
         max if max > JSON => (&app.memory.uploads, expected),
         _ if expected <= SMALL => (&app.memory.small_documents, expected),
@@ -98,10 +99,11 @@ pub async fn body_room(
 }
 
 impl BodyRoom {
-    /// Takes more for a stranger's body that became so long. Doesn't wait, since strangers could wait for each other.
+    /// Reserves more when a stranger's body grows to that length. Doesn't wait, since strangers could wait for each
+    /// other.
     ///
     /// # Errors
-    /// When there is no more.
+    /// When no memory is free.
     pub fn fit(&mut self, app: &App, length: usize) -> Result<(), Problem> {
         if self.of_stranger && length > self.bytes {
             let more = (length - self.bytes).max(FIRST_OF_STRANGERS);
@@ -112,28 +114,28 @@ impl BodyRoom {
     }
 }
 
-/// Room for what a JSON body is parsed to.
+/// Reserves memory for a parsed JSON body.
 ///
 /// # Errors
-/// When there is none in time.
+/// When no memory becomes free in time.
 pub async fn parsed_room(request: &HttpRequest, bytes: usize) -> Result<ParsedRoom, Problem> {
     let memory = &app_of(request)?.memory;
     let share = if bytes <= SMALL_PARSED { &memory.small_parsed } else { &memory.parsed };
     Ok(ParsedRoom(share.take(bytes).await?))
 }
 
-/// The service that answers a request.
+/// Returns the service that answers a request.
 ///
 /// # Errors
-/// When there is none around it.
+/// When the request has none.
 pub fn app_of(request: &HttpRequest) -> Result<&Shared, Problem> {
     request.app_data::<Shared>().ok_or_else(|| Problem::new(&FAULT, "the service is not set up"))
 }
 
-/// Waits until a backend's request may be worked on. A phone's holds nothing large.
+/// Waits until a backend's request may be worked on. A phone's request holds nothing large.
 ///
 /// # Errors
-/// When that takes too long.
+/// When the wait takes too long.
 pub async fn work(request: &HttpRequest) -> Result<(), Problem> {
     let waits = request.extensions().contains::<Bearer>() && !request.extensions().contains::<Turn>();
     if waits {
@@ -148,11 +150,11 @@ pub async fn work(request: &HttpRequest) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Stands around the handler of an operation without a body: a page of a list has room for its answer before it is read, all
-/// others wait for their turn. Those with a body do once it is read.
+/// Middleware around the handler of an operation without a body: a page of a list reserves memory for its answer before
+/// it is read, all others wait as [`work`] does. Operations with a body wait once it is read.
 ///
 /// # Errors
-/// The handler's.
+/// Those of the handler.
 pub async fn admitted(
     operation: &'static Operation,
     request: ServiceRequest,
@@ -176,11 +178,11 @@ async fn begin(operation: &Operation, request: &HttpRequest) -> Result<(), Probl
     work(request).await
 }
 
-/// An answer on its way to its connection, with its room.
+/// An answer on its way to its connection, with its reserved memory.
 pub enum Sent {
-    /// As it was made.
+    /// Sent as it was made.
     Whole(BoxBody, #[allow(dead_code)] Option<Held>),
-    /// Handed on in pieces, so that the connection copies one at a time.
+    /// Sent in pieces, so that the connection copies one at a time.
     Pieces(Bytes, #[allow(dead_code)] Option<Held>),
 }
 
@@ -212,8 +214,8 @@ impl MessageBody for Sent {
     }
 }
 
-/// Gives back what a request held while it was worked on, and takes room for its answer if that is large; a large one without
-/// room is not sent.
+/// Releases what a request held while it was worked on, and reserves memory for its answer if that is large; a large
+/// answer is not sent when no memory is free.
 pub async fn answered(app: &App, response: ServiceResponse<BoxBody>) -> ServiceResponse<Sent> {
     let room = {
         let mut extensions = response.request().extensions_mut();

@@ -1,4 +1,4 @@
-//! Who asks. What a handler needs stands in its signature: `Key<CardsWrite>`.
+//! Authentication. A handler's signature states the scope it needs: `Key<CardsWrite>`.
 
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
@@ -35,12 +35,12 @@ macro_rules! scopes {
 
 scopes!(CardsRead, CardsWrite, TemplatesRead, TemplatesWrite, LinksRead, LinksWrite, Admin);
 
-/// A valid API key that allows `S`.
+/// The caller's valid API key, which has the scope `S`.
 #[derive(Debug)]
 pub struct Key<S> {
-    /// The key's workspace: the only one that the request may touch.
+    /// The key's workspace, the only one that the request may touch.
     pub workspace: WorkspaceId,
-    /// The key as the one who makes the request's changes.
+    /// The key as the actor of the request's changes.
     pub actor: Actor,
     scope: PhantomData<S>,
 }
@@ -61,10 +61,10 @@ impl<S: NeedsScope> FromRequest for Key<S> {
     }
 }
 
-/// The bootstrap key of the configuration, which alone may add workspaces.
+/// The bootstrap key of the configuration, the only one that may add workspaces.
 #[derive(Debug)]
 pub struct Bootstrap {
-    /// The key as the one who makes the request's changes.
+    /// The key as the actor of the request's changes.
     pub actor: Actor,
 }
 
@@ -79,11 +79,11 @@ impl FromRequest for Bootstrap {
     }
 }
 
-/// Stands around every route of backends: finds out who asks before anything of the body is read, so that whoever has
-/// no key learns nothing else. What the key must allow is said by the handler ([`Key`]).
+/// Middleware around every route for backends: identifies the caller before anything of the body is read, so that
+/// callers without a key learn nothing else. The handler states the scope that the key must have ([`Key`]).
 ///
 /// # Errors
-/// The handler's.
+/// Those of the handler.
 pub async fn authenticated(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -93,7 +93,7 @@ pub async fn authenticated(
             request.extensions_mut().insert(bearer);
             Ok(next.call(request).await?.map_into_boxed_body())
         }
-        // An answer, not an error: what stands further out counts and names answers.
+        // An answer, not an error: outer middleware counts and names answers.
         Err(problem) => Ok(ServiceResponse::from_err(problem, request.into_parts().0)),
     }
 }
@@ -108,13 +108,13 @@ async fn bearer(request: &HttpRequest) -> Result<Bearer, Problem> {
     authenticate(app, key).await?.ok_or_else(unknown)
 }
 
-/// Whether the key of a request that is being answered was revoked meanwhile. While the database can't be asked it wasn't.
+/// Whether the key of a request that is being answered was revoked meanwhile. False while the database can't be read.
 pub async fn was_revoked<S: NeedsScope>(app: &App, request: &HttpRequest) -> bool {
     let Some((_, key)) = authorization(request) else { return true };
     authenticate(app, key).await.is_ok_and(|bearer| !bearer.is_some_and(|bearer| bearer.may(S::SCOPE)))
 }
 
-/// The scheme and the secret of an `Authorization` header.
+/// Returns the scheme and the secret of an `Authorization` header.
 pub fn authorization(request: &HttpRequest) -> Option<(&str, &str)> {
     let text = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, secret) = text.trim().split_once(' ')?;

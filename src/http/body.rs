@@ -1,4 +1,4 @@
-//! Reading a request's body, bounded.
+//! Reads a request's body within limits of size and time.
 
 use std::time::Duration;
 
@@ -17,33 +17,33 @@ use crate::actions::templates::put_template::LARGEST_DOCUMENT;
 use crate::domain::input::{Problems, normalise_line_ends};
 use crate::platform::memory::parsed_size;
 
-/// How long the next piece of a body may take, and how long a body may take beyond what its length explains.
+/// How long the next piece of a body may take, and how long a body may take beyond the time that its length allows.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How fast a body must come on the whole, in bytes a second. Pieces that each come in time would else hold a connection for
-/// days: a byte every nine seconds.
+/// The slowest average rate of a body, in bytes a second. Otherwise pieces that each come in time could hold a
+/// connection for days: a byte every nine seconds.
 const SLOWEST: u32 = 32 * 1024;
 /// How long any body may take.
 const LONGEST_TIME: Duration = Duration::from_secs(600);
 
-/// A JSON document of at most 1 MiB.
+/// The limit of a JSON document: 1 MiB.
 pub const JSON: usize = LARGEST_DOCUMENT;
-/// A picture of at most 16 MiB.
+/// The limit of a picture: 16 MiB.
 pub const IMAGE: usize = LARGEST_PICTURE;
-/// An archive of at most 64 MiB.
+/// The limit of an archive: 64 MiB.
 pub const ARCHIVE: usize = 64 * 1024 * 1024;
-/// The most values in a JSON document: each takes much more memory and time than its text, and no document of ours needs as
-/// many.
+/// The most values in a JSON document: each takes much more memory and time than its text, and no document of the API
+/// needs as many.
 pub const VALUES: usize = 10_000;
-/// The same of a template's document.
+/// The most values in a template's document.
 pub const VALUES_OF_TEMPLATE: usize = 100_000;
-/// The most values in what a phone sends.
+/// The most values in a phone's request.
 const MOST_OF_PHONES: usize = 500;
-/// What a phone sends to register.
+/// The limit of a phone's registration: 64 KiB.
 pub const REGISTRATION: usize = 64 * 1024;
-/// What a phone sends to be logged.
+/// The limit of a phone's log messages: 256 KiB.
 pub const LOG: usize = 256 * 1024;
 
-/// A body of at most so many bytes; a longer one is answered 413 without reading on.
+/// A body of at most the given number of bytes; a longer one is answered 413 without reading on.
 #[derive(Debug)]
 pub struct Limited<const MAX: usize>(pub Bytes);
 
@@ -63,10 +63,10 @@ impl<const MAX: usize> FromRequest for Limited<MAX> {
 
 /// Reads a request's body of at most `max` bytes; a longer one is refused without reading on.
 ///
-/// Its room in memory is taken before it is read, as long as it says that it is; without a key, as it arrives.
+/// Memory for the announced length is reserved before the body is read; without a key, as it arrives.
 ///
 /// # Errors
-/// When it is longer, breaks off, or doesn't go on; when there is no room for it.
+/// When it is longer, breaks off, or stalls; when there is no memory for it.
 pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
     let announced: Option<usize> =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
@@ -74,8 +74,8 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
     if announced.is_some_and(|length| length > max) {
         return Err(too_large());
     }
-    let mut room = match request.app_data::<Shared>() {
-        Some(app) => admission::body_room(app, request, announced, max).await?.map(|room| (app, room)),
+    let mut held = match request.app_data::<Shared>() {
+        Some(app) => admission::body_room(app, request, announced, max).await?.map(|held| (app, held)),
         // Only tests read a body without a service around it.
         None => None,
     };
@@ -90,24 +90,24 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, max: usize) -> Re
         if body.len() + chunk.len() > max {
             return Err(too_large());
         }
-        if let Some((app, room)) = &mut room {
-            room.fit(app, body.len() + chunk.len())?;
+        if let Some((app, held)) = &mut held {
+            held.fit(app, body.len() + chunk.len())?;
         }
         body.extend_from_slice(&chunk);
     }
-    if let Some((_, room)) = room {
-        request.extensions_mut().insert(room);
+    if let Some((_, held)) = held {
+        request.extensions_mut().insert(held);
     }
     Ok(body.freeze())
 }
 
-/// When the next piece of a body must be there.
+/// Returns when the next piece of a body must have arrived.
 fn due(began: Instant, now: Instant, read: usize) -> Instant {
     let explained = Duration::from_secs(read as u64) / SLOWEST;
     (now + PATIENCE).min(began + (PATIENCE + explained).min(LONGEST_TIME))
 }
 
-/// A JSON document of at most 1 MiB and so many values, whatever its announced type.
+/// A JSON document of at most 1 MiB and the given number of values, whatever its content type.
 #[derive(Debug)]
 pub struct Json<const MOST_VALUES: usize = VALUES>(pub Value);
 
@@ -128,7 +128,7 @@ impl<const MOST_VALUES: usize> FromRequest for Json<MOST_VALUES> {
                 if size.values <= MOST_VALUES {
                     return Ok::<_, Problem>(size.bytes);
                 }
-                // What is no JSON is refused as such, which is found without keeping anything of it.
+                // Invalid JSON is refused as such, which this check finds without keeping any of it.
                 serde_json::from_slice::<serde::de::IgnoredAny>(&body).map_err(|e| not_json(&e))?;
                 let detail = format!("has about {} values; expected at most {MOST_VALUES}", size.values);
                 Err(Problems::one("", detail).into())
@@ -148,20 +148,20 @@ impl<const MOST_VALUES: usize> FromRequest for Json<MOST_VALUES> {
     }
 }
 
-/// Does some work with a body of that length: with a small one at once, with a large one off the threads that serve.
+/// Processes a body of that length: a small one at once, a large one off the threads that serve.
 async fn aside<T: Send + 'static>(
     request: &HttpRequest,
     length: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    // That takes less than a millisecond.
+    // A small one takes less than a millisecond.
     if length <= SMALL {
         return Ok(work());
     }
     Ok(admission::app_of(request)?.reading.run(work).await?)
 }
 
-/// The parser's own words may quote the body, which may hold personal values.
+/// The parser's message may quote the body, which may hold personal values, so it isn't repeated.
 fn not_json(error: &serde_json::Error) -> Problem {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "ends too early",
@@ -170,7 +170,7 @@ fn not_json(error: &serde_json::Error) -> Problem {
     Problem::new(&NOT_JSON, format!("the JSON {what} at line {}, column {}", error.line(), error.column()))
 }
 
-/// What a phone sent, as JSON; null when it is none, or has more values than phones send.
+/// Parses a phone's body as JSON; null when it is invalid or has more values than phones send.
 pub fn of_phone(body: &[u8]) -> Value {
     let few = parsed_size(body).values <= MOST_OF_PHONES;
     if few { serde_json::from_slice(body).unwrap_or_default() } else { Value::Null }
@@ -185,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a body of so many pieces of that size, one after each pause, and how long it takes.
+    /// Returns the result for a body of that many pieces of that size, one after each pause, and how long it takes.
     async fn dripped(pieces: usize, size: usize, pause: Duration) -> (Result<usize, u16>, u64) {
         let pieces = stream::iter(0..pieces).then(move |_| async move {
             tokio::time::sleep(pause).await;

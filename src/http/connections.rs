@@ -1,8 +1,8 @@
-//! Connections: how many one address may have, and how long one may stay between requests.
+//! Limits on connections: how many one address may have, and how long one may be without a request.
 //!
-//! actix bounds the first request's headers and an idle connection, but not the headers of a later request: whoever was
-//! answered once could send half a header and stay for ever. So a connection is watched here: one that is not answering a
-//! request is closed after a while, whatever comes on it.
+//! actix limits the first request's headers and an idle connection, but not the headers of a later request: a client
+//! that was answered once could send half a header and stay for ever. So connections are watched here: one that isn't
+//! answering a request is closed after a while, whatever arrives on it.
 
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -27,15 +27,15 @@ use crate::platform::rate_limit::network_of;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long the headers of a request may take.
 pub const HEADERS: Duration = Duration::from_secs(10);
-/// The most connections of a node: each takes some kilobytes while it does nothing.
+/// The most connections of a node: each takes some kilobytes while idle.
 const MOST: usize = 8192;
-/// Files that are kept for everything else: the database, connections to push services, files that are read.
+/// Open files reserved for everything else: the database, connections to push services, files that are read.
 const OTHER_FILES: std::ops::RangeInclusive<u64> = 128..=1024;
-/// An address has at most this part of the connections.
+/// An address may have at most one part in this many of the connections.
 const PART_OF_AN_ADDRESS: usize = 4;
 
-/// How many connections a process has room for that may have so many files open: most of the files, and never more than a
-/// node can use.
+/// Returns how many connections a process may have with this limit of open files: most of the files, and never more
+/// than a node can use.
 pub fn room(files: u64) -> usize {
     let others = (files / 4).clamp(*OTHER_FILES.start(), *OTHER_FILES.end()).min(files / 2);
     usize::try_from(files - others).unwrap_or(MOST).clamp(1, MOST)
@@ -46,29 +46,29 @@ pub fn room(files: u64) -> usize {
 pub struct Connections {
     most: usize,
     trusted: TrustedProxies,
-    /// How long a client may take nothing of what is sent to it.
+    /// How long a client may leave sent data unread.
     unread: Duration,
     open: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Connections {
-    /// None yet, with room for so many. Trusted proxies and this machine may have all of them.
+    /// Creates an empty set with this capacity. Trusted proxies and this machine may use all of it.
     pub fn new(most: usize, trusted: TrustedProxies, unread: Duration) -> Self {
         Self { most, trusted, unread, open: AtomicUsize::new(0), by_address: Mutex::default() }
     }
 
-    /// How many there may be.
+    /// Returns the capacity.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Whether so many are open that none should be kept for a request that may come.
+    /// Whether so many are open that none should be kept for a later request.
     pub fn are_scarce(&self) -> bool {
         self.open.load(Ordering::Relaxed) > self.most / 4 * 3
     }
 
-    /// Takes a connection in; none when its address has too many.
+    /// Admits a connection; `None` when its address has too many.
     fn admit(self: &Arc<Self>, peer: Option<SocketAddr>) -> Option<Admitted> {
         let address = peer.map(|peer| peer.ip().to_canonical());
         let address = address.filter(|address| !address.is_loopback() && !self.trusted.has(*address)).map(network_of);
@@ -84,7 +84,7 @@ impl Connections {
         Some(Admitted { connections: Arc::clone(self), address })
     }
 
-    /// Takes a stream in, watched; an error when its address has too many.
+    /// Admits and watches a stream.
     ///
     /// # Errors
     /// When its address has too many.
@@ -101,8 +101,8 @@ impl Connections {
     }
 }
 
-/// Has the system close a connection whose client takes nothing of what is sent to it for so long: one that went away, or one
-/// that leaves its window shut so that its answers stay in memory.
+/// Makes the system close a connection whose client leaves sent data unread for that long: one that went away, or one
+/// that keeps its window shut so that its answers stay in memory.
 fn close_when_unread(stream: &TcpStream, unread: Duration) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(unread)) {
@@ -110,7 +110,7 @@ fn close_when_unread(stream: &TcpStream, unread: Duration) {
     }
 }
 
-/// A place among the connections; it is free again when this is dropped.
+/// A connection counted in the set; the count is released when this is dropped.
 #[derive(Debug)]
 struct Admitted {
     connections: Arc<Connections>,
@@ -131,7 +131,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Whether a connection answers a request, and since when it doesn't.
+/// Whether a connection is answering a request, and since when it isn't.
 #[derive(Debug, Clone)]
 pub struct Activity(Arc<Mutex<(usize, Instant)>>);
 
@@ -140,13 +140,13 @@ impl Activity {
         Self(Arc::new(Mutex::new((0, Instant::now()))))
     }
 
-    /// Until when a connection may stay without a request; none while it answers one.
+    /// Returns until when a connection may stay without a request; `None` while it answers one.
     fn idle_until(&self) -> Option<Instant> {
         let (answering, since) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (answering == 0).then(|| since + KEEP_ALIVE + HEADERS)
     }
 
-    /// Begins a request of that connection; it ends when the answer's body was sent or dropped.
+    /// Starts a request of that connection; it ends when the answer's body was sent or dropped.
     pub fn begin(request: &HttpRequest) -> Option<Answering> {
         let activity = request.conn_data::<Self>()?.clone();
         activity.0.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
@@ -165,7 +165,7 @@ impl Drop for Answering {
     }
 }
 
-/// A body that keeps its connection from counting as idle until it was sent.
+/// A body that keeps its connection from counting as idle until the body was sent.
 #[derive(Debug)]
 pub struct Answered<B> {
     body: B,
@@ -173,7 +173,7 @@ pub struct Answered<B> {
 }
 
 impl<B> Answered<B> {
-    /// Of that body.
+    /// Wraps that body.
     pub fn new(body: B, answering: Option<Answering>) -> Self {
         Self { body, _answering: answering }
     }
@@ -209,7 +209,7 @@ impl<S> Watched<S> {
         Self { stream, activity: Activity::new(), timer, _admitted: admitted }
     }
 
-    /// What the requests of this connection tell of it.
+    /// Returns the connection's activity, which its requests update.
     pub fn activity(&self) -> Activity {
         self.activity.clone()
     }

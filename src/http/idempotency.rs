@@ -1,6 +1,6 @@
-//! `Idempotency-Key`: a request that its sender repeats, because he saw no answer, is done once.
+//! `Idempotency-Key`: a request that its sender repeats because no answer arrived is done once.
 //!
-//! An operation has this when its description names [`parameters::IDEMPOTENCY_KEY`]; the list of routes then puts
+//! It applies to an operation whose description names [`parameters::IDEMPOTENCY_KEY`]; the list of routes then puts
 //! [`once`] around its handler.
 
 use actix_web::body::{MessageBody, to_bytes};
@@ -24,35 +24,35 @@ use crate::domain::input::Problems;
 use crate::store::idempotency::Attempt;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that an answer is that of an earlier request.
+/// The header that marks an answer as that of an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key.
 const LONGEST_KEY: usize = 255;
-/// Whether an operation has this.
+/// Whether it applies to an operation.
 pub fn applies(operation: &Operation) -> bool {
     operation.parameters.iter().any(|parameter| parameter.name == parameters::IDEMPOTENCY_KEY.name)
 }
 
-/// An answer as it is kept.
+/// An answer as stored.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     status: u16,
     headers: Vec<(String, String)>,
-    /// In base64.
+    /// The body in base64.
     body: String,
 }
 
-/// Stands around the handler of an operation.
+/// Middleware around the handler of an operation.
 ///
 /// # Errors
-/// The handler's.
+/// Those of the handler.
 pub async fn once(
     operation: &'static Operation,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let bearer = request.extensions().get::<Bearer>().cloned();
-    // Who may not do it gets no answer to what another did.
+    // A caller without the permission must not get the answer to another caller's request.
     let allowed = bearer.filter(|bearer| match operation.needs {
         Needs::Scope(scope) => bearer.may(scope),
         Needs::BootstrapKey => bearer.bootstrap,
@@ -64,7 +64,7 @@ pub async fn once(
     match begin(operation, &request, payload, &bearer).await {
         Ok(Begun::First { app, attempt, body }) => {
             let request = ServiceRequest::from_parts(request, Payload::from(body));
-            // A client that hangs up doesn't stop what it began: its repeat wants the answer.
+            // A client that hangs up doesn't stop its request: its repeat will need the answer.
             let answering = actix_web::rt::spawn(async move { first(&app, &attempt, next.call(request).await).await });
             answering.await.map_err(actix_web::error::ErrorInternalServerError)?
         }
@@ -141,7 +141,8 @@ fn replay(kept: &[u8]) -> Result<HttpResponse, Problem> {
     Ok(response.body(STANDARD.decode(kept.body).map_err(|_| unreadable())?))
 }
 
-/// Answers a first request and keeps the answer, unless it says that nothing was judged: then a repeat may succeed.
+/// Answers a first request and stores the answer, unless it says that the request wasn't processed: then a repeat may
+/// succeed.
 async fn first(
     app: &Shared,
     attempt: &Attempt,
@@ -175,7 +176,7 @@ async fn first(
         Ok(kept) => keep(app, attempt, &kept).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    // What was asked is done; only a repeat will be told that it is still under way.
+    // The request has been done; only a repeat will be answered that it is still under way.
     if let Err(error) = done {
         tracing::error!(error, "an answer could not be kept for its repeats");
     }

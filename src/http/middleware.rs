@@ -1,5 +1,5 @@
-//! What happens around every request: an id, one line in the log (as an error when it failed), counters. The log has the route's pattern, never the
-//! address: addresses hold card tokens.
+//! Middleware around every request: a request id, a log entry (an error when the request failed), metrics. The log has
+//! the route's pattern, never the address: addresses hold card tokens.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -25,13 +25,13 @@ use crate::platform::rate_limit::Count;
 use crate::platform::secrets::fingerprint;
 use crate::telemetry::{RequestLabels, RouteLabels};
 
-/// The answer's header with the request's id.
+/// The response header with the request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Wraps a request.
+/// Handles a request with all of the above.
 ///
 /// # Errors
-/// What the handler fails with.
+/// Those of the handler.
 pub async fn observe(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -60,7 +60,7 @@ pub async fn observe(
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    // Methods are the client's own words; only known ones are repeated.
+    // Clients choose the method's text; only known ones are logged.
     let method = match method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -74,7 +74,7 @@ pub async fn observe(
     match response.response().error().filter(|_| status >= 500) {
         Some(error) => {
             let cause = cause_of(error).unwrap_or_else(|| "no cause was given".to_owned());
-            // Whoever finds what fails can ask for it as fast as he likes.
+            // A client that finds a failing request can repeat it at any rate, so these entries are limited.
             match app.strangers_lines.failures.next(app.now()) {
                 Some(left_out) => {
                     tracing::error!(request = id, method, route, status, ms, cause, left_out, "a request failed");
@@ -82,7 +82,7 @@ pub async fn observe(
                 None => tracing::info!(request = id, method, route, status, ms, "request"),
             }
         }
-        // A node that isn't ready says so without failing, to whoever asks every few seconds.
+        // A node that isn't ready answers 503 every few seconds to its probes without having failed.
         None => tracing::info!(request = id, method, route, status, ms, "request"),
     }
     let seconds = &app.metrics.request_seconds;
@@ -92,7 +92,7 @@ pub async fn observe(
     Ok(response.map_body(|_, body| Answered::new(body, answering)))
 }
 
-/// Takes the public address's path off a request that has it: some proxies pass it on, others don't.
+/// Removes the public address's path from a request that has it: some proxies pass it on, others don't.
 fn take_off(request: &mut ServiceRequest, base: &str) {
     let path = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
     let Some(rest) = path.strip_prefix(base).filter(|rest| !base.is_empty() && rest.starts_with('/')) else { return };
@@ -105,15 +105,15 @@ fn take_off(request: &mut ServiceRequest, base: &str) {
     }
 }
 
-/// The refusal of a request that is more than its address may ask within a minute.
+/// Returns the refusal of a request beyond what its address may send in a minute.
 async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
-    // Decoded as the routes are, so that no other spelling goes by uncounted.
+    // Decoded as the routes are, so that no other spelling goes uncounted.
     let caller = Caller::of(request.match_info().as_str())?;
     let address = client_address(&app.trusted_proxies, request);
     let (limit, address) = match caller {
         Caller::Phone => (&app.phones, address.filter(|address| !address.is_loopback())),
         Caller::Backend => (&app.backends, address.filter(|address| !address.is_loopback())),
-        // A setting, so it counts whoever asks.
+        // The limit is configurable, so it counts every address, loopback too.
         Caller::Customer => (&app.pages, address),
         Caller::CustomersPage => (&app.page_files, address),
     };
@@ -132,7 +132,7 @@ async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
         Count::FirstBeyond | Count::Beyond => {}
     }
     let mut refusal = match caller {
-        // Phones read the status alone.
+        // Phones read only the status.
         Caller::Phone => HttpResponse::TooManyRequests().finish(),
         Caller::Backend => {
             let detail = format!("an address may ask {} times a minute", limit.most());
@@ -146,27 +146,27 @@ async fn is_too_much(app: &App, request: &HttpRequest) -> Option<HttpResponse> {
     Some(refusal)
 }
 
-/// What stands for the pass that is asked about, together with the token that is given for it, so that nobody without the
-/// token uses up what its holder may ask.
+/// Returns a fingerprint of the requested pass and the given token. Clients without the token can't use up its holder's
+/// limit.
 fn holder(request: &HttpRequest) -> Option<Vec<u8>> {
     let (_, token) = authorization(request)?;
     let (_, serial) = request.match_info().as_str().rsplit_once('/')?;
     Some(fingerprint(&format!("{serial} {token}")))
 }
 
-/// Who asks, as far as limits differ.
+/// The kind of caller, as far as limits differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
     Phone,
     Backend,
-    /// For a page or what a page offers: each may render, sign or make something.
+    /// A request for a page or something that a page offers: each may render, sign or make something.
     Customer,
-    /// A page for the files that it shows.
+    /// A page's requests for the files that it shows.
     CustomersPage,
 }
 
 impl Caller {
-    /// By the decoded path; none where nothing is counted.
+    /// Returns the caller of a decoded path; `None` where nothing is counted.
     fn of(path: &str) -> Option<Self> {
         let mut parts = path.trim_start_matches('/').split('/');
         let (area, file) = (parts.next()?, parts.nth(1).unwrap_or_default());
@@ -181,7 +181,7 @@ impl Caller {
     }
 }
 
-/// What really happened, of an API's problem or of a failure towards a phone.
+/// Returns the actual cause of an API's problem or of a failure towards a phone.
 fn cause_of(error: &actix_web::Error) -> Option<String> {
     let problem = error.as_error::<Problem>().or_else(|| Some(error.as_error::<Failure>()?.problem()))?;
     problem.cause().map(ToOwned::to_owned)

@@ -1,7 +1,7 @@
-//! What drives us from outside: requests.
+//! HTTP: the requests that drive the service from outside.
 //!
-//! `routes` has every route, a line each. A handler reads the request, calls one action and writes the answer; what
-//! goes wrong becomes an answer in `problem` (for Apple's web service, in `apple_v1`, which has statuses of its own).
+//! `routes` lists every route. A handler reads the request, calls one action and writes the answer; `problem` turns
+//! errors into answers (for Apple's web service, `apple_v1`, which has its own statuses).
 
 pub mod address;
 pub mod admission;

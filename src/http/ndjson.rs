@@ -1,4 +1,4 @@
-//! A body of many lines, read as it arrives and never held whole.
+//! Reads a body of many lines as it arrives, never holding all of it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use futures_util::StreamExt;
 
 use crate::platform::memory::parsed_size;
 
-/// How long a line may be, without its ending.
+/// The most bytes of a line, without its ending.
 pub const LONGEST: usize = 1024 * 1024;
-/// So many bytes of lines are enough for one batch, however few lines they are.
+/// How many bytes of lines are enough for one batch, however few lines they are.
 const ENOUGH: usize = 1024 * 1024;
-/// How long to wait for more when there is something to do already.
+/// How long to wait for more lines when some are there already.
 const LINGER: Duration = Duration::from_millis(10);
-/// How long a sender may pause before it counts as gone.
+/// How long a sender may pause before the body counts as broken off.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A line of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// Without its ending.
+    /// The text without its ending.
     Text(Bytes),
-    /// Longer than [`LONGEST`]; its bytes were not kept.
+    /// A line longer than [`LONGEST`]; its bytes were not kept.
     TooLong,
 }
 
 impl Line {
-    /// How many bytes it takes once it is parsed, at most.
+    /// Returns at most how many bytes the line takes once it is parsed.
     pub fn parsed_bytes(&self) -> usize {
         match self {
             Self::Text(text) => parsed_size(text).bytes,
@@ -36,21 +36,21 @@ impl Line {
     }
 }
 
-/// Why there are no more lines.
+/// The reason why no more lines come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BrokenOff {
-    /// The sender went away in the middle.
+    /// The sender closed the connection before the end.
     Gone,
-    /// It paused for too long.
+    /// The sender paused for too long.
     Slow,
 }
 
-/// Splits bytes into lines as they come. Empty lines are left out; a carriage return before the line feed belongs to the
-/// ending.
+/// Splits bytes into lines as they arrive. Empty lines are left out; a carriage return before the line feed belongs to
+/// the ending.
 #[derive(Debug, Default)]
 pub struct Lines {
     rest: BytesMut,
-    /// How much of `rest` was searched for an ending.
+    /// How many bytes of `rest` were searched for an ending.
     searched: usize,
     skipping: bool,
     ready: VecDeque<Line>,
@@ -69,7 +69,7 @@ impl Lines {
             self.take(line.freeze());
         }
         self.searched = self.rest.len();
-        // Room for the carriage return that may end it.
+        // One byte more, for the carriage return of a possible ending.
         if self.skipping || self.rest.len() > LONGEST + 1 {
             if !self.skipping {
                 self.ready.push_back(Line::TooLong);
@@ -96,7 +96,7 @@ impl Lines {
         self.ready.push_back(Line::Text(line));
     }
 
-    /// What stands after the last line feed is a line, too.
+    /// Adds the text after the last line feed as a line, too.
     fn finish(&mut self) {
         let rest = self.rest.split().freeze();
         self.searched = 0;
@@ -135,20 +135,20 @@ pub struct Body {
 }
 
 impl Body {
-    /// Nothing is read yet.
+    /// Creates a reader that has read nothing yet.
     pub fn new(payload: Payload) -> Self {
         Self { payload, lines: Lines::default(), ended: false }
     }
 
-    /// Takes back lines that were handed out last; they come first again.
+    /// Puts back lines that were returned last; they come first again.
     pub fn put_back(&mut self, lines: impl DoubleEndedIterator<Item = Line>) {
         self.lines.put_back(lines);
     }
 
-    /// The next lines, at most `most` of them: as many as there are when the sender pauses. None at the end.
+    /// Returns the next lines, at most `most` of them: those that are there when the sender pauses. Empty at the end.
     ///
     /// # Errors
-    /// When the body breaks off. What was read before and not yet handed out is complete, and handed out first.
+    /// When the body breaks off. Complete lines read before that are returned first.
     pub async fn next(&mut self, most: usize) -> Result<Vec<Line>, BrokenOff> {
         while !self.ended && self.lines.ready.len() < most && self.lines.bytes < ENOUGH {
             let wait = if self.lines.ready.is_empty() { PATIENCE } else { LINGER };
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(split(&[longest.as_bytes(), b"y\n", b"z"]), [Line::TooLong, text("z")]);
     }
 
-    /// A body of those pieces, after which its sender falls silent.
+    /// Returns a body of those pieces, after which its sender stays silent.
     async fn silent_after(pieces: &'static [&'static str]) -> Body {
         let pieces =
             stream::iter(pieces.iter().map(|piece| Ok::<_, PayloadError>(Bytes::from_static(piece.as_bytes()))));

@@ -1,4 +1,4 @@
-//! The one place where an error becomes an answer: `application/problem+json` (RFC 9457).
+//! Turns every error into an answer, and is the only place that does: `application/problem+json` (RFC 9457).
 
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
@@ -17,11 +17,11 @@ use crate::store::StoreError;
 /// A kind of problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Its name; the last part of the answer's `type`, which leads to a page that explains it.
+    /// The code; the last part of the answer's `type`, which is the address of a page that explains it.
     pub code: &'static str,
-    /// The status it is answered with.
+    /// The status of the answer.
     pub status: u16,
-    /// What it is, in a few words.
+    /// A short title.
     pub title: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
@@ -64,35 +64,35 @@ kinds! {
     UNAVAILABLE = 503 "unavailable" "The service can't answer now" "Try again after the time in Retry-After.";
 }
 
-/// The kind with that code.
+/// Returns the kind with that code.
 pub fn kind(code: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.code == code)
 }
 
 /// The most entries of a problem's `errors`.
 const MOST_ERRORS: usize = Problems::MAX;
-/// How long a document may be that stands in one of many lines.
+/// The most bytes of a document that is part of one of many lines.
 const LONGEST_IN_LINE: usize = 4 * 1024;
 
-/// A problem on its way to an answer.
+/// A problem to be turned into an answer.
 #[derive(Debug)]
 pub struct Problem {
     kind: &'static Kind,
     detail: String,
     errors: Vec<Value>,
-    /// The oldest event that can be read, where that is what matters.
+    /// The oldest event that can be read, if that is the problem.
     oldest: Option<String>,
-    /// What really happened, for the log only.
+    /// The actual cause, for the log only.
     cause: Option<String>,
 }
 
 impl Problem {
-    /// A problem of that kind; `detail` says what happened this time.
+    /// Creates a problem of that kind; `detail` says what happened this time.
     pub fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), oldest: None, cause: None }
     }
 
-    /// What the input breaks.
+    /// Creates the problem of input that breaks rules.
     pub fn invalid(problems: Problems) -> Self {
         let count = problems.count();
         let errors: Vec<InputProblem> = problems.into_vec();
@@ -125,13 +125,13 @@ impl Problem {
         Self { cause: Some(cause), ..Self::new(&UNAVAILABLE, "the database can't be reached or is too busy") }
     }
 
-    /// Too much is held in memory for others.
+    /// Creates the problem that too much memory is in use for others.
     pub fn no_room(no_room: NoRoom) -> Self {
         let detail = "too much of other requests is held in memory just now";
         Self { cause: Some(no_room.to_string()), ..Self::new(&UNAVAILABLE, detail) }
     }
 
-    /// The document (RFC 9457), of a service whose public address has that path.
+    /// Returns the document (RFC 9457); `base_path` is the path of the service's public address.
     pub fn document(&self, base_path: &str) -> Value {
         let mut document = json!({
             "type": format!("{base_path}/problems/{}", self.kind.code),
@@ -148,7 +148,7 @@ impl Problem {
         document
     }
 
-    /// The document for one of many lines: of its errors as many as fit into 4 KiB, the others counted.
+    /// Returns the document for one of many lines: as many of its errors as fit into 4 KiB, the others counted.
     pub fn short_document(&self, base_path: &str) -> Value {
         let mut document = self.document(base_path);
         if let Some(Value::Array(errors)) = document.get_mut("errors") {
@@ -168,13 +168,14 @@ impl Problem {
         document
     }
 
-    /// What really happened, when it must not be told outside.
+    /// Returns the actual cause, when clients must not see it.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 }
 
-/// An answer as a service gives it whose public address has that path: the type of a problem leads to a page of ours.
+/// Returns the answer of a service whose public address has that path: a problem's type is the address of one of its
+/// pages.
 pub fn below(base_path: &str, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let problem = answer.response().error().and_then(|error| error.as_error::<Problem>());
     match problem.filter(|_| !base_path.is_empty()).map(|problem| problem.document(base_path).to_string()) {
@@ -277,7 +278,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        // Where the service has a path in its address, `below` adds it: nothing here knows the service.
+        // `below` adds the path of the public address: the service isn't known here.
         let body = self.document("");
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CACHE_CONTROL, "no-store"));
@@ -297,7 +298,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// `GET /problems/{code}`: what a problem's `type` leads to.
+/// `GET /problems/{code}`: the page that a problem's `type` points to.
 ///
 /// # Errors
 /// When there is no such kind.
@@ -308,7 +309,7 @@ pub async fn problem_page(code: web::Path<String>) -> Result<HttpResponse, Probl
         .body(format!("{} ({})\n\n{}\n", kind.title, kind.status, kind.remedy)))
 }
 
-/// Any address that no route knows.
+/// Answers any address that no route matches.
 ///
 /// # Errors
 /// Always.
@@ -316,7 +317,7 @@ pub async fn not_found(_: web::Data<crate::app::App>) -> Result<HttpResponse, Pr
     Err(Problem::new(&NOT_FOUND, "there is nothing at this address"))
 }
 
-/// A known address with a method that it doesn't know; `allowed` are those that it knows (RFC 9110, 15.5.6).
+/// Answers a known address with a method it doesn't support; `allowed` lists those it does (RFC 9110, 15.5.6).
 pub fn method_not_allowed(allowed: &str) -> HttpResponse {
     let problem = Problem::new(&METHOD_NOT_ALLOWED, format!("the address knows {allowed} only"));
     let mut response = HttpResponse::from_error(problem);

@@ -1,4 +1,5 @@
-//! Reading a request's query: every problem at once, with `/<member>` as its pointer; unknown members are errors.
+//! Reads a request's query and reports every problem at once, with `/<member>` as its pointer; unknown members are
+//! errors.
 
 use actix_web::HttpRequest;
 use actix_web::web;
@@ -8,22 +9,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::problem::Problem;
 use crate::domain::input::{Problems, pointer};
 
-/// How many items a list has when the request doesn't say.
+/// How many items a list has by default.
 const LIMIT: i64 = 100;
-/// How many it may ask for.
+/// The most items that a request may ask for.
 const MAX_LIMIT: i64 = 1000;
 
-/// A query being read: every member must be asked for before [`Query::finish`], which reports the rest.
+/// A query being read: every known member must be read before [`Query::finish`], which reports the rest.
 #[derive(Debug)]
 pub struct Query {
     members: Vec<(String, String)>,
     known: Vec<&'static str>,
-    /// What is wrong with it so far.
+    /// The problems found so far.
     pub problems: Problems,
 }
 
 impl Query {
-    /// The request's query.
+    /// Returns the request's query.
     pub fn of(request: &HttpRequest) -> Self {
         let mut problems = Problems::new();
         let members = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
@@ -34,7 +35,7 @@ impl Query {
         Self { members, known: Vec::new(), problems }
     }
 
-    /// The member's text; an empty one counts as given.
+    /// Returns the member's text; an empty one counts as given.
     pub fn get(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         let mut values = self.members.iter().filter(|(member, _)| member == name).map(|(_, value)| value);
@@ -42,7 +43,7 @@ impl Query {
         if values.next().is_some() {
             self.problems.add(format!("/{name}"), "is given more than once");
         }
-        // No text of ours has one, and PostgreSQL takes none.
+        // No text of the API has one, and PostgreSQL rejects it.
         if value.as_ref().is_some_and(|value| value.contains('\0')) {
             self.problems.add(format!("/{name}"), "holds a NUL character");
             return None;
@@ -50,7 +51,7 @@ impl Query {
         value
     }
 
-    /// The member as `parse` understands it.
+    /// Returns the member as parsed by `parse`.
     pub fn parsed<T, E: std::fmt::Display>(
         &mut self,
         name: &'static str,
@@ -60,7 +61,7 @@ impl Query {
         parse(&text).map_err(|e| self.problems.add(format!("/{name}"), e.to_string())).ok()
     }
 
-    /// `limit`: 1 to 1000, by default 100.
+    /// Returns `limit`: 1 to 1000, by default 100.
     pub fn limit(&mut self) -> i64 {
         let parse = |text: &str| match text.parse() {
             Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
@@ -69,7 +70,7 @@ impl Query {
         self.parsed("limit", parse).unwrap_or(LIMIT)
     }
 
-    /// `cursor`: what [`cursor`] wrote.
+    /// Returns `cursor`, as written by [`cursor`].
     pub fn cursor<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
         let parse = |text: &str| {
             let json = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -80,10 +81,10 @@ impl Query {
         self.parsed("cursor", parse)
     }
 
-    /// Refuses the members that nobody asked for.
+    /// Refuses members that were not read.
     ///
     /// # Errors
-    /// Everything that is wrong with the query.
+    /// Every problem of the query.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in self.members.iter().filter(|(name, _)| !self.known.contains(&name.as_str())) {
             let shown: String = name.chars().take(64).collect();
@@ -93,7 +94,7 @@ impl Query {
     }
 }
 
-/// A place in a list as an opaque text.
+/// Returns a position in a list as an opaque text.
 pub fn cursor(place: &impl serde::Serialize) -> Option<String> {
     serde_json::to_vec(place).ok().map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -1,4 +1,4 @@
-//! The sandbox's stand-in for the line on which Apple reaches a phone: `GET /sandbox/devices/{push token}/pushes`
+//! The sandbox's stand-in for the connection on which Apple reaches a phone: `GET /sandbox/devices/{push token}/pushes`
 //! streams an event for each push (server-sent events). It exists only where the simulated APNs runs.
 
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::problem::{NOT_FOUND, Problem};
 use crate::app::App;
 use crate::domain::ids::PushToken;
 
-/// How often an idle line says that it lives.
+/// How often an idle stream sends a keep-alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
 /// Connects a simulated phone.
 ///
 /// # Errors
-/// When this is no sandbox, or the token is none that APNs could know.
+/// When this is no sandbox, or APNs could not know the token.
 pub async fn pushes(app: web::Data<App>, token: web::Path<String>) -> Result<HttpResponse, Problem> {
     let missing = || Problem::new(&NOT_FOUND, "there is nothing at this address");
     let apns = app.sandbox.as_ref().ok_or_else(missing)?;
@@ -28,7 +28,7 @@ pub async fn pushes(app: web::Data<App>, token: web::Path<String>) -> Result<Htt
         if *stopping.borrow() {
             return None;
         }
-        // The first line tells the phone that it is connected.
+        // The first line of the stream confirms the connection to the phone.
         let line = if first {
             ": connected\n\n".to_owned()
         } else {

@@ -1,5 +1,5 @@
-//! What a change is to a card: rendering it as it was and as it will be, checking it, comparing the faces. Nothing here
-//! touches the database.
+//! Determines what a change does to a card: renders it before and after, checks it, compares what it shows. Nothing
+//! here touches the database.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::platform::secrets::WorkspaceSecret;
 use crate::wallets::apple::package::pass_json::{PassIdentity, PassJson, pass_json};
 use crate::wallets::issuers::AppleIssuer;
 
-/// How many messages are tried before a change is told without one: each costs a pass.
+/// How many messages are tried before a change is shown without one: each costs rendering a pass.
 const MOST_MESSAGES: usize = 3;
 
-/// What a card is rendered with.
+/// The context in which a card is rendered.
 #[derive(Debug, Clone)]
 pub struct RenderContext {
     /// The template's newest published version.
     pub published: Arc<Published>,
-    /// Who signs.
+    /// The issuer that signs.
     pub issuer: Arc<AppleIssuer>,
-    /// From which the card's tokens are derived.
+    /// The secret from which the card's tokens are derived.
     pub secret: WorkspaceSecret,
-    /// What customers and phones reach, without a slash at the end.
+    /// The service's public address, without a slash at the end.
     pub public_url: String,
 }
 
@@ -42,7 +42,7 @@ impl RenderContext {
         render(&self.published.template, card, &format!("{}/c/{}", self.public_url, token.as_str()))
     }
 
-    /// The card's pass.json, to compare faces and to check what its values break.
+    /// Returns the card's pass.json, to compare faces and to check which rules its values break.
     fn pass_json(&self, rendered: &RenderedCard<'_>, card: &Card) -> PassJson {
         let identity = PassIdentity {
             serial: &card.serial,
@@ -70,19 +70,19 @@ impl RenderContext {
     }
 }
 
-/// What a new content is to a card.
+/// The effect of new content on a card.
 #[derive(Debug)]
 pub enum Planned {
-    /// Nothing differs, but for the sequence and for defaults that were said aloud.
+    /// Nothing differs but the sequence, or defaults that are now given explicitly.
     Unchanged(Card),
-    /// The card has a new revision, but shows what it showed: a push would bring nothing.
+    /// The card has a new revision but shows the same as before, so a push would bring nothing.
     SameFace(Card),
     /// The card shows something new.
     NewFace(Card),
 }
 
-/// Lays `content` over a card, to be announced as `message` says. `waiting` says that no phone has fetched its live message
-/// yet. How a change is announced is no change of its own, but a new text is.
+/// Applies `content` to a card; `message` says how the change is announced. `waiting` means that no phone has fetched
+/// the card's live message yet. A different way of announcing is not a change in itself, but a new message text is.
 ///
 /// # Errors
 /// When values break a rule, or the change is stale.
@@ -107,12 +107,13 @@ pub fn plan_card(
     if content == before.content && !says_more {
         return Ok(Planned::Unchanged(card));
     }
-    // A default said aloud changes nothing now, and is kept for when the template's default is another one.
+    // An explicit default changes nothing now. It is stored, as the template's default may change later.
     if !says_more && content.means(&before.content, &context.published.template) {
         card.content = content;
         return Ok(Planned::Unchanged(card));
     }
-    // The same number again is a repeated request only when it changes nothing; else it is another change that came late.
+    // The same sequence number again is a repeated request only if it changes nothing; otherwise it is a different
+    // change that came late.
     if let Some((_, stored)) = late {
         return Err(ActionError::Stale { stored });
     }
@@ -129,10 +130,10 @@ pub fn plan_card(
         card.message = Some(text.after(before.message.as_ref()));
     }
     card.revision += 1;
-    let judged = plan_content(context, before, waiting, card.clone(), message, now);
-    // A card keeps the version that its values suit when a later one asks for what it lacks or forbids what it has. It can be
-    // voided and expired all the same, and while values are lacking given another end and language: its values are not what
-    // the backend changes.
+    let planned = plan_content(context, before, waiting, card.clone(), message, now);
+    // A card keeps the version that its values suit when a later one requires values it lacks or forbids values it has.
+    // It can still be voided and expired and, while values are missing, get another end and language: the backend isn't
+    // changing its values then.
     let same_values = Content {
         state: before.content.state,
         locale: before.content.locale.clone(),
@@ -140,22 +141,22 @@ pub fn plan_card(
         ..card.content.clone()
     };
     if same_values.means(&before.content, &context.published.template)
-        && matches!(judged, Err(ActionError::Invalid(_)))
+        && matches!(planned, Err(ActionError::Invalid(_)))
         && (card.content.state != State::Active || context.render(&card).is_err())
     {
         card.live_message = text.map(|_| message_key());
         return Ok(Planned::NewFace(card));
     }
-    judged
+    planned
 }
 
-/// Whether a message is there to be shown; one that lacks a value isn't.
+/// Whether there is a message to show; one that lacks a value isn't shown.
 fn announces(rendered: &RenderedCard<'_>) -> bool {
     rendered.message.as_ref().is_some_and(|message| message.is_live)
         || rendered.fields.iter().flat_map(|(_, fields)| fields).any(|field| field.message.is_some())
 }
 
-/// Whether a changed card shows something new, and which message with it.
+/// Determines whether a changed card shows something new, and with which message.
 fn plan_content(
     context: &RenderContext,
     before: &Card,
@@ -167,11 +168,11 @@ fn plan_content(
     let template = &context.published.template;
     let rendered = context.render(&card)?;
     let pass = context.pass_json(&rendered, &card);
-    // The old values are rendered with the new design: only what the backend changed counts as a change.
+    // The old values are rendered with the new design, so that only the backend's changes count.
     let messages = match context.render(before) {
         Err(_) => message.and_then(Message::text).map(|_| message_key()).into_iter().collect(),
         Ok(old) => {
-            // Pictures stand in no JSON; and what differs in a field's value needs no second pass to be seen.
+            // Pictures aren't in the JSON; and a difference in a field's value shows without comparing the passes.
             let alike = before.content.template == card.content.template
                 && old.look == rendered.look
                 && old.values().eq(rendered.values());
@@ -182,8 +183,8 @@ fn plan_content(
             live_messages(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting), message)
         }
     };
-    // A message that lacks a value, or that this card's values break, gives way to the next; it never keeps a card from
-    // changing.
+    // A message that lacks a value, or that this card's values break, is skipped for the next one; it never prevents
+    // the change.
     let rendered_with = card.live_message.clone();
     for message in messages.into_iter().take(MOST_MESSAGES).map(Some) {
         let announced = if message == rendered_with {
@@ -208,7 +209,7 @@ fn plan_content(
     Ok(Planned::NewFace(card))
 }
 
-/// The names of what differs: attributes by their own, the card's other members by theirs. Never a value.
+/// Returns the names of what differs: attributes by their own name, other members of the card by theirs. Never a value.
 pub fn what_changed(before: &Card, card: &Card) -> Value {
     let message = before.message != card.message;
     let (before, after) = (&before.content, &card.content);
@@ -226,9 +227,9 @@ pub fn what_changed(before: &Card, card: &Card) -> Value {
     json!({"revision": card.revision, "state": after.state, "attributes": attributes, "members": members})
 }
 
-/// Gives a card a place in the order of commits, and a `Last-Modified` later than any that phones were given for it under
-/// one of these publications: its template's, and that of a template which it leaves. They are read after the counter
-/// was taken, so that none can be overtaken unseen.
+/// Gives a card its position in the order of commits, and a `Last-Modified` later than any sent to phones for it under
+/// one of these publications: its template's, and that of a template it leaves. They must be read after the counter was
+/// taken, so that no later publication is missed.
 pub fn put_in_place<'p>(
     card: &mut Card,
     (position, at): (i64, Timestamp),

@@ -1,5 +1,5 @@
-//! Locks on cards within this process. They promise nothing about what is stored, which only a transaction can: they keep
-//! the requests of one node from judging a card side by side when only one of them can be stored.
+//! Locks on cards within this process. They guarantee nothing about stored data, only a transaction does: they keep the
+//! requests of one node from planning changes of the same card in parallel when only one of them can be stored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,11 @@ use crate::domain::ids::{CardId, WorkspaceId};
 
 type Key = (WorkspaceId, CardId);
 
-/// The locks that somebody holds or waits for.
+/// The locks that are held or waited for.
 #[derive(Debug, Default)]
 pub struct CardLocks(Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>);
 
-/// One card's lock; free again when this is dropped.
+/// One card's lock, or a place in its queue; released when dropped.
 #[derive(Debug)]
 pub struct CardLock<'l> {
     locks: &'l CardLocks,
@@ -24,8 +24,8 @@ pub struct CardLock<'l> {
 }
 
 impl CardLocks {
-    /// Waits for the locks of these cards, in their order: those who need several must name them in ascending order, each
-    /// once.
+    /// Waits for the locks of these cards, one after the other: callers that need several must name them in ascending
+    /// order, each once.
     pub async fn lock<'c>(
         &self,
         workspace: &WorkspaceId,
@@ -35,7 +35,7 @@ impl CardLocks {
         for card in cards {
             let key = (workspace.clone(), card.clone());
             let lock = Arc::clone(self.map().entry(key.clone()).or_default());
-            // Made before the wait, so that who gives up waiting leaves nothing behind.
+            // Created before the wait, so that a caller who gives up waiting leaves nothing behind.
             let mut entry = CardLock { locks: self, key, lock: Some(Arc::clone(&lock)), held: None };
             entry.held = Some(lock.lock_owned().await);
             locks.push(entry);
@@ -53,7 +53,7 @@ impl Drop for CardLock<'_> {
         let mut map = self.locks.map();
         self.held = None;
         self.lock = None;
-        // Only the map has it: nobody waits.
+        // Only the map holds it: nobody waits.
         if map.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             map.remove(&self.key);
         }

@@ -1,4 +1,4 @@
-//! What the backend sends about a card: the document of a PUT, the merge patch of a PATCH.
+//! The backend's requests about a card: the document of a PUT, the merge patch of a PATCH.
 
 use serde_json::{Map, Value};
 
@@ -15,9 +15,9 @@ use crate::domain::values::locale::Language;
 pub struct CardDocument {
     /// The card's template.
     pub template: TemplateId,
-    /// The backend's order of changes.
+    /// The backend's own sequence number of the change.
     pub sequence: Option<i64>,
-    /// How it is announced.
+    /// How the change is announced.
     pub message: Option<Message>,
     locale: Option<Language>,
     state: State,
@@ -49,7 +49,7 @@ fn attributes_node(given: &Value) -> Node<'_> {
 }
 
 impl CardDocument {
-    /// Reads the document of a PUT. Members that are left out have their defaults.
+    /// Reads the document of a PUT. Omitted members get their defaults.
     pub fn read(mut body: Value, problems: &mut Problems) -> Option<Self> {
         let mut object = Node::root(&body).object(problems)?;
         let template = object.required("template", problems).and_then(|n| n.parsed(problems, TemplateId::parse));
@@ -66,7 +66,7 @@ impl CardDocument {
         Some(Self { template: template?, sequence, message, locale, state, expires_at, attributes })
     }
 
-    /// The card's content, its attributes checked against the template's.
+    /// Returns the card's content, its attributes checked against the template's.
     pub fn content(&self, declared: &[Attribute], problems: &mut Problems) -> Content {
         let mut attributes = Map::new();
         if let Some(given) = &self.attributes {
@@ -82,14 +82,14 @@ impl CardDocument {
     }
 }
 
-/// A merge patch (RFC 7396) whose shape was checked. The outer `None` leaves a member, the inner one takes it away.
+/// A merge patch (RFC 7396) whose shape was checked. An outer `None` leaves a member as it is, an inner one removes it.
 #[derive(Debug)]
 pub struct CardPatch {
-    /// Another template.
+    /// The template to change to.
     pub template: Option<TemplateId>,
-    /// The backend's order of changes.
+    /// The backend's own sequence number of the change.
     pub sequence: Option<i64>,
-    /// How it is announced.
+    /// How the change is announced.
     pub message: Option<Message>,
     locale: Option<Option<Language>>,
     state: Option<State>,
@@ -124,8 +124,8 @@ impl CardPatch {
         Some(Self { template, sequence, message, locale, state, expires_at, attributes })
     }
 
-    /// The card's content with the patch laid over it; given attributes are checked against the template's. A value of null
-    /// goes back to the default.
+    /// Returns the card's content with the patch applied; given attributes are checked against the template's. A null
+    /// value goes back to the default.
     pub fn apply(&self, card: &Card, declared: &[Attribute], problems: &mut Problems, now: Timestamp) -> Content {
         let content = &card.content;
         let mut patched = content.clone();
@@ -133,7 +133,7 @@ impl CardPatch {
             && *template != content.template
         {
             patched.template = template.clone();
-            // Kept values must fit the new design, too; those that it doesn't declare stay, hidden.
+            // Kept values must fit the new design, too; those it doesn't declare stay, hidden.
             let given = |name: &str| self.attributes.as_ref().is_some_and(|values| values.get(name).is_some());
             for attribute in declared.iter().filter(|a| !given(a.name.as_str())) {
                 if let Some(value) = content.attributes.get(attribute.name.as_str()).filter(|v| !v.is_null()) {
@@ -151,12 +151,12 @@ impl CardPatch {
         match self.expires_at {
             Some(expires_at) => {
                 patched.expires_at = expires_at;
-                // The end that expired the card is no longer its end. One that has passed, too, expires it again.
+                // The end that expired the card no longer applies. A new end that has passed, too, expires it again.
                 if self.state.is_none() && card.is_expired_by_its_end() {
                     patched.state = State::Active;
                 }
             }
-            // Who makes an expired card active again doesn't want the end that made it expire.
+            // Making an expired card active again removes the end that expired it.
             None if self.state == Some(State::Active) && content.state == State::Expired => {
                 patched.expires_at = content.expires_at.filter(|end| *end > now);
             }

@@ -1,4 +1,4 @@
-//! How the API shows a card.
+//! The JSON view of a card in the API.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::domain::ids::{CardId, WorkspaceId};
 use crate::store::cards::{self, Issued};
 use crate::store::devices;
 
-/// How many cards of a list are drawn before others have a turn.
+/// How many cards of a list are rendered before other requests get a turn.
 const AT_A_TIME: usize = 20;
 
-/// The card of that id.
+/// Returns the card with that id.
 ///
 /// # Errors
 /// When there is none.
@@ -25,7 +25,7 @@ pub async fn find_card(app: &App, workspace: &WorkspaceId, id: &CardId) -> Resul
     card.ok_or(ActionError::NotFound("card"))
 }
 
-/// The card as JSON, with its addresses and how many phones show its newest face.
+/// Returns the card as JSON, with its addresses and the number of phones that show its newest face.
 ///
 /// # Errors
 /// When the database fails.
@@ -34,7 +34,7 @@ pub async fn card_answer(app: &App, issued: &Issued) -> Result<Value, ActionErro
     answers.into_iter().next().ok_or_else(|| ActionError::Fault("a card has no answer".to_owned()))
 }
 
-/// Cards of one workspace as JSON; the number of statements doesn't depend on how many there are.
+/// Returns cards of one workspace as JSON; the number of statements doesn't depend on the number of cards.
 ///
 /// # Errors
 /// When the database fails.
@@ -44,20 +44,21 @@ pub async fn card_answers(app: &App, cards: &[Issued]) -> Result<Vec<Value>, Act
     let faces: Vec<(&CardId, i64)> = cards.iter().map(|issued| (&issued.card.id, issued.face())).collect();
     let mut reader = app.store.read().await?;
     let devices = devices::of_cards(&mut reader, workspace, &faces).await?;
-    let devices: HashMap<CardId, (i64, i64)> = devices.into_iter().map(|(id, all, asked)| (id, (all, asked))).collect();
+    let devices: HashMap<CardId, (i64, i64)> =
+        devices.into_iter().map(|(id, all, polled)| (id, (all, polled))).collect();
     drop(reader);
     let shown = shown_by(app, cards).await?;
     let mut answers = Vec::with_capacity(cards.len());
     for (issued, shown) in cards.iter().zip(shown) {
-        let (devices, asked) = devices.get(&issued.card.id).copied().unwrap_or_default();
-        // A fetch names no device: it counts for the devices that asked since the change.
-        let current = if issued.is_fetched(issued.face()) { asked } else { 0 };
+        let (devices, polled) = devices.get(&issued.card.id).copied().unwrap_or_default();
+        // A fetch names no device, so it counts for the devices that polled since the change.
+        let current = if issued.is_fetched(issued.face()) { polled } else { 0 };
         answers.push(written(app, issued, shown, json!({"devices": devices, "current": current})).await?);
     }
     Ok(answers)
 }
 
-/// The version by which each card is shown. Most are shown by the newest: that is looked at some cards at a time.
+/// Returns the version by which each card is shown. For most that is the newest, which is tested some cards at a time.
 async fn shown_by(app: &App, cards: &[Issued]) -> Result<Vec<(Arc<Published>, i64)>, ActionError> {
     let now = app.now();
     let mut all = Vec::with_capacity(cards.len());

@@ -1,4 +1,4 @@
-//! What a backend wishes for a card, and on which condition.
+//! A backend's command for a card, and the condition under which it applies.
 
 use serde_json::Value;
 
@@ -9,22 +9,22 @@ use crate::domain::cards::message::Message;
 use crate::domain::ids::{CardId, TemplateId};
 use crate::domain::input::Problems;
 
-/// At which revision a caller expects the card to be.
+/// The revision at which a caller expects the card to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfMatch {
-    /// At any, or not at all.
+    /// Any revision, or no card at all.
     Anything,
-    /// It must exist.
+    /// Any revision, but the card must exist.
     Exists,
-    /// One of these.
+    /// One of these revisions.
     Revisions(Vec<i64>),
 }
 
 impl IfMatch {
-    /// Checks what there is.
+    /// Checks the condition against the stored card.
     ///
     /// # Errors
-    /// [`ActionError::WrongRevision`] when it is something else.
+    /// [`ActionError::WrongRevision`] when the condition doesn't hold.
     pub fn check(&self, card: Option<&Card>) -> Result<(), ActionError> {
         let found = card.map(|card| card.revision);
         let fine = match self {
@@ -36,25 +36,25 @@ impl IfMatch {
     }
 }
 
-/// What is wished for a card.
+/// The kind of change and its content.
 #[derive(Debug)]
 pub enum Request {
-    /// That it be so, whether it is there or not.
+    /// Creates the card, or replaces it.
     Put(CardDocument),
-    /// That it change so.
+    /// Changes an existing card.
     Patch(CardPatch),
 }
 
-/// A wish whose shape was read.
+/// A command whose shape was checked.
 #[derive(Debug)]
 pub struct CardCommand {
-    /// For which card.
+    /// The card's id.
     pub id: CardId,
-    /// What.
+    /// The requested change.
     pub request: Request,
-    /// On which condition.
+    /// The condition for it.
     pub if_match: IfMatch,
-    /// What is wrong with it so far; told together with what its values break.
+    /// The problems found so far, reported together with those of its values.
     pub problems: Problems,
 }
 
@@ -62,7 +62,7 @@ impl CardCommand {
     /// Reads the document of a PUT.
     ///
     /// # Errors
-    /// Its problems, when it can't even be told which template it names.
+    /// Its problems, when not even the template it names can be read.
     pub fn put(id: CardId, body: Value, if_match: IfMatch) -> Result<Self, ActionError> {
         let mut problems = Problems::new();
         match CardDocument::read(body, &mut problems) {
@@ -74,7 +74,7 @@ impl CardCommand {
     /// Reads the body of a PATCH.
     ///
     /// # Errors
-    /// Its problems, when it is no patch at all.
+    /// Its problems, when it is not a merge patch at all.
     pub fn patch(id: CardId, body: Value, if_match: IfMatch) -> Result<Self, ActionError> {
         let mut problems = Problems::new();
         match CardPatch::read(body, &mut problems) {
@@ -83,7 +83,7 @@ impl CardCommand {
         }
     }
 
-    /// How it is to be announced.
+    /// Returns how the change is announced.
     pub fn message(&self) -> Option<&Message> {
         match &self.request {
             Request::Put(document) => document.message.as_ref(),
@@ -91,7 +91,7 @@ impl CardCommand {
         }
     }
 
-    /// The template that it names; a patch need not name any.
+    /// Returns the template that the command names; a patch need not name one.
     pub fn template(&self) -> Option<&TemplateId> {
         match &self.request {
             Request::Put(document) => Some(&document.template),

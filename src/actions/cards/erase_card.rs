@@ -1,4 +1,4 @@
-//! Erases a card: what it said of a person is gone with the commit, and the phones that hold its pass get a void one.
+//! Erases a card: its personal data is gone with the commit, and phones that hold its pass get a void one.
 
 use std::sync::atomic::Ordering;
 
@@ -18,8 +18,9 @@ use crate::domain::ids::{CardId, WorkspaceId};
 use crate::platform::secrets::fingerprint;
 use crate::store::{cards, devices, events, templates, workspaces};
 
-/// Erases a card. What is left holds no value of it: its serial number and pass type, by which phones still prove that
-/// they hold the pass, its registrations, and the template that the void pass is drawn with. Its id may be issued anew.
+/// Erases a card. What remains holds none of its values: the serial number and pass type, with which phones still prove
+/// that they hold the pass, the registrations, and the template from which the void pass is rendered. The id may be
+/// issued again.
 ///
 /// # Errors
 /// When the card is unknown or at another revision.
@@ -72,23 +73,23 @@ async fn erase(
     let publication = templates::publication(&mut tx, workspace, &remains.content.template).await?;
     put_in_place(&mut remains, (position, at), &publication);
     remains.updated_at = at;
-    // While the card still says of which template it is.
+    // Counted while the card still names its template.
     count_before_erasing(&mut tx, workspace, id, day).await?;
     cards::erase(&mut tx, id, &remains, &hash, now).await?;
     events::forget(&mut tx, workspace, id).await?;
-    // Not an event of that card any more: its timeline is gone, and the id may soon be another card's. The backend's number
-    // for the card may itself be personal (a customer's or a telephone number), so a stand-in is named; who kept something
-    // of the card knows it by its serial number, which is ours and random.
+    // The event no longer belongs to the card: its timeline is gone, and another card may get the id soon. The
+    // backend's id for the card may itself be personal (a customer's number or a telephone number), so the event names
+    // a stand-in; whoever kept something of the card knows it by its serial number, which is ours and random.
     let named = json!({"card": secret.stand_in(&remains.serial), "serial_number": remains.serial});
     let event = app.event(EventKind::CardErased, None, named)?;
     events::record(&mut tx, workspace, actor, position, remains.updated_at, &[event]).await?;
     Ok(tx.commit().await?)
 }
 
-/// Clears what was erased out of the embedded database's write-ahead log. One time serves all erasures of a moment.
+/// Clears erased data out of the embedded database's write-ahead log. One run serves all erasures up to then.
 ///
 /// # Errors
-/// When the database fails; it is tried again.
+/// When the database fails; it is tried again later.
 pub async fn clear_erased(app: &App) -> Result<(), ActionError> {
     if !app.erased.swap(false, Ordering::AcqRel) {
         return Ok(());

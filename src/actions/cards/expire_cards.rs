@@ -1,8 +1,8 @@
-//! Cards whose end has passed: their state becomes `expired`, some at a time.
+//! Sets the state of cards whose end has passed to `expired`, some at a time.
 //!
-//! The end was the backend's word, so it counts as its change: the revision moves, and with it the ETag, so that a
-//! backend that still holds the active card can't overwrite the state unseen. Phones are told only of cards that show it: a
-//! pass names its end from the beginning.
+//! The backend set the end, so expiring counts as its change: the revision moves, and with it the ETag, so that a
+//! backend that still holds the active card can't overwrite the state unseen. Phones are notified only of cards whose
+//! pass looks different: a pass names its end from the beginning.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,11 +25,12 @@ use crate::store::{devices, events, templates, workspaces};
 /// How many cards expire in one transaction.
 const STEP: i64 = 200;
 
-/// How many workspaces whose cards can't expire now are passed over in one step.
+/// How many workspaces whose cards can't expire now are skipped in one step.
 const PASSED_OVER: usize = 50;
 
-/// Expires up to 200 cards of one workspace; how many. Safe to repeat and on many nodes: what another node holds is left
-/// to it, and what has expired isn't found again. A workspace whose cards can't expire holds up no other.
+/// Expires up to 200 cards of one workspace; returns how many. Safe to repeat and to run on many nodes: cards that
+/// another node holds are left to it, and expired ones aren't found again. A workspace whose cards can't expire doesn't
+/// hold up the others.
 ///
 /// # Errors
 /// When no card could expire because the database fails, or holds something unreadable.
@@ -37,7 +38,7 @@ pub async fn expire_step(app: &App) -> Result<usize, ActionError> {
     let now = app.now();
     let (mut passed_over, mut failure) = (Vec::new(), None);
     while passed_over.len() < PASSED_OVER {
-        // Looked at without a transaction first: usually there is nothing, and writers on SQLite wait for each other.
+        // Read without a transaction first: usually there is nothing to do, and writers on SQLite wait for each other.
         let Some(workspace) = cards::ended(&mut app.store.read().await?, now, &passed_over).await? else { break };
         match expire_some(app, &workspace, now).await {
             Ok(0) => {}
@@ -61,7 +62,7 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
     if ended.is_empty() {
         return Ok(0);
     }
-    // What was found counts for a card that is as it was looked at.
+    // The comparison holds only for a card that hasn't changed since.
     let is_same = |issued: &Issued| {
         let card = &issued.card;
         same.get(&card.id) == Some(&(card.revision, card.position, issued.publication.version))
@@ -72,17 +73,17 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
         devices::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
     }
     let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
-    // Read behind the counter, so that no publishing can slip between.
+    // Read after the counter was taken, so that no publishing can commit in between.
     let used: Vec<&TemplateId> = ended.iter().map(|issued| &issued.card.content.template).collect();
     let publications = templates::publications(&mut tx, workspace, &used).await?;
-    let mut told = Vec::with_capacity(ids.len());
+    let mut recorded = Vec::with_capacity(ids.len());
     for (issued, id) in ended.iter_mut().zip(&ids) {
         let (same, is_looked_at) = (is_same(issued), issued.is_looked_at());
         let card = &mut issued.card;
         let publication = publications.iter().find(|(template, _)| *template == card.content.template);
         let publication = publication.map(|(_, publication)| publication);
         if same && publication.is_none_or(|newest| newest.version != issued.publication.version) {
-            // Published while this waited for the counter: it is looked at anew.
+            // A version was published during the wait for the counter: the next step compares again.
             return Ok(0);
         }
         card.content.state = State::Expired;
@@ -94,18 +95,18 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
             false => put_in_place(card, (position, at), publication),
         }
         let data = json!({"revision": card.revision, "expires_at": card.content.expires_at});
-        told.push(app.event(EventKind::CardExpired, Some(id), data)?);
+        recorded.push(app.event(EventKind::CardExpired, Some(id), data)?);
     }
     let changed: Vec<&Card> = ended.iter().map(|issued| &issued.card).collect();
     cards::update_many(&mut tx, workspace, &changed).await?;
-    events::record(&mut tx, workspace, &Actor::System, position, at, &told).await?;
+    events::record(&mut tx, workspace, &Actor::System, position, at, &recorded).await?;
     tx.commit().await?;
     app.delivery_signal.notify_one();
     Ok(ids.len())
 }
 
-/// Which of the cards that end now show as expired what they show already, since a pass names its end: revision, position
-/// and version by which that was found. Nothing is held.
+/// Returns the ending cards whose pass stays the same when they are expired, since a pass names its end: the revision,
+/// position and version for which that was found. No lock is held.
 async fn same_passes(
     app: &App,
     workspace: &WorkspaceId,

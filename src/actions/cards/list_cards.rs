@@ -1,4 +1,4 @@
-//! The cards of a workspace, in the order in which they last changed.
+//! Lists the cards of a workspace, in the order in which they last changed.
 
 use crate::actions::error::ActionError;
 use crate::app::App;
@@ -6,7 +6,8 @@ use crate::domain::ids::WorkspaceId;
 use crate::domain::time::Timestamp;
 use crate::store::cards::{self, Filter, Page};
 
-/// Up to `limit` cards, fewer when they are large, after a place: a card's `updated_at` and id. An empty id stands before every card of that moment.
+/// Returns up to `limit` cards, fewer when they are large, after a position: a card's `updated_at` and id. An empty id
+/// sorts before every card of that time.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,5 +1,5 @@
-//! What becomes of cards when orders are carried out one after the other. Everything that is needed lies in memory, so that
-//! many cards can be judged side by side, off the threads that serve, and before anybody holds them.
+//! Plans the changes to cards that commands make, carried out one after the other. All input is in memory, so that many
+//! cards can be planned in parallel, off the threads that serve, and before any card is locked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use crate::platform::random::{self, Random};
 use crate::platform::workers::Workers;
 use crate::store::cards::{Fetch, Held, Issued, Unchanged};
 
-/// What there is to draw cards of a template with.
+/// The design with which cards of a template are rendered.
 #[derive(Debug)]
 pub enum Design {
     /// There is no such template.
     Unknown,
     /// It was never published.
     Unpublished,
-    /// Its newest version, and who signs.
+    /// Its newest version, and the issuer.
     Published(RenderContext),
-    /// Nobody signs, whether it was ever published or not.
+    /// The workspace has no issuer, whether the template was ever published or not.
     NoIssuer(Option<Arc<Published>>),
 }
 
 /// Designs by template.
 pub type Designs = HashMap<TemplateId, Design>;
 
-/// What came of an order.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// The card was issued.
@@ -48,20 +48,20 @@ pub enum WriteOutcome {
     Unchanged,
 }
 
-/// A card as the orders so far left it.
+/// A card after the commands so far.
 #[derive(Debug)]
 pub struct Working {
-    /// As it is to be.
+    /// The card as it will be.
     pub card: Card,
     /// Its template's newest publication.
     pub publication: Publication,
-    /// What phones have of it.
+    /// What phones have fetched of it.
     pub fetched: Option<Fetch>,
-    /// What was found when a publishing was looked at.
+    /// What an earlier comparison found that a publishing left unchanged.
     pub unchanged: Option<Unchanged>,
-    /// Whether it is known what the newest publishing changed of it.
+    /// Whether the newest publishing's effect on it is known.
     pub is_looked_at: bool,
-    /// As it is stored; `None` for a new one.
+    /// The card as stored; `None` for a new one.
     pub stored: Option<Arc<Card>>,
     /// Whether its row differs.
     pub written: bool,
@@ -72,7 +72,7 @@ pub struct Working {
 }
 
 impl Working {
-    /// As it is before the first order.
+    /// Returns the card as it is before the first command.
     fn before(issued: Issued) -> Self {
         let stored = Some(Arc::new(issued.card.clone()));
         let is_looked_at = issued.is_looked_at();
@@ -96,31 +96,30 @@ impl Working {
     }
 }
 
-/// What is to be told of an order.
+/// An event to record for a command.
 #[derive(Debug)]
 pub struct Told {
-    /// The order's place among the others.
+    /// The command's index in the batch.
     pub command: usize,
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
-    /// The rest of what there is to say.
+    /// Its further data.
     pub data: Value,
 }
 
-/// What becomes of the cards.
+/// The planned changes to the cards of a batch.
 #[derive(Debug)]
 pub struct ChangePlan {
-    /// All that are named and are there, or are to be.
+    /// All cards that are named and exist, or will.
     pub cards: BTreeMap<CardId, Working>,
-    /// For each order in turn, what came of it and the card's revision then.
+    /// For each command in turn, its outcome and the card's revision then.
     pub each: Vec<Result<(WriteOutcome, i64), ActionError>>,
-    /// In the order in which it happened.
+    /// The events, in the order of the commands.
     pub told: Vec<Told>,
 }
 
 impl ChangePlan {
-    /// The cards that are no longer as they were when this was found. `held` are all that are there now of those that were
-    /// named.
+    /// Returns the cards that changed since the plan was made. `held` are the named cards that exist now.
     pub fn changed_since(&self, held: &[Held]) -> BTreeSet<CardId> {
         let stored = |id: &CardId| self.cards.get(id).and_then(|then| then.stored.as_deref().map(|card| (card, then)));
         let same = |now: &Held| stored(&now.id).is_some_and(|(card, then)| now.is(card, then.fetched));
@@ -130,15 +129,15 @@ impl ChangePlan {
         differ.chain(gone).cloned().collect()
     }
 
-    /// Puts what was found anew for some cards in the place of what was found before. `places` are those of all orders for
-    /// these cards, in ascending order.
+    /// Replaces the plan for some cards by a newer one. `places` are the indexes of all commands for these cards, in
+    /// ascending order.
     pub fn replace(&mut self, cards: &BTreeSet<CardId>, places: &[usize], newer: Self) {
         self.cards.retain(|id, _| !cards.contains(id));
         self.cards.extend(newer.cards);
-        self.told.retain(|told| places.binary_search(&told.command).is_err());
-        let place = |told: Told| Some(Told { command: *places.get(told.command)?, ..told });
+        self.told.retain(|event| places.binary_search(&event.command).is_err());
+        let place = |event: Told| Some(Told { command: *places.get(event.command)?, ..event });
         self.told.extend(newer.told.into_iter().filter_map(place));
-        self.told.sort_by_key(|told| told.command);
+        self.told.sort_by_key(|event| event.command);
         for (place, outcome) in places.iter().zip(newer.each) {
             if let Some(each) = self.each.get_mut(*place) {
                 *each = outcome;
@@ -146,7 +145,7 @@ impl ChangePlan {
         }
     }
 
-    /// Leaves some cards as they are, whose orders stand at `places`: each of these fails, and may be sent again.
+    /// Leaves some cards as they are; the commands for them, at the indexes `places`, fail and may be sent again.
     pub fn give_up(&mut self, cards: &BTreeSet<CardId>, places: &[usize]) {
         let each = places.iter().map(|_| Err(ActionError::Busy)).collect();
         self.replace(cards, places, Self { cards: BTreeMap::new(), each, told: Vec::new() });
@@ -166,21 +165,21 @@ impl ChangePlan {
     }
 }
 
-/// Judges the orders of one workspace.
+/// Plans the commands of one workspace.
 #[derive(Debug)]
 pub struct Planner {
-    /// Whose cards they are.
+    /// The workspace of the cards.
     pub workspace: WorkspaceId,
-    /// Those of all templates that the orders and their cards name.
+    /// The designs of all templates that the commands and their cards name.
     pub designs: Designs,
-    /// For new cards' serial numbers.
+    /// The source of new cards' serial numbers.
     pub random: Arc<dyn Random>,
-    /// Who judges.
+    /// The workers that plan.
     pub workers: Workers,
 }
 
 impl Planner {
-    /// Lays the orders over the cards as they are. `None` when a patch is for a card whose design isn't at hand.
+    /// Applies the commands to the cards as they are. `None` when a patch is for a card whose design wasn't loaded.
     pub fn all(&self, commands: &[&CardCommand], cards: Vec<Issued>, now: Timestamp) -> Option<ChangePlan> {
         let cards = cards.into_iter().map(|issued| (issued.card.id.clone(), Working::before(issued))).collect();
         let mut plan = ChangePlan { cards, each: Vec::with_capacity(commands.len()), told: Vec::new() };
@@ -243,21 +242,21 @@ impl Planner {
         if let Some(message) = command.message() {
             message.check(&published.template, &mut problems);
         }
-        // What is wrong with an order is told before what the workspace lacks.
+        // Problems of the command come before what the workspace lacks.
         if !problems.is_empty() {
             return Err(ActionError::Invalid(problems));
         }
         let Design::Published(context) = design else { return Err(ActionError::IssuerMissing) };
         command.if_match.check(known.map(|known| &known.card))?;
-        // A card whose end has passed is expired, as the job that looks for them would say a moment later.
+        // A card whose end has passed is expired at once, as the expiry job would do a moment later.
         if content.state == State::Active && content.expires_at.is_some_and(|end| end <= now) {
             content.state = State::Expired;
         }
         let Some(known) = known else {
             return Ok((self.issue(command, context, content, sequence, now)?, WriteOutcome::Created));
         };
-        let judged = plan_card(context, &known.card, known.is_waiting(), (content, command.message()), sequence, now)?;
-        let (mut card, changed, new_face) = match judged {
+        let planned = plan_card(context, &known.card, known.is_waiting(), (content, command.message()), sequence, now)?;
+        let (mut card, changed, new_face) = match planned {
             Planned::Unchanged(card) => (card, false, false),
             Planned::SameFace(card) => (card, true, false),
             Planned::NewFace(card) => (card, true, true),
@@ -265,7 +264,7 @@ impl Planner {
         if card.content != known.card.content && !new_face {
             pin(&mut card, &known.publication, known.is_looked_at || known.new_face);
         }
-        let said_aloud = card.content != known.card.content || card.sequence != known.card.sequence;
+        let row_differs = card.content != known.card.content || card.sequence != known.card.sequence;
         let next = Working {
             card,
             publication: known.publication.clone(),
@@ -273,7 +272,7 @@ impl Planner {
             fetched: known.fetched,
             unchanged: known.unchanged,
             is_looked_at: known.is_looked_at,
-            written: known.written || changed || said_aloud,
+            written: known.written || changed || row_differs,
             changed: known.changed || changed,
             new_face: known.new_face || new_face,
         };
@@ -322,13 +321,14 @@ impl Planner {
     }
 }
 
-/// How many of the orders may be judged side by side: none is for a card that another of them changes.
+/// Returns how many of the commands can be planned in parallel: those before the first that is for the same card as an
+/// earlier one.
 fn length_of_round(commands: &[&CardCommand]) -> usize {
     let mut ids = HashSet::with_capacity(commands.len());
     commands.iter().take_while(|command| ids.insert(&command.id)).count()
 }
 
-/// What is to be told of an order that was carried out.
+/// Returns the event to record for a command that was carried out.
 fn event_of(before: Option<&Card>, card: &Card, done: WriteOutcome) -> Option<(EventKind, Value)> {
     match (done, before) {
         (WriteOutcome::Unchanged, _) => None,

@@ -1,16 +1,16 @@
-//! Carries out what backends wish for their cards: one order of a PUT or a PATCH, or some hundred lines of a bulk, in one
+//! Carries out backends' commands for cards: a single PUT or PATCH, or some hundred lines of a bulk, in one
 //! transaction.
 //!
-//! The number of statements doesn't depend on how many cards there are. Locks are taken in the order of the store's rules
-//! (cards, devices, the workspace's counter), each by key; orders are carried out in the order in which they were made, so
-//! a card may be named more than once.
+//! The number of statements doesn't depend on the number of cards. Locks are taken in the order of the store's rules
+//! (cards, devices, the workspace's counter), each by key; commands are carried out in the order in which they were
+//! made, so a card may be named more than once.
 //!
-//! Orders are judged before their cards are held ([`precompute`]) and off the threads that serve: a template may have much to
-//! compute, and meanwhile others have the database. Nothing is ever rendered while a transaction is open: when the cards
-//! are held and one of them has changed since it was read, the transaction is given up and that card's orders are judged
-//! anew. The second attempt holds the cards' locks of this node ([`CardLocks`]), as a single order does from the start, so
-//! that requests of one node don't keep overtaking each other; what other nodes and phones change is met by some further
-//! attempts. A card that changes all the time fails alone.
+//! Changes are planned before their cards are locked ([`precompute`]) and off the threads that serve: a template may
+//! need much computing, and meanwhile others can use the database. Nothing is ever rendered while a transaction is
+//! open: if a locked card has changed since it was read, the transaction is abandoned and that card's commands are
+//! planned again. The second attempt holds this node's locks of the cards ([`CardLocks`]), as a single command does
+//! from the start, so that requests of one node don't keep overtaking each other; a few more attempts cover changes by
+//! other nodes and phones. A card that changes all the time fails alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -34,24 +34,25 @@ use crate::platform::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
 use crate::store::{Tx, devices, events, templates, workspaces};
 
-/// How often a batch is attempted when others change its cards and templates, or the database asks for it.
+/// How often a batch is attempted when others change its cards and templates, or the database asks to retry.
 const ATTEMPTS: u32 = 24;
-/// After how many attempts cards that keep changing are given up, so that the others of their batch can be stored.
+/// The number of attempts after which cards that keep changing are given up, so that the others of their batch can be
+/// stored.
 const ATTEMPTS_FOR_ALL: u32 = 8;
-/// For how long what was foreseen is believed: of cards it is known when they are held, of who signs and of what was
-/// refused it isn't.
+/// How long a precomputed plan may be used. Cards are read again under lock; issuers and refusals are not, hence the
+/// limit.
 const PRECOMPUTED_TTL: Duration = Duration::from_secs(5);
 
-/// What came of a batch; committed.
+/// The committed result of a batch.
 #[derive(Debug)]
 pub struct BatchResult {
-    /// For each order in turn, what came of it and the card's revision then.
+    /// For each command in turn, its outcome and the card's revision then.
     pub each: Vec<Result<(WriteOutcome, i64), ActionError>>,
     /// The cards as they are now.
     pub cards: HashMap<CardId, Issued>,
 }
 
-/// Orders of one workspace, and what will come of them if their cards stay as they were when they were looked at.
+/// Commands of one workspace, and the plan that holds if their cards stay as they were read.
 #[derive(Debug)]
 pub struct Batch {
     commands: Arc<[CardCommand]>,
@@ -67,20 +68,20 @@ struct Precomputed {
     given_up: BTreeSet<CardId>,
 }
 
-/// What came of an attempt to store a batch.
+/// The outcome of an attempt to store a batch.
 enum Attempt {
     /// It is stored.
     BatchResult(BatchResult),
-    /// Nothing is stored: these cards changed after they were looked at.
+    /// Nothing is stored: these cards changed after they were read.
     Overtaken(Precomputed, BTreeSet<CardId>),
-    /// Nothing is stored: templates or cards are others than those that everything was judged with.
+    /// Nothing is stored: templates or cards differ from those that the plan was made with.
     Outdated,
 }
 
-/// Carries out a single order.
+/// Carries out a single command.
 ///
 /// # Errors
-/// Why it can't be carried out.
+/// The reason why it can't be carried out.
 pub async fn put_card(
     app: &App,
     workspace: &WorkspaceId,
@@ -88,7 +89,7 @@ pub async fn put_card(
     command: CardCommand,
 ) -> Result<(Issued, WriteOutcome), ActionError> {
     let id = command.id.clone();
-    // Orders for one card come one after the other anyway: one that waits here needn't be judged twice.
+    // Commands for one card run one after the other anyway; waiting here avoids planning one twice.
     let locks = app.card_locks.lock(workspace, [&id]).await;
     let batch = precompute(app, workspace, vec![command]).await;
     let mut batch_result = carry_out(app, workspace, actor, batch, Some(locks)).await?;
@@ -97,7 +98,8 @@ pub async fn put_card(
     Ok((batch_result.cards.remove(&id).ok_or_else(missing)?, done))
 }
 
-/// Judges orders against their cards as they are, holding nothing. Should that fail, they are judged when they are stored.
+/// Plans commands against their cards as they are, without locking anything. If that fails, they are planned when they
+/// are stored.
 pub async fn precompute(app: &App, workspace: &WorkspaceId, commands: Vec<CardCommand>) -> Batch {
     let commands: Arc<[CardCommand]> = commands.into();
     let precomputed = look_ahead(app, workspace, &commands).await.unwrap_or_else(|error| {
@@ -107,7 +109,7 @@ pub async fn precompute(app: &App, workspace: &WorkspaceId, commands: Vec<CardCo
     Batch { commands, precomputed }
 }
 
-/// Judges all orders; `None` when a card has another template by now than when designs were made ready.
+/// Plans all commands; `None` when a card's template changed after the designs were loaded.
 async fn look_ahead(
     app: &App,
     workspace: &WorkspaceId,
@@ -120,7 +122,7 @@ async fn look_ahead(
     Ok(plan.map(|plan| Precomputed { planner, plan, at, given_up: BTreeSet::new() }))
 }
 
-/// Carries out a batch in one transaction; orders that can't be carried out fail alone.
+/// Carries out a batch in one transaction; a command that can't be carried out fails alone.
 ///
 /// # Errors
 /// When nothing could be stored: the database fails or is too busy.
@@ -163,7 +165,7 @@ async fn carry_out<'a>(
         };
         match &locks {
             None => locks = Some(app.card_locks.lock(workspace, named(&commands)).await),
-            // Whoever got in the way isn't of this node.
+            // The conflict came from another node.
             Some(_) => pause(app, attempt).await?,
         }
         precomputed = match overtaken {
@@ -179,7 +181,7 @@ async fn carry_out<'a>(
     Err(ActionError::Busy)
 }
 
-/// Judges the orders for cards that have changed anew; `None` when all must be.
+/// Plans the commands for changed cards again; `None` when all must be planned again.
 async fn plan_again(
     app: &App,
     workspace: &WorkspaceId,
@@ -197,18 +199,18 @@ async fn plan_again(
     }))
 }
 
-/// The places of the orders for these cards, in ascending order.
+/// Returns the indexes of the commands for these cards, in ascending order.
 fn places_of(commands: &[CardCommand], cards: &BTreeSet<CardId>) -> Vec<usize> {
     let named = |(place, command): (usize, &CardCommand)| cards.contains(&command.id).then_some(place);
     commands.iter().enumerate().filter_map(named).collect()
 }
 
-/// The cards' ids, each once and in order.
+/// Returns the cards' ids, each once and in order.
 fn named(commands: &[CardCommand]) -> Vec<&CardId> {
     commands.iter().map(|command| &command.id).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Gathers what the orders need to be judged, when their cards are those.
+/// Loads what is needed to plan the commands for these cards.
 async fn prepare(
     app: &App,
     workspace: &WorkspaceId,
@@ -224,12 +226,12 @@ async fn prepare(
         let row = templates::find(&mut app.store.read().await?, workspace, id).await?;
         let design = match row.map(|row| row.publication()) {
             None => Design::Unknown,
-            // Who can't sign can't publish either: that is what has to be mended first.
+            // A missing issuer also prevents publishing, so it is reported first.
             Some(None) if issuer.is_none() => Design::NoIssuer(None),
             Some(None) => Design::Unpublished,
             Some(Some(publication)) => {
                 match (app.published(workspace, id, publication.version).await, &issuer) {
-                    // It was deleted a moment ago.
+                    // The template was just deleted.
                     (Err(ActionError::NotFound(_)), _) => Design::Unknown,
                     (Err(error), _) => return Err(error),
                     (Ok(published), None) => Design::NoIssuer(Some(published)),
@@ -255,7 +257,7 @@ async fn prepare(
     })
 }
 
-/// Judges orders off the threads that serve: those at `places`, or all.
+/// Plans commands off the threads that serve: those at the indexes `places`, or all.
 async fn plan_all(
     planner: &Arc<Planner>,
     commands: &Arc<[CardCommand]>,
@@ -275,7 +277,7 @@ async fn plan_all(
     Ok(work.await?)
 }
 
-/// One attempt to store what was foreseen. Nothing is rendered here: a transaction is open.
+/// Makes one attempt to store a precomputed plan. Nothing is rendered here: a transaction is open.
 async fn apply(
     app: &App,
     workspace: &WorkspaceId,
@@ -306,7 +308,7 @@ async fn apply(
     Ok(Attempt::BatchResult(BatchResult { each: plan.each, cards }))
 }
 
-/// Writes what differs and commits; false when it must be judged anew.
+/// Writes what differs and commits; false when the plan must be made again.
 async fn store(
     mut tx: Tx,
     app: &App,
@@ -327,7 +329,7 @@ async fn store(
         let token = secret.page_token(&card.card.serial, card.card.page_generation);
         new.push((&card.card, fingerprint(token.as_str())));
     }
-    // Another request may have issued one of them since we looked: then it is a replacement.
+    // Another request may have issued one of them since it was read: then this is a replacement.
     if !new.is_empty() && !cards::insert_many(&mut tx, workspace, &new).await? {
         return Ok(false);
     }
@@ -338,7 +340,7 @@ async fn store(
     }
     if working.values().any(|card| card.changed) {
         let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
-        // PublishReport needs the counter, too: whoever has it knows which version is the newest until he commits.
+        // Publishing needs the counter, too: while this transaction holds it, the newest version can't change.
         let used: BTreeSet<&TemplateId> = working
             .values()
             .flat_map(|card| card.stored.as_deref().into_iter().chain([&card.card]))
@@ -364,11 +366,11 @@ async fn store(
                 put_in_place(&mut card.card, (position, at), [publication].into_iter().chain(left));
             }
         }
-        let mut told = Vec::with_capacity(plan.told.len());
+        let mut recorded = Vec::with_capacity(plan.told.len());
         for event in plan.told.drain(..) {
-            told.push(app.event(event.kind, commands.get(event.command).map(|command| &command.id), event.data)?);
+            recorded.push(app.event(event.kind, commands.get(event.command).map(|command| &command.id), event.data)?);
         }
-        events::record(&mut tx, workspace, actor, position, at, &told).await?;
+        events::record(&mut tx, workspace, actor, position, at, &recorded).await?;
     }
     let written: Vec<_> = working.values().filter(|card| card.written).map(|card| &card.card).collect();
     cards::update_many(&mut tx, workspace, &written).await?;

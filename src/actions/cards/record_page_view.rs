@@ -1,4 +1,5 @@
-//! FetchRecorder that a card's page was opened: after the page was answered, so that nobody waits for it and no page fails by it.
+//! Records that a card's page was opened, after the page was answered, so that recording neither delays a page nor
+//! fails it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,13 @@ use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
 use crate::store::events::{self, NewEvent};
 use crate::store::{Session, workspaces};
 
-/// A page that is opened again within this time is one visit.
+/// Openings of a page within this time are one visit.
 const VISIT: Duration = Duration::from_secs(600);
 
-/// How many openings may be waiting to be noted.
+/// How many openings may be waiting to be recorded.
 pub const PAGE_NOTES: usize = 32;
 
-/// FetchRecorder it in the background. In a rush, some are not noted.
+/// Records it in the background. Under load, some openings are not recorded.
 pub fn record_page_view(app: &Arc<App>, card: &Card) {
     let Ok(permit) = Arc::clone(&app.page_notes).try_acquire_owned() else { return };
     let (app, workspace) = (Arc::clone(app), card.workspace.clone());
@@ -36,13 +37,13 @@ pub fn record_page_view(app: &Arc<App>, card: &Card) {
 }
 
 async fn note(app: &App, workspace: &WorkspaceId, card: &CardId, serial: &SerialNumber) -> Result<(), ActionError> {
-    // Most openings are repeated ones; only a first one waits for a writer.
+    // Most openings are repeats; only the first of a visit waits for a writer.
     if recently(app, &mut app.store.read().await?, workspace, card).await? {
         return Ok(());
     }
     let mut tx = app.store.begin().await?;
     let position = workspaces::next_position(&mut tx, workspace).await?;
-    // Looked at again behind the counter: of two nodes that come this far at once, the second sees the first's event.
+    // Checked again after the counter was taken: if two nodes get here at once, the second sees the first's event.
     if recently(app, &mut tx, workspace, card).await? {
         return Ok(());
     }
@@ -59,6 +60,6 @@ async fn recently(
     card: &CardId,
 ) -> Result<bool, ActionError> {
     let (last, now) = (events::page_opened(session, workspace, card).await?, app.now());
-    // One that lies in the future was noted before the clock went back.
+    // One that lies in the future was recorded before the clock went back.
     Ok(last.is_some_and(|last| last <= now && now.since(last) < VISIT))
 }

@@ -1,8 +1,9 @@
-//! To which workspace a pass type belongs.
+//! Decides which workspace a pass type belongs to.
 //!
-//! To the first that comes, until somebody proves it better: with a valid certificate of Apple's that begins later than all
-//! that the holder has. So nobody keeps a pass type from its owner by having been faster, and whoever lost it at Apple loses
-//! it here. What belongs to the former workspace stays behind its wall: its cards stay its own, phones find them no more.
+//! The first to set it has it until another workspace proves a better right: with a valid certificate from Apple that
+//! begins later than all of the holder's. So nobody can keep a pass type from its owner by having been faster, and
+//! losing it at Apple means losing it here. Data of the former workspace stays separate: its cards remain its own, but
+//! phones no longer find them.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +21,7 @@ use crate::store::{StoreError, Tx, devices, issuers, workspaces};
 use crate::wallets::apple::certificates::identity::SigningIdentity;
 use crate::wallets::apple::certificates::trust::Proof;
 
-/// A workspace's right to a pass type, as it stood when it was looked at.
+/// A workspace's claim to a pass type, as read before the transaction.
 #[derive(Debug)]
 pub(super) struct Claim {
     workspace: WorkspaceId,
@@ -30,13 +31,13 @@ pub(super) struct Claim {
     former: Option<WorkspaceId>,
 }
 
-/// Whether somebody who proves so much takes a pass type from a holder whose best proof is that.
+/// Whether a newcomer with this proof takes a pass type from a holder whose best proof is `holder`.
 fn outranks(newcomer: (Proof, Timestamp), holder: Option<(Proof, Timestamp)>) -> bool {
     newcomer.0 > Proof::Nothing && holder.is_none_or(|holder| newcomer > holder)
 }
 
 impl Claim {
-    /// Looks at who has the pass type; `None` when the certificate doesn't take it from them.
+    /// Reads who has the pass type; `None` when the certificate doesn't suffice to take it from them.
     pub(super) async fn of(
         app: &App,
         workspace: &WorkspaceId,
@@ -59,7 +60,7 @@ impl Claim {
         Ok(Some(Self { workspace, pass_type, team: identity.team.clone(), former }))
     }
 
-    /// Makes the pass type the workspace's, and holds the workspace; false when somebody was faster.
+    /// Assigns the pass type to the workspace and locks the workspace; false when another workspace was faster.
     pub(super) async fn take(&self, app: &App, tx: &mut Tx) -> Result<bool, ActionError> {
         let (pass_type, workspace) = (&self.pass_type, &self.workspace);
         let Some(former) = &self.former else {
@@ -71,16 +72,16 @@ impl Claim {
             };
         };
         devices::leave_pass_type(tx, former, pass_type).await?;
-        // In one order, so that two who take from each other don't wait for ever.
+        // In a fixed order, so that two workspaces that take pass types from each other can't deadlock.
         for held in BTreeSet::from([former, workspace]) {
             workspaces::hold(tx, held).await?;
         }
-        // Those that came meanwhile.
+        // Registrations that arrived meanwhile.
         devices::leave_pass_type(tx, former, pass_type).await?;
         if workspaces::hold_pass_type(tx, pass_type).await?.as_ref() != Some(former) {
             return Ok(false);
         }
-        // The holder may just have proven it better.
+        // The holder may have proven a better right meanwhile.
         let stored = issuers::of_pass_type(tx, former, pass_type).await?;
         let known = app.issuers.of_workspace(former);
         let is_known = |key| known.iter().any(|issuer| super::is(issuer, key)) || app.unusable().contains(key);
@@ -89,13 +90,13 @@ impl Claim {
         }
         workspaces::move_pass_type(tx, pass_type, former, workspace, &self.team).await?;
         issuers::remove_of_pass_type(tx, former, pass_type).await?;
-        // By whom is behind the other workspace's wall.
+        // The former workspace must not learn who took it.
         let lost = (AuditAction::PassTypeLost, pass_type.as_str(), json!({"wallet": "apple"}));
         record(app, tx, former, &Actor::System, &[lost]).await?;
         Ok(true)
     }
 
-    /// Says so where it was taken from somebody. After the commit.
+    /// Logs that the pass type was taken from another workspace. Call it after the commit.
     pub(super) fn tell(&self) {
         if let Some(former) = &self.former {
             let (pass_type, workspace) = (&self.pass_type, &self.workspace);

@@ -1,4 +1,4 @@
-//! Warns before certificates end: 60, 30, 14, 7 and 1 days ahead, and when they have ended.
+//! Warns before certificates expire: 60, 30, 14, 7 and 1 days ahead, and when they have expired.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,31 +10,31 @@ use crate::telemetry::CertificateLabels;
 use crate::wallets::issuers::AppleIssuer;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How many days ahead a warning is due; 0 is the end itself.
+/// The thresholds in days before the end; 0 is the end itself.
 const THRESHOLDS: [u32; 6] = [0, 1, 7, 14, 30, 60];
-/// From here on a warning is an error.
+/// At this threshold and below, a warning is logged as an error.
 const URGENT: u32 = 7;
 
 /// A warning that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Whose passes end.
+    /// The pass type whose certificate ends.
     pub pass_type: PassTypeId,
     /// The threshold that was crossed, in days; 0 when the certificate has ended.
     pub days: u32,
-    /// Whether it is told as an error.
+    /// Whether it is logged as an error.
     pub urgent: bool,
 }
 
-/// What a node has warned of since its start, by certificate.
+/// The warnings that a node has given since its start, by certificate.
 #[derive(Debug, Default)]
 pub struct CertificateWatch {
     told: HashMap<String, u32>,
 }
 
 impl CertificateWatch {
-    /// Looks at the certificate of each pass type that ends last: once something renews it, nobody need be warned. Each
-    /// threshold is told once; the metric tells what is left at any time.
+    /// Checks, for each pass type, the certificate that ends last: once it is renewed, no warning is needed. Each
+    /// threshold is reported once; the metric always shows the days that are left.
     pub fn look(&mut self, app: &App) -> Vec<Warning> {
         let mut last: BTreeMap<PassTypeId, Arc<AppleIssuer>> = BTreeMap::new();
         for issuer in app.issuers.all() {
@@ -52,7 +52,7 @@ impl CertificateWatch {
             let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
             app.metrics.certificate_remaining.get_or_create(&labels).set(seconds);
             let Some(days) = THRESHOLDS.into_iter().find(|days| left <= *days * DAY) else { continue };
-            if self.told.get(&identity.fingerprint).is_some_and(|told| *told <= days) {
+            if self.told.get(&identity.fingerprint).is_some_and(|warned| *warned <= days) {
                 continue;
             }
             self.told.insert(identity.fingerprint.clone(), days);

@@ -1,4 +1,4 @@
-//! What phones complain about: taken, grouped, shown and forgotten.
+//! The log messages of phones: stored in groups, listed and deleted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,30 +11,30 @@ use crate::store::device_logs::{self, Group};
 use crate::store::{cards, workspaces};
 use crate::telemetry::from_outside;
 
-/// Most groups of a workspace at any time.
+/// The most groups of a workspace at any time.
 const MOST: i64 = 200;
-/// So many are left when old ones are forgotten, which makes room for new ones.
+/// How many groups are kept when old ones are deleted, which leaves space for new ones.
 const KEPT: i64 = 150;
-/// After so long without a new message a group is forgotten.
+/// How long a group is kept without a new message.
 const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
-/// Takes the messages of one request. A message belongs to the pass type that it names, or else to that of the card it
-/// speaks of. One that tells neither belongs to the pass type that all the others of the request tell, or the only one
-/// there is; when that isn't certain it isn't kept, since another workspace's would be shown to somebody else.
+/// Stores the messages of one request. A message belongs to the pass type that it names, or else to that of the card it
+/// is about. One that names neither belongs to the pass type that all others of the request name, or to the only one
+/// there is; when that isn't certain it isn't kept, since it might be shown to the wrong workspace.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), ActionError> {
-    let complaints: Vec<_> = messages.iter().map(|message| device_log_entry::read(message)).collect();
+    let entries: Vec<_> = messages.iter().map(|message| device_log_entry::read(message)).collect();
     let mut reader = app.store.read().await?;
-    let unnamed = complaints.iter().filter(|complaint| complaint.pass_type.is_none());
-    let serials: HashSet<&str> = unnamed.filter_map(|complaint| complaint.serial.as_deref()).collect();
+    let unnamed = entries.iter().filter(|entry| entry.pass_type.is_none());
+    let serials: HashSet<&str> = unnamed.filter_map(|entry| entry.serial.as_deref()).collect();
     let of_cards = cards::pass_types_of(&mut reader, &serials).await?;
-    let told = |complaint: &DeviceLogEntry| {
-        let of_card = || complaint.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
-        complaint.pass_type.clone().or_else(of_card)
+    let named_type = |entry: &DeviceLogEntry| {
+        let of_card = || entry.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
+        entry.pass_type.clone().or_else(of_card)
     };
-    let all: HashSet<PassTypeId> = complaints.iter().filter_map(told).collect();
+    let all: HashSet<PassTypeId> = entries.iter().filter_map(named_type).collect();
     let others = match all.len() {
         0 => device_logs::only_pass_type(&mut reader).await?,
         1 => all.iter().next().cloned(),
@@ -43,10 +43,10 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
     let now = app.now();
     let mut groups: HashMap<(WorkspaceId, String), Group> = HashMap::new();
     let mut owners: HashMap<PassTypeId, Option<WorkspaceId>> = HashMap::new();
-    for complaint in complaints {
-        let Some(pass_type_id) = told(&complaint).or_else(|| others.clone()) else { continue };
-        // A card's message is its workspace's, also after its pass type went to another one.
-        let of_card = match &complaint.serial {
+    for entry in entries {
+        let Some(pass_type_id) = named_type(&entry).or_else(|| others.clone()) else { continue };
+        // A card's message belongs to the card's workspace, even after its pass type went to another one.
+        let of_card = match &entry.serial {
             Some(serial) => cards::owner_of_serial(&mut reader, &pass_type_id, serial).await?,
             None => None,
         };
@@ -60,9 +60,9 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
             }
         };
         let Some(workspace) = owner else { continue };
-        let message = from_outside(&complaint.form);
+        let message = from_outside(&entry.form);
         let form = hex::encode(digest(format!("{pass_type_id} {message}").as_bytes()));
-        let (serial_number, device) = (complaint.serial, complaint.device.as_deref().map(short_form));
+        let (serial_number, device) = (entry.serial, entry.device.as_deref().map(short_form));
         let group = groups.entry((workspace, form.clone())).or_insert_with(|| Group {
             form,
             pass_type_id,
@@ -82,7 +82,7 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
         return Ok(());
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
-    // In one order, so that two requests don't wait for each other.
+    // In a fixed order, so that two requests can't deadlock.
     groups.sort_by(|(a, _), (b, _)| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
     let mut tx = app.store.begin().await?;
     for ((workspace, _), group) in &groups {
@@ -91,7 +91,7 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
     Ok(tx.commit().await?)
 }
 
-/// A workspace's groups, newest first, from that place on.
+/// Returns a workspace's groups after a position, newest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -105,7 +105,7 @@ pub async fn list_device_log(
     Ok(device_logs::newest(&mut app.store.read().await?, workspace, after, limit).await?)
 }
 
-/// Forgets what is old, or too much.
+/// Deletes old groups, and those beyond the limit.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,4 @@
-//! The pass of a card, signed now.
+//! Fetches a card's pass, signed at request time.
 
 use std::sync::Arc;
 
@@ -16,27 +16,27 @@ use crate::wallets::apple::package::pass::{self, BuildError, SignedPass};
 use crate::wallets::apple::package::pass_json::PassIdentity;
 use crate::wallets::issuers::AppleIssuer;
 
-/// What a phone's request for its pass leads to.
+/// The outcome of a phone's request for its pass.
 #[derive(Debug)]
 pub enum Fetched {
     /// The newest pass and its `Last-Modified`.
     Pass(SignedPass, Timestamp),
-    /// The phone has the newest one.
+    /// The phone has the newest pass.
     NotModified(Timestamp),
-    /// Not the holder of this pass; also when there is none, so that nobody can probe.
+    /// The caller isn't the holder of this pass, or there is no such pass: both are the same, so that nobody can probe.
     Unauthorized,
 }
 
-/// Whether a request only looks, or takes what it asks for.
+/// Whether the client receives the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// HEAD: nothing is taken, so nothing is noted.
+    /// HEAD: the client receives nothing, so nothing is recorded.
     Look,
-    /// GET by a phone that then holds the face.
+    /// GET: the phone then has the face.
     Hold,
 }
 
-/// Answers a phone.
+/// Answers a phone's request for a pass.
 ///
 /// # Errors
 /// When the database fails or the issuer is gone.
@@ -51,7 +51,7 @@ pub async fn fetch_pass(
     let Some(mut issued) = held_card(app, pass_type, serial, token).await? else {
         return Ok(Fetched::Unauthorized);
     };
-    // What a phone got since the card last changed may be what it would get now.
+    // A pass fetched since the card last changed may equal the one it would get now.
     if since.is_some_and(|since| since.seconds() >= issued.card.modified && since.seconds() < issued.modified()) {
         app.look_at(&mut issued).await?;
     }
@@ -60,14 +60,15 @@ pub async fn fetch_pass(
         Some(since) if since >= modified => Fetched::NotModified(modified),
         _ => Fetched::Pass(shared_pass(app, &issued).await?, modified),
     };
-    // A fetch that can't be noted is not answered, unless nothing can be written: see there.
+    // A fetch that can't be recorded isn't answered, except while the database can't be written: see `record_fetches`.
     if purpose == Purpose::Hold {
         record_fetch(app, &issued).await?;
     }
     Ok(answer)
 }
 
-/// The pass of a card's newest face, for customers and phones: made once a minute for each face, however many ask.
+/// Returns the pass of a card's newest face, for customers and phones: made once a minute for each face, however many
+/// ask.
 ///
 /// # Errors
 /// As [`signed_pass`].
@@ -85,7 +86,7 @@ pub async fn shared_pass(app: &App, issued: &Issued) -> Result<SignedPass, Actio
     }
 }
 
-/// Draws and signs a card's newest face.
+/// Renders and signs a card's newest face.
 ///
 /// # Errors
 /// When the issuer that the card was issued under is gone, or signing fails.
@@ -100,7 +101,7 @@ pub async fn signed_pass(app: &App, issued: &Issued, reader: Reader) -> Result<S
         issuer,
         now: app.now(),
     });
-    // An erased card breaks nothing; one that wasn't changed since the publishing may.
+    // An erased card breaks no rule; a card that wasn't changed since the publishing may.
     if card.id.is_erased() || issued.changed_since_publishing() {
         let newest = app.published(&card.workspace, &card.content.template, issued.publication.version).await?;
         if let Some(pass) = maker.make(app, reader, newest).await? {
@@ -112,7 +113,7 @@ pub async fn signed_pass(app: &App, issued: &Issued, reader: Reader) -> Result<S
     maker.make(app, reader, shown).await?.ok_or_else(lost)
 }
 
-/// What it takes to make a card's pass, off the threads that serve.
+/// The inputs for making a card's pass off the threads that serve.
 struct Maker {
     issued: Issued,
     issuer: Arc<AppleIssuer>,
@@ -123,7 +124,7 @@ struct Maker {
 }
 
 impl Maker {
-    /// The pass; `None` when that version can't show the card.
+    /// Returns the pass; `None` when that version can't show the card.
     async fn make(
         self: &Arc<Self>,
         app: &App,

@@ -1,8 +1,9 @@
-//! Small writes that many requests wait for, made in one transaction for all that wait.
+//! Group commit: small writes of many requests, made in one transaction for all that wait.
 //!
-//! Whoever comes first writes at once; those that come while he commits are written together by one of them, and so on. So
-//! one phone waits no longer than ever, and a thousand phones cost a few commits instead of a thousand. Nothing runs in the
-//! background: every request drives its own write, and what nobody waits for any more is not written.
+//! The first caller commits at once; callers that arrive meanwhile are committed together in the next transaction, by
+//! one of them. So a single phone never waits longer, and a thousand phones cost a few commits instead of a thousand.
+//! Nothing runs in the background: every request drives its own write, and items whose callers have gone are not
+//! written.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,8 +11,8 @@ use tokio::sync::{Mutex as Turn, oneshot};
 
 use crate::actions::error::ActionError;
 
-/// Where items wait to be written. Writing one twice must do no harm: should the request that writes for all go away in
-/// the middle, they are written again.
+/// A queue of items to write. Writing an item twice must do no harm: if the request that writes for all is cancelled,
+/// the items are written again.
 #[derive(Debug)]
 pub struct GroupCommit<T> {
     waiting: Mutex<Vec<Waiting<T>>>,
@@ -30,7 +31,7 @@ impl<T> Default for GroupCommit<T> {
     }
 }
 
-/// What somebody writes for all. Should he go away in the middle, it waits again.
+/// The items that one caller writes for all. If that caller is cancelled, they go back to the queue.
 struct Taken<'t, T> {
     from: &'t GroupCommit<T>,
     entries: Vec<Waiting<T>>,
@@ -49,7 +50,7 @@ impl<T> GroupCommit<T> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything that somebody still waits for.
+    /// Removes every item that a caller still waits for from the queue.
     fn take(&self) -> Taken<'_, T> {
         let mut entries = std::mem::take(&mut *self.waiting());
         entries.retain(|entry| !entry.told.is_closed());
@@ -58,10 +59,10 @@ impl<T> GroupCommit<T> {
 }
 
 impl<T: Clone> GroupCommit<T> {
-    /// Writes the item by `write`, which is given everything that waits by then, and returns once it is durable.
+    /// Writes the item with `write`, which gets everything that is queued by then, and returns once it is durable.
     ///
     /// # Errors
-    /// What `write` fails with; those for whom somebody else wrote get [`ActionError::Busy`].
+    /// The error of `write`; callers for whom another one wrote get [`ActionError::Busy`].
     pub async fn write(
         &self,
         item: T,
@@ -81,7 +82,7 @@ impl<T: Clone> GroupCommit<T> {
         let mut taken = self.take();
         let done = write(taken.entries.iter().map(|entry| entry.item.clone()).collect()).await;
         for entry in std::mem::take(&mut taken.entries) {
-            // Who went away meanwhile needs no word.
+            // A caller that has gone needs no result.
             let _ = entry.told.send(done.is_ok());
         }
         done
@@ -98,21 +99,21 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_during_a_commit_is_written_together() {
-        let (together, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
+        let (group, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
         let commit = Semaphore::new(0);
         let write = async |items: Vec<u32>| {
             commit.acquire().await.expect("open").forget();
             batches.lock().expect("unpoisoned").push(items);
             Ok(())
         };
-        let all = join_all((1..=5).map(|n| together.write(n, write)));
+        let all = join_all((1..=5).map(|n| group.write(n, write)));
         let release = async {
             tokio::task::yield_now().await;
             commit.add_permits(9);
         };
         let (done, ()) = tokio::join!(all, release);
         assert!(done.iter().all(Result::is_ok));
-        // Polled in turn, so that the first enters alone, and all have entered before it commits.
+        // The futures are polled in turn, so the first writes alone, and all others are queued before it commits.
         let mut written = batches.into_inner().expect("unpoisoned");
         assert!(written.len() <= 2, "{written:?}");
         let mut all: Vec<u32> = written.drain(..).flatten().collect();
@@ -122,29 +123,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_told_to_everyone_who_waited() {
-        let together = GroupCommit::default();
+        let group = GroupCommit::default();
         let write = async |_: Vec<u32>| {
             tokio::task::yield_now().await;
             Err(ActionError::ShuttingDown)
         };
-        let done = join_all((1..=3).map(|n| together.write(n, write))).await;
+        let done = join_all((1..=3).map(|n| group.write(n, write))).await;
         assert!(done.iter().all(Result::is_err), "{done:?}");
     }
 
     #[tokio::test]
     async fn what_was_taken_by_a_request_that_goes_away_is_written_by_another_with_all_that_wait() {
-        let (together, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
+        let (group, batches) = (GroupCommit::default(), Mutex::new(Vec::new()));
         let stuck = async |_: Vec<u32>| std::future::pending().await;
         let write = async |items: Vec<u32>| {
             batches.lock().expect("unpoisoned").push(items);
             Ok(())
         };
-        // The first writes for itself; the second will write for all that have come by then, and goes away, too.
-        let mut first = Box::pin(together.write(1, stuck));
+        // The first writes for itself; the second would write for all that are queued by then, but is cancelled, too.
+        let mut first = Box::pin(group.write(1, stuck));
         assert!(first.as_mut().now_or_never().is_none());
-        let mut second = Box::pin(together.write(2, stuck));
+        let mut second = Box::pin(group.write(2, stuck));
         assert!(second.as_mut().now_or_never().is_none());
-        let mut others: Vec<_> = (3..=5).map(|n| Box::pin(together.write(n, write))).collect();
+        let mut others: Vec<_> = (3..=5).map(|n| Box::pin(group.write(n, write))).collect();
         for other in &mut others {
             assert!(other.as_mut().now_or_never().is_none(), "it waits for the first");
         }

@@ -1,8 +1,8 @@
-//! Who holds a pass: whoever shows the authentication token that stands in it.
+//! Identifies the holder of a pass: the client that presents the authentication token in it.
 //!
-//! A token is derived from its workspace's secret and its serial number, so it is known to be right before anything is read
-//! of a card. A request with a wrong token costs the same whether there is such a card or not: nobody learns by the time of
-//! an answer which serial numbers exist.
+//! A token is derived from its workspace's secret and its serial number, so it is verified before anything of a card is
+//! read. A request with a wrong token costs the same whether the card exists or not: response times don't reveal which
+//! serial numbers exist.
 
 use crate::actions::error::ActionError;
 use crate::actions::keys::default_workspace;
@@ -11,7 +11,7 @@ use crate::domain::ids::{PassTypeId, SerialNumber, WorkspaceId};
 use crate::platform::secrets::same;
 use crate::store::cards::{self, Issued};
 
-/// The card that the token is of; `None` for a wrong token and for a card that isn't there alike.
+/// Returns the card that the token belongs to; `None` for a wrong token and for a missing card alike.
 ///
 /// # Errors
 /// When the database fails.
@@ -26,7 +26,7 @@ pub async fn held_card(
     Ok(issued.filter(|issued| issued.card.workspace == workspace))
 }
 
-/// The workspace whose token of that serial number this is.
+/// Returns the workspace that the token of this serial number belongs to.
 ///
 /// # Errors
 /// When the database fails.
@@ -42,8 +42,8 @@ pub async fn holder(
             return Ok(Some(workspace.clone()));
         }
     }
-    // The card may be of a workspace that no longer issues under the pass type. Where there is none, another workspace's
-    // secret is tried, so that the work is the same.
+    // The card may belong to a workspace that no longer issues under the pass type. Where there is no card, another
+    // workspace's secret is tried, so that the work is the same.
     let owner = cards::workspace_of_serial(&mut app.store.read().await?, pass_type, serial).await?;
     let stand_in = || issuing.into_iter().next().unwrap_or_else(default_workspace);
     let workspace = owner.unwrap_or_else(stand_in);

@@ -1,4 +1,4 @@
-//! What changed since a phone last asked.
+//! Lists what changed since a phone's last poll.
 
 use crate::actions::error::ActionError;
 use crate::actions::passes::record_fetches::record_poll;
@@ -7,10 +7,11 @@ use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber, WorkspaceId}
 use crate::store::cards;
 use crate::store::devices::{self, DeviceKey, HeldPass, Question};
 
-/// How many passes of a phone are looked at while a publishing is being spread; nobody is asked for credentials here.
+/// How many passes of a phone are compared while cards are refreshed after a publishing. The limit is needed as this
+/// request has no credentials.
 const MOST_LOOKS: usize = 10;
 
-/// The passes to fetch and the tag to ask with next time.
+/// The passes to fetch, and the tag for the next poll.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChangedPasses {
     /// Their serial numbers.
@@ -19,10 +20,10 @@ pub struct ChangedPasses {
     pub tag: i64,
 }
 
-/// The serial numbers registered by the device that changed after `tag`; `None` when nothing did or the device is
-/// unknown. A tag that can't be read, or that no answer of ours ever carried, counts as absent.
+/// Returns the serial numbers registered by the device that changed after `tag`; `None` when none did or the device is
+/// unknown. A tag that can't be read, or that we never sent, counts as absent.
 ///
-/// Tags are positions in the workspace's order of commits. Whoever sees a position sees every earlier one, so no
+/// Tags are positions in the workspace's order of commits. A reader who sees a position sees every earlier one, so no
 /// change can appear later with a number that was already passed.
 ///
 /// # Errors
@@ -39,7 +40,7 @@ pub async fn list_changed(
     let mut changed = Vec::new();
     let mut looks = 0;
     for mut pass in held.passes {
-        // Perhaps the last publishing left as it was what this phone has.
+        // The last publishing may have left what this phone has unchanged.
         if pass.position > after && pass.else_at.is_some_and(|else_at| else_at <= after) && looks < MOST_LOOKS {
             looks += 1;
             pass.position = newest_face(app, &held.workspace, &pass).await?;
@@ -56,7 +57,7 @@ pub async fn list_changed(
     Ok(newest.map(|tag| ChangedPasses { serials: changed.into_iter().map(|(serial, _)| serial).collect(), tag }))
 }
 
-/// The position of a pass's newest face after a look at what the last publishing changed of it.
+/// Returns the position of a pass's newest face, after comparing what the last publishing changed of it.
 async fn newest_face(app: &App, workspace: &WorkspaceId, pass: &HeldPass) -> Result<i64, ActionError> {
     let Some(mut issued) = cards::find(&mut app.store.read().await?, workspace, &pass.card).await? else {
         return Ok(pass.position);

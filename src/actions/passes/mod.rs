@@ -1,4 +1,4 @@
-//! What holders of a pass do: register a device, ask what changed, fetch, report.
+//! The actions of holders of a pass: registering a device, polling for changes, fetching, logging.
 
 pub mod device_logs;
 pub mod fetch_pass;

@@ -1,8 +1,8 @@
-//! FetchRecorder what phones do with their passes: that they asked what changed, and which face they fetched.
+//! Records what phones do with their passes: polls for changes, and the face of each pass they fetch.
 //!
-//! While the database can't be written (its disk is full), phones are answered and nothing is noted: they get their passes,
-//! and are reminded later of what they seem not to have. Any other failure fails the request, so that what is said of a
-//! phone stays true.
+//! While the database can't be written (its disk is full), phones are answered and nothing is recorded: they get their
+//! passes, and are reminded later of those they seem not to have. Any other failure fails the request, so that what is
+//! shown about a phone stays true.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::store::cards::{self, Issued};
 use crate::store::devices::{self, DeviceKey, Question};
 use crate::store::{events, workspaces};
 
-/// A pass, and the face of it that a phone fetched.
+/// A fetched pass, and the face that the phone got.
 #[derive(Debug, Clone)]
 pub struct Fetched {
     card: CardId,
@@ -27,14 +27,14 @@ pub struct Fetched {
     face: i64,
 }
 
-/// What phones do in one workspace, on its way into the database.
+/// Fetches and polls of one workspace that wait to be written.
 #[derive(Debug, Default)]
 pub struct FetchRecorder {
     fetches: GroupCommit<Fetched>,
     questions: GroupCommit<(DeviceKey, Question)>,
 }
 
-/// FetchRecorder that a phone has the card's newest face.
+/// Records that a phone has fetched the card's newest face.
 ///
 /// # Errors
 /// When the database fails.
@@ -52,7 +52,7 @@ pub async fn record_fetch(app: &App, issued: &Issued) -> Result<(), ActionError>
     app.notes_of(&card.workspace).await.fetches.write(fetched, write).await
 }
 
-/// A note that can't be written because nothing can be is left undone.
+/// Skips a record that can't be written because the database can't be written.
 fn unless_unwritable(written: Result<(), ActionError>) -> Result<(), ActionError> {
     match written {
         Err(ActionError::Store(error)) if error.is_of_writing() => {
@@ -70,24 +70,24 @@ async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) 
         *newest = (*newest).max(*face);
     }
     let mut tx = app.store.begin_batch().await?;
-    // The counter first: an erasure holds it when it takes the card away, and this must not hold the card with the counter
-    // still to come.
+    // The counter first: an erasure holds it when it removes the card, so this must not lock the card before the
+    // counter.
     let position = workspaces::next_position(&mut tx, workspace).await?;
     let new = cards::record_fetches(&mut tx, workspace, &faces, app.now()).await?;
-    let told = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
-    let told = told.collect::<Result<Vec<_>, _>>()?;
-    events::record(&mut tx, workspace, &Actor::System, position, app.now(), &told).await?;
+    let recorded = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
+    let recorded = recorded.collect::<Result<Vec<_>, _>>()?;
+    events::record(&mut tx, workspace, &Actor::System, position, app.now(), &recorded).await?;
     Ok(tx.commit().await?)
 }
 
-/// FetchRecorder what a device was told when it asked.
+/// Records a device's poll and the answer to it.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn record_poll(app: &App, key: DeviceKey, question: Question) -> Result<(), ActionError> {
-    let write = async |asked: Vec<(DeviceKey, Question)>| {
+    let write = async |polls: Vec<(DeviceKey, Question)>| {
         let mut newest: BTreeMap<DeviceKey, Question> = BTreeMap::new();
-        for (key, question) in asked {
+        for (key, question) in polls {
             let known = newest.entry(key).or_insert(question);
             if question.position > known.position {
                 *known = question;

@@ -1,4 +1,4 @@
-//! A phone registers for a pass, or ends its registration.
+//! Registers a phone for a pass, or ends its registration.
 
 use std::time::Duration;
 
@@ -15,31 +15,33 @@ use crate::store::cards::{self, Issued};
 use crate::store::devices::{self, DeviceKey, DeviceKind};
 use crate::store::{Tx, events, workspaces};
 
-/// What came of it.
+/// The outcome of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registered {
     /// A new registration.
     Created,
-    /// It was registered; the push token is the given one now.
+    /// The device was registered already; its push token is the given one now.
     Known,
-    /// Not the holder of this pass; also when there is none, so that nobody can probe.
+    /// The caller isn't the holder of this pass, or there is no such pass: both are the same, so that nobody can probe.
     Unauthorized,
-    /// The holder, but without a push token.
+    /// The holder sent no push token.
     NoPushToken,
-    /// As many devices as a card may have are in use.
+    /// The card has the most devices it may have, and all are in use.
     TooMany,
 }
 
-/// The most devices of a card: all of them are pushed to when it changes, and whoever holds a pass may register any number
-/// of made-up ones.
+/// The most devices of a card: all are pushed to when it changes, and a holder of a pass can register any number of
+/// made-up ones.
 const MOST_DEVICES: i64 = 20;
-/// A registration that is repeated within this time and changes nothing is not written. Later ones are: they say that the
-/// token was still good then.
+/// How long a repeated registration that changes nothing isn't written. Later ones are: they confirm that the token was
+/// still valid.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// Registers a device for a card's pass. Where the card has all the devices that it may have, one that never asked gives way.
+/// Registers a device for a card's pass. If the card has the most devices it may have, one that never polled is
+/// replaced.
 ///
-/// A new registration counts as a change for the device's list, so that an old file that registers late is brought up to date.
+/// A new registration counts as a change in the device's list, so that an old pass that registers late is brought up to
+/// date.
 ///
 /// # Errors
 /// When the database fails.
@@ -79,7 +81,8 @@ async fn register(
     }
     drop(reader);
     let mut tx = app.store.begin().await?;
-    // The card is held so that a change of it either sees this registration or is seen by the list that follows it.
+    // The card is locked, so that a change of it either sees this registration or is in the list that the phone asks
+    // for next.
     let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? else {
         return Ok(Registered::Unauthorized);
     };
@@ -92,7 +95,7 @@ async fn register(
     }
     devices::put(&mut tx, &key, push_token, kind, now).await?;
     if is_full && leaves.is_none() {
-        // Its other cards go by the new token all the same.
+        // Its other cards use the new token anyway.
         devices::forget_unregistered(&mut tx, &key).await?;
         tx.commit().await?;
         return Ok(Registered::TooMany);
@@ -109,7 +112,7 @@ async fn register(
     Ok(if known { Registered::Known } else { Registered::Created })
 }
 
-/// Ends a registration; false when the token is wrong. A registration that isn't there is as good as ended.
+/// Ends a registration; false when the token is wrong. A registration that doesn't exist counts as ended.
 ///
 /// # Errors
 /// When the database fails.
@@ -148,7 +151,7 @@ async fn unregister(
     Ok(true)
 }
 
-/// FetchRecorder on how many devices the card is now.
+/// Records the number of devices that the card is on now.
 async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<(), ActionError> {
     let card = &issued.card;
     let (devices, _) = devices::of_card(tx, card, position).await?;
@@ -156,7 +159,7 @@ async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, positi
     Ok(events::record(tx, &card.workspace, &Actor::System, position, app.now(), &[event]).await?)
 }
 
-/// The workspace and the card of the pass, when the token is its own.
+/// Returns the pass's workspace and card when the token belongs to it.
 async fn authorized(
     app: &App,
     pass_type: &PassTypeId,

@@ -1,8 +1,8 @@
-//! Drawing cards: never on a thread that serves, never more at once than the cores can do, and for customers and phones
-//! once per card and version.
+//! Rendering of cards: never on a thread that serves, never more at once than there are cores, and for customers and
+//! phones once per card and version.
 //!
-//! Each kind of reader has workers of its own. So however many pages and passes strangers ask for, and however many
-//! designs are checked, the cards that backends change don't wait behind them.
+//! Each kind of reader has workers of its own. So however many pages and passes strangers request, and however many
+//! designs are checked, cards that backends change don't wait behind them.
 
 use std::sync::Arc;
 
@@ -20,20 +20,20 @@ use crate::store::StoreError;
 use crate::store::cards::Issued;
 use crate::wallets::apple::package::pass::SignedPass;
 
-/// For whom a card is drawn.
+/// The kind of reader that a card is rendered for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
-    /// Whoever has the card's address, and phones.
+    /// Anyone with the card's address, and phones.
     Customer,
     /// A backend that changes or reads cards.
     Backend,
-    /// Who checks, previews or publishes a design: that draws many cards.
+    /// A user who checks, previews or publishes a design: that renders many cards.
     Designer,
-    /// Who looks which cards a publishing or a date changes: that draws each several times.
+    /// A comparison of which cards a publishing or a date changes: that renders each several times.
     Comparison,
 }
 
-/// Who draws, and what customers were given lately.
+/// The workers that render, and a cache of what customers were sent lately.
 #[derive(Debug)]
 pub struct Renders {
     customers: Workers,
@@ -43,13 +43,13 @@ pub struct Renders {
     made: Cache<MadeKey, Made>,
 }
 
-/// How many cards' passes are compared at once, a page of them counting as one.
+/// How many comparisons of cards' passes run at once, a page of cards counting as one.
 const COMPARISONS: usize = 2;
-/// The most bytes that what was made may have.
+/// The most bytes in the cache.
 const MADE_BYTES: u64 = 32 * 1024 * 1024;
 
 impl Renders {
-    /// For a machine of so many cores.
+    /// Returns the workers for a machine with that many cores.
     pub fn new(cores: usize) -> Self {
         let made = Cache::builder()
             .max_capacity(MADE_BYTES)
@@ -63,7 +63,7 @@ impl Renders {
         }
     }
 
-    /// Who draws for a reader.
+    /// Returns the workers of a reader.
     pub fn of(&self, reader: Reader) -> &Workers {
         match reader {
             Reader::Customer => &self.customers,
@@ -74,8 +74,8 @@ impl Renders {
     }
 }
 
-/// A face of a card: whatever changes what is shown changes one of these. They are read from the database for every
-/// request, so nothing is shown that was changed before.
+/// A face of a card: every change of what is shown changes one of these. They are read from the database for every
+/// request, so nothing outdated is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Face {
     workspace: WorkspaceId,
@@ -89,7 +89,7 @@ pub struct Face {
 }
 
 impl Face {
-    /// That of a card now.
+    /// Returns a card's current face.
     pub fn of(issued: &Issued) -> Self {
         let Issued { card, publication, .. } = issued;
         Self {
@@ -105,24 +105,24 @@ impl Face {
     }
 }
 
-/// What is made of a face.
+/// The kind of thing made of a face.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// By which version it is shown, and how it looks.
+    /// The version by which it is shown, and its look.
     Shown,
-    /// Its page: the rest of what decides how that reads.
+    /// Its page, with everything else that its content depends on.
     Page(String),
-    /// The pass, signed by the certificate of that fingerprint in that minute.
+    /// The pass, signed by the certificate with that fingerprint in that minute.
     Pass(String, i64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct MadeKey(Face, Kind);
 
-/// What was made of a face.
+/// A cached thing made of a face.
 #[derive(Debug, Clone)]
 pub enum Made {
-    /// The number of the version, and what a page's colours and pictures are.
+    /// The version's number, and the colours and pictures of a page.
     Shown(i64, Arc<(Look, Colours)>),
     /// A page.
     Page(Bytes),
@@ -135,14 +135,14 @@ impl Made {
         match self {
             Self::Shown(..) => 0,
             Self::Page(page) => page.len(),
-            // The shared part, too: it may have no other owner any more.
+            // The shared part counts, too: it may have no other owner any more.
             Self::Pass(pass) => pass.archive().len(),
         }
     }
 }
 
 impl App {
-    /// Draws something off the threads that serve, as soon as one of the reader's workers is free.
+    /// Renders something off the threads that serve, as soon as one of the reader's workers is free.
     ///
     /// # Errors
     /// When the service stops, or `work` panicked.
@@ -155,8 +155,7 @@ impl App {
         Ok(self.renders.of(reader).run(work).await?)
     }
 
-    /// What customers are given of a face: made by `make` unless it was made before, and made once however many ask for
-    /// it at the same time.
+    /// Returns what customers get of a face: from the cache, or else made by `make`, once for all concurrent requests.
     ///
     /// # Errors
     /// What `make` fails with.
@@ -171,7 +170,7 @@ impl App {
     }
 }
 
-/// A cache hands one error to everyone who waited; actions want their own.
+/// Returns an error of the caller's own: a cache hands one error to all who waited, but actions return theirs by value.
 pub fn own_error(shared: Arc<ActionError>) -> ActionError {
     match Arc::try_unwrap(shared) {
         Ok(error) => error,

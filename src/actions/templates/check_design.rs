@@ -1,4 +1,4 @@
-//! Rules on what a marketer put, beyond what a pass shows of it: texts in every language, pictures for every card.
+//! Checks a draft beyond what a single pass shows of it: texts in every language, pictures for every card.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::wallets::apple::rules::report::Report;
 use crate::wallets::apple::rules::{Files, check_contrast, fields};
 use crate::wallets::images::{Fit, fit};
 
-/// A draft as it was put.
+/// A stored draft.
 #[derive(Debug)]
 pub struct PutDesign {
     /// The document.
@@ -31,17 +31,17 @@ pub struct PutDesign {
 /// A picture as it was uploaded.
 #[derive(Debug)]
 pub struct PutPicture {
-    /// Its role, and which of the role's pictures.
+    /// The picture's name: its role, and which of the role's pictures.
     pub name: PictureName,
-    /// For which language; empty for all.
+    /// The language; empty for all.
     pub locale: String,
-    /// For which tier; empty for all.
+    /// The tier; empty for all.
     pub tier: String,
     /// Width and height in pixels, when they are known.
     pub size: Option<(u32, u32)>,
 }
 
-/// Every rule of this file that a draft breaks.
+/// Returns every violation of this file's rules in a draft.
 pub fn issues_of_design(design: &PutDesign, sample: &Sample<'_>, files: &[PassFile]) -> Vec<Issue> {
     let mut report = Report::default();
     let texts = Texts { document: &design.document, languages: &sample.template.languages };
@@ -54,13 +54,13 @@ pub fn issues_of_design(design: &PutDesign, sample: &Sample<'_>, files: &[PassFi
     report.finish()
 }
 
-/// The document's texts and their translations.
+/// The texts of a document and their translations.
 struct Texts<'a> {
     document: &'a Value,
     languages: &'a [Language],
 }
 
-/// What a text of the document is.
+/// The kind of a text of the document.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Words {
     Message,
@@ -68,7 +68,7 @@ enum Words {
 }
 
 impl<'a> Texts<'a> {
-    /// The texts that people read, with their places. A business's name is the same in every language.
+    /// Returns the texts that people read, with their pointers. A business's name is the same in every language.
     fn all(&self) -> Vec<(String, &'a str, Words)> {
         let mut found = Vec::new();
         let mut take = |at: String, value: Option<&'a Value>, words: Words| {
@@ -91,7 +91,7 @@ impl<'a> Texts<'a> {
         found
     }
 
-    /// The tables by language, with the tags that they stand under.
+    /// Returns the translation tables by language, each with the tag it has in the document.
     fn tables(&self) -> BTreeMap<Language, (&'a str, &'a Map<String, Value>)> {
         let tables = self.document.get("strings").and_then(Value::as_object);
         let read = |(tag, table): (&'a String, &'a Value)| {
@@ -100,13 +100,13 @@ impl<'a> Texts<'a> {
         tables.into_iter().flatten().filter_map(read).collect()
     }
 
-    /// The languages whose readers need translations: not those of the document's own language.
+    /// Returns the languages whose readers need translations: all but those of the document's own language.
     fn foreign(&self) -> impl Iterator<Item = (usize, &'a Language)> {
         let own = self.languages.first().map(Language::base);
         self.languages.iter().enumerate().filter(move |(_, language)| Some(language.base()) != own)
     }
 
-    /// `language-unknown`, `translation-table-empty`.
+    /// Checks the rules `language-unknown` and `translation-table-empty`.
     fn check_tables(&self, report: &mut Report) {
         for (place, language) in self.languages.iter().enumerate() {
             if !language.is_known() {
@@ -128,18 +128,18 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// Texts that aren't the same in every language.
+    /// Returns the texts that aren't the same in every language.
     fn texts_with_words(&self) -> Vec<(String, &'a str, Words)> {
         self.all().into_iter().filter(|(_, text, _)| has_words(text)).collect()
     }
 
-    /// `translation-missing`.
+    /// Checks the rule `translation-missing`.
     fn check_translations(&self, report: &mut Report) {
         let tables = self.tables();
         for (at, text, _) in self.texts_with_words() {
             let lacking: Vec<&str> = self
                 .foreign()
-                // One warning is enough for a language without any.
+                // A language without any translation has one warning already.
                 .filter(|(_, language)| tables.get(language).is_some_and(|(_, table)| !table.is_empty()))
                 .filter(|(_, language)| tables.get(language).is_some_and(|(_, table)| !table.contains_key(text)))
                 .map(|(_, language)| language.as_str())
@@ -151,7 +151,7 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// `field-change-message` in the document's own words and in every translation.
+    /// Checks the rule `field-change-message` in the document's own text and in every translation.
     fn check_messages(&self, report: &mut Report) {
         let tables = self.tables();
         let mut add = |at: String, message: &str| {
@@ -161,7 +161,8 @@ impl<'a> Texts<'a> {
         };
         let mut seen: Vec<&str> = Vec::new();
         for (at, text, _) in self.all().into_iter().filter(|(.., words)| *words == Words::Message) {
-            // Where every language has its own words, the document's are shown to nobody, but they are the first language's.
+            // If every language has a translation, nobody sees the document's own text, but it is also the first
+            // language's.
             add(at, text);
             if seen.contains(&text) {
                 continue;
@@ -176,7 +177,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// A text with a character in the place of each value.
+/// Returns a text with a character in place of each expression.
 fn without_expressions(text: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once("{{") {
@@ -187,14 +188,14 @@ fn without_expressions(text: &str) -> String {
     out + rest
 }
 
-/// Whether there is something to translate: words beside expressions, and not only an address.
+/// Whether a text has something to translate: words beside expressions, and not only an address.
 fn has_words(text: &str) -> bool {
     let plain = text.trim();
     let address = is_web_address(plain) || (plain.contains(['@', '.']) && !plain.contains(char::is_whitespace));
     !address && without_expressions(text).replace("%@", "").chars().any(char::is_alphabetic)
 }
 
-/// `image-too-small`, `image-language-undeclared`, `image-tier-undeclared`.
+/// Checks the rules `image-too-small`, `image-language-undeclared` and `image-tier-undeclared`.
 fn check_pictures(pictures: &[PutPicture], template: &Template, report: &mut Report) {
     for picture in pictures {
         let at = pointer("/images", &picture.name.to_string());
@@ -243,8 +244,8 @@ fn check_pictures(pictures: &[PutPicture], template: &Template, report: &mut Rep
     }
 }
 
-/// `image-choice-missing`: a value that chooses a picture and finds none. A whole number has no end, so the one behind the
-/// largest picture is tried.
+/// Checks the rule `image-choice-missing`: an attribute's value selects a picture that doesn't exist. Whole numbers are
+/// unbounded, so the one after the largest picture's is tried.
 fn check_choices(pictures: &[PutPicture], sample: &Sample<'_>, report: &mut Report) {
     let template = sample.template;
     for (role, text) in &template.images {
@@ -256,7 +257,7 @@ fn check_choices(pictures: &[PutPicture], sample: &Sample<'_>, report: &mut Repo
             let largest = variants.iter().filter_map(digits).max();
             let tried: Vec<Value> = match (&attribute.kind, largest) {
                 (AttributeType::Integer, Some(largest)) => vec![json!(largest.saturating_add(1))],
-                // A choice without a picture of its own shows the common one, which is what that is for.
+                // A choice without a picture of its own shows the common one, so nothing is missing.
                 (AttributeType::Choice { choices }, _) if !common => choices.iter().map(|c| json!(c)).collect(),
                 _ => continue,
             };
@@ -286,7 +287,7 @@ fn check_choices(pictures: &[PutPicture], sample: &Sample<'_>, report: &mut Repo
     }
 }
 
-/// Which of a role's pictures a card with that value shows.
+/// Returns which of a role's pictures a card with that value shows.
 fn chosen(sample: &Sample<'_>, role: &str, attribute: &str, value: &Value) -> Option<String> {
     let mut values = sample_values(sample.template, sample.now);
     values.insert(attribute.to_owned(), value.clone());
@@ -295,7 +296,7 @@ fn chosen(sample: &Sample<'_>, role: &str, attribute: &str, value: &Value) -> Op
     rendered.look.variant(role).map(str::to_owned)
 }
 
-/// `color-contrast` of the tiers' looks.
+/// Checks the rule `color-contrast` for the tiers' looks.
 fn check_looks(sample: &Sample<'_>, files: &[PassFile], report: &mut Report) {
     let template = sample.template;
     let Some(tiers) = &template.tiers else { return };

@@ -1,4 +1,4 @@
-//! Checks a template as a phone will check its passes: the rules run over the pass that the real code renders.
+//! Checks a template as a phone will check its passes: the rules run on a pass rendered by the production code.
 
 use std::collections::BTreeSet;
 
@@ -31,10 +31,10 @@ use crate::wallets::apple::package::strings;
 use crate::wallets::apple::rules::report::without_quotes;
 use crate::wallets::apple::rules::{Context, Files, OwnAddresses, check_pass};
 
-/// The most steps to draw a template's samples: a card for each change message.
+/// The most steps for rendering a template's samples: one card for each change message.
 const MOST_FOR_CHECK: u64 = 20 * MOST_STEPS;
 
-/// Every rule that a template's draft breaks, errors first.
+/// Returns every rule violation of a template's draft, errors first.
 ///
 /// # Errors
 /// When there is no such template.
@@ -53,7 +53,7 @@ pub async fn check_template(app: &App, workspace: &WorkspaceId, id: &TemplateId)
     Ok(issues)
 }
 
-/// Every rule that passes of a design break. Pointers lead into the template document.
+/// Returns every rule violation of a design's passes. Pointers lead into the template document.
 pub fn check_draft(
     design: &PutDesign,
     template: &Template,
@@ -74,26 +74,26 @@ pub fn check_draft(
     issues
 }
 
-/// A design with what else a pass needs, without being anybody's.
+/// A design with everything a sample pass needs, but with no real identity.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
     /// The design.
     pub template: &'a Template,
-    /// Who would sign.
+    /// The issuer that would sign.
     pub identity: Option<&'a SigningIdentity>,
-    /// Where phones would reach us.
+    /// The address at which phones would reach the service.
     pub public_url: &'a str,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
 impl Sample<'_> {
-    /// The address that the sample's card would have.
+    /// Returns the page address that the sample's card would have.
     pub fn page_url(&self) -> String {
         format!("{}/c/sample", self.public_url)
     }
 
-    /// Gives `use_it` the identity of a card of the sample. Nothing in it opens anything.
+    /// Calls `use_it` with the identity of a sample card. None of its tokens is valid.
     pub fn with_identity<T>(&self, card: &Card, use_it: impl FnOnce(&PassIdentity<'_>) -> T) -> T {
         use_it(&PassIdentity {
             serial: &card.serial,
@@ -104,14 +104,14 @@ impl Sample<'_> {
         })
     }
 
-    /// Every rule that a card with these values breaks.
+    /// Returns every rule violation of a card with these values.
     pub fn issues(&self, files: &[PassFile], values: &Map<String, Value>) -> Vec<Issue> {
         let Self { template, now, .. } = *self;
         let context = Context { now, own_addresses: OwnAddresses::of(self.public_url) };
         let common = laid_out(&folders(template), files, &Look::default());
         let mut packed: Files = common.into_iter().map(|(path, bytes)| (path, bytes.to_vec())).collect();
         for file in files {
-            // What other looks add is looked at, too; but no tier's icon makes up for a missing one.
+            // Files that other looks add are checked, too; but a tier's icon doesn't replace a missing one.
             if !file.path.rsplit('/').next().unwrap_or_default().starts_with("icon") {
                 packed.entry(file.path.clone()).or_insert_with(|| file.bytes.to_vec());
             }
@@ -123,7 +123,7 @@ impl Sample<'_> {
         let none = Files::new();
         let mut issues: Vec<Issue> = Vec::new();
         let mut steps = 0u64;
-        // A pass carries one change message at a time: each is checked on a pass of its own.
+        // A pass carries one change message at a time, so each is checked on a pass of its own.
         let messages = template.messaged_fields().into_iter().map(|field| Some(field.key.clone()));
         for live_message in std::iter::once(None).chain(messages) {
             let first = live_message.is_none();
@@ -162,7 +162,7 @@ fn unrendered(fault: Fault) -> Issue {
     Issue::error("expression-failed", fault.at, format!("{} {}", fault.place, fault.error))
 }
 
-/// Attributes without which no card can be issued: worth knowing before the first one is refused.
+/// Returns the attributes without which no card can be issued, so that a user knows before the first one is refused.
 fn needed_values(sample: &Sample<'_>) -> Vec<Issue> {
     let template = sample.template;
     let card = sample_card(Map::new(), None, sample.now);
@@ -180,8 +180,8 @@ fn needed_values(sample: &Sample<'_>) -> Vec<Issue> {
     issues
 }
 
-/// What a card's own values break: errors only, at the attributes. The design's faults were found when it was published.
-/// Pictures that values name must be among those that `has_picture` knows.
+/// Returns the rules that a card's own values break: errors only, at the attributes. The design's own problems were
+/// found when it was published. Pictures that values name must be among those that `has_picture` knows.
 pub fn problems_of_values(
     rendered: &RenderedCard<'_>,
     pass: &Value,
@@ -191,7 +191,7 @@ pub fn problems_of_values(
     let template = rendered.template;
     let context = Context { now, own_addresses: OwnAddresses::Loopback };
     let mut problems = Problems::new();
-    // A template that was put knows that no card of it can be too large; one from before there were limits doesn't.
+    // A template stored since there are limits can't produce too large a card; an older one can.
     if !template.cost.fits() {
         let bytes = pass.to_string().len() as u64;
         if bytes > MOST_PASS_JSON {
@@ -216,7 +216,7 @@ pub fn problems_of_values(
             .filter(|a| texts.iter().any(|text| text.uses(&a.name)))
             .map(|a| &a.name)
             .collect();
-        // What no value stands behind is the design's fault, not this card's. The value itself may be personal.
+        // A text without attributes is the design's problem, not this card's. The value itself may be personal.
         for name in used {
             let detail = format!("breaks the rule {}: {}", issue.rule, without_quotes(&issue.detail));
             problems.add(value_pointer(name), detail);
@@ -225,18 +225,19 @@ pub fn problems_of_values(
     problems
 }
 
-/// A pointer's steps, unescaped.
+/// Returns a pointer's steps, unescaped.
 fn steps(at: &str) -> Vec<String> {
     at.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
 }
 
-/// The group of fields that a key of a style dictionary stands for.
+/// Returns the group of fields that a key of a style dictionary stands for.
 fn group_of(key: &str) -> Option<Group> {
     Group::ALL.into_iter().find(|group| group_key(*group) == key)
 }
 
-/// The place in the template of the field at a place in a style dictionary of the pass. Fields without a value are not
-/// in the pass, so it is found by its key; of two that wrongly share one, the same in order is meant.
+/// Returns the template's group and index of the field at a position in a style dictionary of the pass. Fields without
+/// a value are not in the pass, so the field is found by its key; if two wrongly share a key, the one at the same rank
+/// is meant.
 fn field_place(template: &Template, pass: &Value, style: &str, key: &str, index: &str) -> Option<(Group, usize)> {
     let group = group_of(key)?;
     let index: usize = index.parse().ok()?;
@@ -274,7 +275,7 @@ fn texts_behind<'t>(template: &'t Template, pass: &Value, at: &str) -> Vec<&'t T
     phrases.into_iter().flat_map(|phrase| &phrase.texts).collect()
 }
 
-/// The issue with a pointer into the template document instead of pass.json or a file of the pass.
+/// Returns the issue with a pointer into the template document instead of pass.json or a file of the pass.
 fn in_document(template: &Template, pass: &Value, issue: Issue) -> Issue {
     let at = issue.pointer.as_str();
     if at.is_empty() {
@@ -302,7 +303,7 @@ fn in_document(template: &Template, pass: &Value, issue: Issue) -> Issue {
             ["organizationName"] => "/organization".to_owned(),
             ["description"] => "/description".to_owned(),
             ["logoText"] => "/logo_text".to_owned(),
-            // What the service adds stands nowhere in the document.
+            // Members that the service adds have no counterpart in the document.
             [
                 "formatVersion"
                 | "serialNumber"
@@ -333,7 +334,8 @@ fn in_document(template: &Template, pass: &Value, issue: Issue) -> Issue {
     Issue { pointer: document, ..issue }
 }
 
-/// Files stand in no document: a picture is named like its address below the template, a table like its member.
+/// Returns the issue of a file, which is not in the document: a picture's pointer is its address below the template, a
+/// table's that of its member.
 fn about_file(issue: Issue) -> Issue {
     let (folder, file) = issue.pointer.rsplit_once('/').unwrap_or(("", &issue.pointer));
     let document = if file == "pass.strings" {
@@ -345,10 +347,10 @@ fn about_file(issue: Issue) -> Issue {
     Issue { pointer: document, detail, ..issue }
 }
 
-/// A plausible value for every attribute.
+/// Returns a plausible value for every attribute.
 pub fn sample_values(template: &Template, now: Timestamp) -> Map<String, Value> {
     let value = |a: &crate::domain::values::attribute::Attribute| {
-        // What leads somewhere must be an address.
+        // An attribute used as a link must be an address.
         let mut links = template.all_fields().filter_map(|(_, field)| field.link.as_ref()?.single_attribute());
         let is_link = links.any(|name| name == a.name.as_str());
         let sample = || if is_link { json!("https://example.com/") } else { sample_value(&a.kind, now) };
@@ -358,7 +360,7 @@ pub fn sample_values(template: &Template, now: Timestamp) -> Map<String, Value> 
     template.attributes.iter().map(value).collect()
 }
 
-/// A card that is nobody's, with these values.
+/// Returns a sample card with these values, belonging to nobody.
 pub fn sample_card(attributes: Map<String, Value>, live_message: Option<FieldKey>, now: Timestamp) -> Card {
     Card {
         workspace: crate::actions::keys::default_workspace(),
@@ -385,7 +387,7 @@ pub fn sample_card(attributes: Map<String, Value>, live_message: Option<FieldKey
     }
 }
 
-/// A plausible value of a type.
+/// Returns a plausible value of a type.
 fn sample_value(kind: &AttributeType, now: Timestamp) -> Value {
     match kind {
         AttributeType::Text { max_length } => json!("Sample".chars().take(*max_length).collect::<String>()),

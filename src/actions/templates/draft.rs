@@ -1,4 +1,4 @@
-//! A template's draft as it was read: what is checked, previewed and published.
+//! A template's draft as read from the database: the input of checks, previews and publishing.
 
 use std::sync::Arc;
 
@@ -18,25 +18,25 @@ use crate::store::{Session, StoreError};
 use crate::wallets::apple::package::prepare::{PassFile, Picture, picture_files, scales};
 use crate::wallets::images::{Fit, fit, upright_size};
 
-/// A draft; its pictures are known by their digests, so that two reads of it are compared cheaply.
+/// A draft. Its pictures are given by their digests, so that two reads of it are compared cheaply.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Draft {
-    /// The document as it was put.
+    /// The document as stored.
     pub document: Arc<Value>,
     /// Its pictures.
     pub pictures: Vec<ImageRow>,
 }
 
-/// The most bytes that a version's pictures may have at every scale: nodes hold them in memory.
+/// The most bytes of a version's pictures at every scale: nodes hold them in memory.
 const MAX_FILES: usize = 64 * 1024 * 1024;
 
-/// A picture's upload (by its digest) and how it is brought to its sizes.
+/// A picture's upload (by its digest) and how it is scaled.
 pub type ScaledKey = (Vec<u8>, String, Fit);
 /// A picture at every scale: file names without folder, and PNGs.
 pub type Scaled = Arc<Vec<(String, Bytes)>>;
 
 impl Draft {
-    /// The draft of a template's row.
+    /// Returns the draft of a template's row.
     ///
     /// # Errors
     /// When the database fails.
@@ -49,7 +49,7 @@ impl Draft {
         Ok(Self { document: Arc::new(row.draft.0), pictures: templates::images(session, workspace, id).await? })
     }
 
-    /// The draft of a template.
+    /// Reads the draft of a template.
     ///
     /// # Errors
     /// When there is no such template.
@@ -59,7 +59,7 @@ impl Draft {
         Self::of(&mut reader, workspace, id, row).await
     }
 
-    /// The document, parsed off the async threads: a large one has many expressions to compile.
+    /// Returns the parsed document. It is parsed off the async threads: a large one has many expressions to compile.
     ///
     /// # Errors
     /// Every problem of the document.
@@ -67,7 +67,7 @@ impl Draft {
         parse(app, Arc::clone(&self.document), app.zone_of(workspace).await?).await
     }
 
-    /// What was put. The pictures' sizes are known once [`Self::files`] was asked.
+    /// Returns the stored draft. The pictures' sizes are known once [`Self::files`] was called.
     pub async fn design(&self, app: &App) -> PutDesign {
         let mut pictures = Vec::new();
         for row in &self.pictures {
@@ -78,11 +78,11 @@ impl Draft {
         PutDesign { document: self.document.clone(), pictures }
     }
 
-    /// The picture files of a version made from this draft. Each scale of a picture is made once and remembered for a
-    /// while, since a draft is checked and previewed many times before it is published.
+    /// Returns the picture files of a version made from this draft. Each scale of a picture is cached for a while,
+    /// since a draft is checked and previewed many times before it is published.
     ///
     /// # Errors
-    /// When the database fails, or the draft's picture was taken away meanwhile.
+    /// When the database fails, or a picture of the draft was deleted meanwhile.
     pub async fn files(
         &self,
         app: &App,
@@ -114,7 +114,7 @@ impl Draft {
     }
 }
 
-/// Parses a template document of a workspace with that zone off the async threads, at most one per core at a time.
+/// Parses a template document off the async threads, at most one per core at a time. The zone is the workspace's.
 ///
 /// # Errors
 /// Every problem of the document at once.
@@ -125,7 +125,7 @@ pub async fn parse(app: &App, document: Arc<Value>, workspace_zone: Zone) -> Res
     Ok(Arc::new(parsed.await??))
 }
 
-/// Every scale of one picture. It was decoded once before, when it was put; one is decoded at a time.
+/// Returns every scale of one picture. It was decoded once before, when it was stored; one is decoded at a time.
 async fn scale(
     app: &App,
     workspace: &WorkspaceId,

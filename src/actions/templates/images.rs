@@ -19,14 +19,14 @@ use crate::platform::workers::WorkError;
 use crate::store::templates::{self, ImageKey, ImageRow};
 use crate::wallets::images::{decode, media_type};
 
-/// The most bytes of a picture, however it comes.
+/// The most bytes of a picture, whether uploaded or imported.
 pub const LARGEST_PICTURE: usize = 16 * 1024 * 1024;
-/// The most pictures that a template may have.
+/// The most pictures of a template.
 pub(super) const MAX_PICTURES: usize = 300;
-/// The most bytes that a template's pictures may have together.
+/// The most bytes of a template's pictures together.
 pub(super) const MAX_BYTES: i64 = 64 * 1024 * 1024;
 
-/// Which picture, as a request names it; checked by [`ImagePlace::parse`].
+/// The picture that a request names; checked by [`ImagePlace::parse`].
 #[derive(Debug, Clone)]
 pub struct ImagePlace {
     role: String,
@@ -35,7 +35,7 @@ pub struct ImagePlace {
 }
 
 impl ImagePlace {
-    /// Checks role, language and tier; their problems point at the query's names.
+    /// Checks role, language and tier; problems point at the query's members.
     ///
     /// # Errors
     /// [`ActionError::NotFound`] for an unknown role, problems for the others.
@@ -49,7 +49,7 @@ impl ImagePlace {
                 String::new()
             }
         });
-        // An empty one would mean all of them, which whoever names a tier hardly means.
+        // An empty tier would mean all tiers, which a client that names a tier hardly wants.
         let nameless = tier.is_some_and(str::is_empty);
         let tier = tier.unwrap_or_default();
         if nameless || tier.chars().count() > 64 || tier.chars().any(char::is_control) {
@@ -58,7 +58,7 @@ impl ImagePlace {
         problems.or(Some(Self { role, locale: locale.unwrap_or_default(), tier: tier.to_owned() })).map_err(Into::into)
     }
 
-    /// What the audit list tells of it.
+    /// Returns the picture's data for the audit list.
     fn told(&self) -> Value {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         json!({"role": self.role, "locale": some(&self.locale), "tier": some(&self.tier)})
@@ -69,7 +69,7 @@ impl ImagePlace {
     }
 }
 
-/// Gives the draft a picture. The picture is decoded once, so that a damaged or oversized one is refused now.
+/// Stores a picture of the draft. It is decoded once, so that a damaged or oversized one is refused now.
 ///
 /// # Errors
 /// When the template is unknown or the picture is unusable.
@@ -118,20 +118,20 @@ async fn store_image(
     Ok(tx.commit().await?)
 }
 
-/// Decodes a picture, to know that it can be used: the picture, or why not.
+/// Decodes a picture to test whether it can be used: returns the picture, or why not.
 ///
 /// # Errors
-/// When the service ends.
+/// When the service is stopping.
 pub(super) async fn usable(app: &App, bytes: Bytes) -> Result<Result<Bytes, String>, ActionError> {
     match app.decoding.run(move || decode(&bytes).map(|_| bytes)).await {
         Ok(decoded) => Ok(decoded.map_err(|error| error.to_string())),
-        // The decoder is a library's, which nobody has seen panic.
+        // The decoder is a library's and might panic; none was ever seen.
         Err(WorkError::Panicked(_)) => Ok(Err("can't be decoded".to_owned())),
         Err(WorkError::Stopping) => Err(ActionError::ShuttingDown),
     }
 }
 
-/// The draft's picture as it was uploaded.
+/// Returns a picture of the draft as it was uploaded.
 ///
 /// # Errors
 /// When there is none.
@@ -145,7 +145,7 @@ pub async fn get_image(
     image.ok_or(ActionError::NotFound("image"))
 }
 
-/// The draft's pictures, without their contents.
+/// Returns the draft's pictures, without their contents.
 ///
 /// # Errors
 /// When there is no such template.
@@ -164,7 +164,7 @@ pub async fn list_images(app: &App, workspace: &WorkspaceId, id: &TemplateId) ->
     Ok(draft.pictures.into_iter().map(show).collect())
 }
 
-/// Takes the picture from the draft.
+/// Deletes a picture of the draft.
 ///
 /// # Errors
 /// When there is none.
@@ -177,7 +177,7 @@ pub async fn delete_image(
 ) -> Result<(), ActionError> {
     retry(app, async || {
         let mut tx = app.store.begin().await?;
-        // Held, so that a publishing under way keeps either all of its pictures or starts anew.
+        // Locked, so that a publishing under way either keeps all of its pictures or starts again.
         templates::lock(&mut tx, workspace, id).await?;
         if !templates::delete_image(&mut tx, workspace, id, &place.key()).await? {
             return Err(ActionError::NotFound("image"));

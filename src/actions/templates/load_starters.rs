@@ -1,4 +1,4 @@
-//! Loads the starter templates into a workspace, through the same steps as everybody's templates.
+//! Loads the starter templates into a workspace, through the same steps as any other template.
 
 use serde_json::json;
 
@@ -18,7 +18,8 @@ use crate::store::templates;
 /// The id of the sandbox's card.
 pub const DEMO_CARD: &str = "demo";
 
-/// Puts and publishes every starter that the workspace doesn't have yet. Those it has belong to its people.
+/// Stores and publishes every starter that the workspace doesn't have yet. Existing ones are not touched, as users may
+/// have changed them.
 ///
 /// # Errors
 /// When a starter is broken or the database fails.
@@ -52,7 +53,7 @@ pub async fn load_starters(app: &App, workspace: &WorkspaceId) -> Result<(), Act
     Ok(())
 }
 
-/// The card that the sandbox shows first; issued when it isn't there.
+/// Returns the card that the sandbox shows first; issues it when it doesn't exist.
 ///
 /// # Errors
 /// When it can't be issued.

@@ -1,4 +1,4 @@
-//! Drafts, pictures, checks, previews, publishing and what follows from it.
+//! Templates: drafts, pictures, checks, previews, publishing and its consequences.
 
 pub mod check_design;
 pub mod check_template;

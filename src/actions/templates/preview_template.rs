@@ -17,9 +17,10 @@ use crate::domain::values::attribute::check_values;
 use crate::domain::values::locale::Language;
 use crate::wallets::apple::package::pass_json::pass_json_in_language;
 
-/// The draft's pass of a card with the values in `body`, and what it breaks: rendered, written and checked by the same
-/// code as a real one. Without values, every attribute has its default or a plausible value. Texts are written out in
-/// the wanted language; who the pass is, is a placeholder that opens nothing. Google Wallet isn't there yet: null.
+/// Returns the draft's pass of a card with the values in `body`, and the rules it breaks: rendered, written and checked
+/// by the same code as a real one. Without values, every attribute has its default or a plausible value. Texts are in
+/// the requested language; the pass's identity is a placeholder without valid tokens. Google Wallet isn't supported
+/// yet: null.
 ///
 /// # Errors
 /// When there is no such template; every problem of the body, and of values with which no card could be issued.

@@ -1,4 +1,4 @@
-//! Publishes a template's draft: a new numbered version that every card of the template shows from then on.
+//! Publishes a template's draft: a new numbered version by which every card of the template is shown from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,63 +25,63 @@ use crate::store::templates::{self, FileKey};
 use crate::store::{Tx, events, refreshes, workspaces};
 use crate::wallets::apple::package::prepare::PassFile;
 
-/// How often a draft is made ready anew because it changed meanwhile. Its pictures are remembered, so only the first time is
-/// slow.
+/// How often publishing starts again because the draft changed meanwhile. Pictures are cached, so only the first time
+/// is slow.
 const ATTEMPTS: usize = 10;
-/// How many cards of the template are looked at when it is published, to tell which keep their version.
+/// How many cards of the template are checked when it is published, to report which keep their version.
 const CARDS_LOOKED_AT: usize = 10_000;
 /// How many cards that keep their version are named.
 const CARDS_NAMED: usize = 100;
-/// How many cards are held at a time.
+/// How many cards are held in memory at a time.
 const PAGE: i64 = 200;
 
-/// What publishing made.
+/// The result of a publishing.
 #[derive(Debug)]
 pub struct PublishReport {
     /// The new version's number.
     pub version: i64,
-    /// How many cards were looked at.
+    /// How many cards were checked.
     pub cards_checked: usize,
     /// Whether those were all.
     pub complete: bool,
-    /// Those whose values can't do with the new version, or break a rule under it.
+    /// The cards whose values lack something for the new version, or break a rule under it.
     pub keeping: Vec<PinnedCard>,
 }
 
-/// A card that keeps the version that it has.
+/// A card that keeps its current version.
 #[derive(Debug)]
 pub struct PinnedCard {
     /// The card.
     pub id: CardId,
-    /// The version that it is shown by.
+    /// The version by which it is shown.
     pub version: i64,
-    /// What its values break in the new one.
+    /// The problems of its values under the new version.
     pub problems: Problems,
 }
 
-/// What came of storing a version.
+/// The outcome of storing a version.
 enum Stored {
-    /// The draft is another one by now.
+    /// The draft changed meanwhile.
     DraftChanged,
-    /// The draft is equal to this version, which is the newest.
+    /// The draft equals this version, which is the newest.
     Unchanged(i64),
     /// The new version.
     New(i64),
 }
 
-/// Publishes a draft; one that is equal to the newest version makes none. Cards are not rewritten: what phones must reach follows from the template's
-/// position, and a job tells the devices at a paced rate.
+/// Publishes a draft; one equal to the newest version makes no new one. Cards are not rewritten: what phones must fetch
+/// follows from the template's position, and a job notifies the devices at a paced rate.
 ///
 /// # Errors
-/// When the template is unknown, breaks rules, or the workspace has no issuer; [`ActionError::DraftChanging`] when somebody
-/// keeps changing the draft.
+/// When the template is unknown, breaks rules, or the workspace has no issuer; [`ActionError::DraftChanging`] when the
+/// draft changes in every attempt.
 pub async fn publish_template(
     app: &App,
     workspace: &WorkspaceId,
     actor: &Actor,
     id: &TemplateId,
 ) -> Result<PublishReport, ActionError> {
-    // The slow work on pictures is done before the transaction; when the draft changed meanwhile, again.
+    // The slow work on pictures is done before the transaction, and again when the draft changed meanwhile.
     for _ in 0..ATTEMPTS {
         let draft = Draft::read(app, workspace, id).await?;
         let files = match prepare(app, workspace, id, &draft).await {
@@ -100,7 +100,7 @@ pub async fn publish_template(
     Err(ActionError::DraftChanging)
 }
 
-/// Looks which cards can't be shown by a new version. Bounded: at most so many are looked at, a page at a time.
+/// Finds cards that can't be shown by a new version. Bounded: checks a limited number, a page at a time.
 async fn cards_keeping(
     app: &App,
     workspace: &WorkspaceId,
@@ -122,13 +122,13 @@ async fn cards_keeping(
         let (published, secret, now) = (Arc::clone(&published), secret.clone(), app.now());
         let base = format!("{}/c", app.public_url);
         let work = app.render(Reader::Designer, move || {
-            let judge = |issued: Issued| {
+            let misfit = |issued: Issued| {
                 let token = secret.page_token(&issued.card.serial, issued.card.page_generation);
                 let url = format!("{base}/{}", token.as_str());
                 let problems = published.fits(&issued.card, &url, now).err()?;
                 Some((issued, url, problems))
             };
-            page.cards.into_iter().filter_map(judge).collect::<Vec<_>>()
+            page.cards.into_iter().filter_map(misfit).collect::<Vec<_>>()
         });
         let unfit = work.await?;
         for (issued, url, problems) in unfit {
@@ -141,7 +141,7 @@ async fn cards_keeping(
     Ok(publishing)
 }
 
-/// The picture files of the version to be, when nothing is wrong with the draft.
+/// Returns the picture files of the version to be, if the draft breaks no rule.
 async fn prepare(
     app: &App,
     workspace: &WorkspaceId,
@@ -158,7 +158,7 @@ async fn prepare(
         let mut issues =
             check_draft(&design, &template, &files, issuer.as_deref().map(|i| &i.identity), &public_url, now);
         issues.extend(changed_types);
-        // What is only worth knowing doesn't keep anybody from publishing.
+        // Warnings don't prevent publishing.
         issues.retain(|issue| issue.severity == Severity::Error);
         if !issues.is_empty() {
             return Err(ActionError::Unpublishable(issues));
@@ -171,7 +171,8 @@ async fn prepare(
     work.await?
 }
 
-/// Attributes whose type differs from the published one: cards hold values of the old type, so it must stay.
+/// Returns problems of attributes whose type differs from the published one: cards hold values of the old type, so it
+/// must stay.
 ///
 /// # Errors
 /// When the database fails.
@@ -185,7 +186,7 @@ pub async fn changed_types(
     let Some(publication) = row.and_then(|row| row.publication()) else { return Ok(Vec::new()) };
     let mut issues = Vec::new();
     let mut known: BTreeSet<&str> = BTreeSet::new();
-    // Newest first; an attribute that was removed for some versions still has its values on cards.
+    // Newest first; an attribute that some versions removed may still have values on cards.
     for version in app.versions(workspace, id, publication.version).await? {
         let published = app.published(workspace, id, version).await?;
         for (place, attribute) in template.attributes.iter().enumerate() {
@@ -217,7 +218,8 @@ pub async fn changed_types(
     Ok(issues)
 }
 
-/// Whether a published version is this draft, down to the ready files: a newer release may make others of the same pictures.
+/// Whether a published version equals this draft, down to the scaled files: a newer release may scale the same pictures
+/// differently.
 async fn is_version(
     tx: &mut Tx,
     workspace: &WorkspaceId,
@@ -226,7 +228,7 @@ async fn is_version(
     draft: &Draft,
     files: &BTreeSet<(&str, &str, &str, &[u8])>,
 ) -> Result<bool, ActionError> {
-    // As text: the order of members may show in a pass.
+    // Compared as text: the order of members may show in a pass.
     let text = draft.document.to_string();
     let published = templates::document(tx, workspace, id, version).await?.map(|document| document.to_string());
     if published.is_none_or(|published| published != text) {
@@ -250,7 +252,7 @@ fn rows(rows: &[(String, String, String, Vec<u8>)]) -> BTreeSet<(&str, &str, &st
     rows.iter().map(|(a, b, c, digest)| (a.as_str(), b.as_str(), c.as_str(), &digest[..])).collect()
 }
 
-/// Stores the version, unless the draft is another one by now or the newest version already.
+/// Stores the version, unless the draft changed meanwhile or is the newest version already.
 async fn store(
     app: &App,
     workspace: &WorkspaceId,
@@ -274,7 +276,7 @@ async fn store(
             return Ok(Stored::Unchanged(newest));
         }
     }
-    // In one order, so that two publishings that share contents don't wait for each other in a circle.
+    // In a fixed order, so that two publishings that share contents can't deadlock.
     let contents: BTreeMap<&[u8], &[u8]> =
         digests.iter().zip(files).map(|(digest, file)| (digest.as_slice(), &file.bytes[..])).collect();
     for (digest, content) in contents {
@@ -282,7 +284,7 @@ async fn store(
     }
     refreshes::start(&mut tx, workspace, id, now).await?;
     let position = workspaces::next_position(&mut tx, workspace).await?;
-    // Read after the position was taken: no change of a card can commit in between with a later Last-Modified.
+    // Read after the position was reserved: no change of a card can commit in between with a later Last-Modified.
     let newest = cards::newest_of_template(&mut tx, workspace, id).await?.unwrap_or(0);
     let modified = now.seconds().max(newest + 1).max(row_modified + 1);
     let before = match before {

@@ -1,4 +1,4 @@
-//! A published version made ready: parsed, its pictures hashed and laid out. Done once per version and node.
+//! A published version, loaded: parsed, its pictures hashed and laid out. Done once per version and node.
 
 use std::sync::Arc;
 
@@ -20,22 +20,22 @@ use crate::wallets::apple::package::prepare::{PassFile, PreparedPasses};
 /// A published version, ready to render and to build passes from.
 #[derive(Debug)]
 pub struct Published {
-    /// Its number.
+    /// The version's number.
     pub version: i64,
     /// The design.
     pub template: Template,
-    /// What all Apple passes of it share, its pictures among it.
+    /// What all its Apple passes share, pictures included.
     pub passes: PreparedPasses,
 }
 
 impl Published {
-    /// Whether the version can show the card: every text has a value, and no value breaks a rule.
+    /// Tests whether the version can show the card: every text has a value, and no value breaks a rule.
     ///
     /// # Errors
     /// Problems at the attributes.
     pub fn fits(&self, card: &Card, page_url: &str, now: Timestamp) -> Result<(), Problems> {
         let rendered = render(&self.template, card, page_url)?;
-        // Who the pass is makes no difference to its values.
+        // The pass's identity makes no difference to its values.
         let sample = Sample { template: &self.template, identity: None, public_url: "https://localhost", now };
         let pass = sample.with_identity(card, |identity| pass_json(&rendered, identity)).json;
         let problems = problems_of_values(&rendered, &pass, &|name| self.passes.has_picture(name), now);
@@ -44,8 +44,8 @@ impl Published {
 }
 
 impl Published {
-    /// Whether it shows a card, as its newest version. A change of the card was checked against the version that was the
-    /// newest then.
+    /// Whether the version, as the newest, shows a card. If the card changed since, the change was checked against the
+    /// version that was the newest then.
     pub fn shows(&self, issued: &Issued, page_url: &str, now: Timestamp) -> bool {
         match issued.changed_since_publishing() {
             true => render(&self.template, &issued.card, page_url).is_ok(),
@@ -55,7 +55,7 @@ impl Published {
 }
 
 impl App {
-    /// The version, from memory or made ready now. Versions never change, so they are never made ready twice.
+    /// Returns the version, from memory or loaded now. Versions never change, so they are never loaded twice.
     ///
     /// # Errors
     /// When there is no such version or the database fails.
@@ -70,8 +70,8 @@ impl App {
         loaded.map_err(own_error)
     }
 
-    /// The newest version that can show the card. That is the newest of all, but for a card whose values a later
-    /// publishing can't do without, or break one of its rules: it keeps the version that it has.
+    /// Returns the newest version that can show the card. That is the newest of all, unless the card's values lack
+    /// something that a later version needs or break one of its rules: such a card keeps its version.
     ///
     /// # Errors
     /// When no version can show it, or the database fails.
@@ -102,7 +102,7 @@ impl App {
             if fits {
                 return Ok((published, version));
             }
-            // Rather a pass that breaks a rule than none.
+            // A pass that breaks a rule is better than none.
             if second_best.is_none() && can_be_drawn {
                 second_best = Some((published, version));
             }
@@ -113,7 +113,7 @@ impl App {
         Err(ActionError::Fault("no published version can show a stored card".to_owned()))
     }
 
-    /// The numbers of a template's versions from `newest` down, itself included.
+    /// Returns the numbers of a template's versions from `newest` down, `newest` included.
     ///
     /// # Errors
     /// When the database fails.
@@ -123,7 +123,7 @@ impl App {
         template: &TemplateId,
         newest: i64,
     ) -> Result<impl Iterator<Item = i64> + use<>, ActionError> {
-        // Numbers have no gaps. Those of a template that was deleted and made anew don't begin at 1.
+        // Numbers have no gaps. Those of a template that was deleted and created again don't begin at 1.
         let mut reader = self.store.read().await?;
         let first = templates::last_deleted_version(&mut reader, workspace, template).await? + 1;
         Ok((first..=newest).rev())

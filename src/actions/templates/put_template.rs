@@ -1,4 +1,4 @@
-//! Makes a template, replaces its draft, shows it.
+//! Creates, replaces, returns and deletes template documents.
 
 use std::sync::Arc;
 
@@ -20,25 +20,25 @@ use crate::platform::random;
 use crate::store::templates::{self, Listed};
 use crate::store::types::Json;
 
-/// The most bytes of a document, however it comes.
+/// The most bytes of a document, whether sent or imported.
 pub const LARGEST_DOCUMENT: usize = 1024 * 1024;
 
-/// Whether a PUT made something new.
+/// Whether a PUT created or replaced the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It was absent.
+    /// The template didn't exist.
     Created,
-    /// It stood.
+    /// The template existed.
     Replaced,
 }
 
-/// The members that a GET adds to the document. They may come back with it; they are not part of the draft.
+/// The members that a GET adds to the document. A client may send them back; they are not part of the draft.
 const ADDED: [&str; 2] = ["id", "published_version"];
 
-/// Stores a template document as the draft, after checking its form; whether it could be published is `check`'s business.
+/// Stores a template document as the draft after checking its form. Whether it could be published is left to `check`.
 ///
 /// # Errors
-/// Every problem of the document at once; nothing is stored then.
+/// Every problem of the document at once; then nothing is stored.
 pub async fn put_template(
     app: &App,
     workspace: &WorkspaceId,
@@ -63,10 +63,10 @@ pub async fn put_template(
     .await
 }
 
-/// Makes a new template of a document, under the `id` in it or one of our own.
+/// Creates a template from a document, under the `id` in it or a generated one.
 ///
 /// # Errors
-/// Every problem of the document at once; [`ActionError::TemplateExists`] when there is one of that id.
+/// Every problem of the document at once; [`ActionError::TemplateExists`] when that id is in use.
 pub async fn create_template(
     app: &App,
     workspace: &WorkspaceId,
@@ -106,7 +106,7 @@ pub async fn create_template(
     Ok(id)
 }
 
-/// `tpl_` and 72 random bits.
+/// Returns a new id: `tpl_` and 72 random bits.
 pub(super) fn new_id(app: &App) -> Result<TemplateId, ActionError> {
     let id = format!("tpl_{}", URL_SAFE_NO_PAD.encode(random::bytes::<9>(&*app.random)?));
     TemplateId::parse(&id).map_err(|e| ActionError::Fault(e.to_string()))
@@ -117,7 +117,7 @@ pub(super) fn take_added(document: &mut Value) -> [Option<Value>; 2] {
     ADDED.map(|name| map.as_mut().and_then(|map| map.shift_remove(name)))
 }
 
-/// All problems of a document, those found before first.
+/// Reports all problems of a document, those found before first.
 pub(super) async fn checked(app: &App, draft: &Arc<Value>, mut before: Problems) -> Result<(), ActionError> {
     match parse(app, Arc::clone(draft), Zone::utc().clone()).await {
         Ok(_) if before.is_empty() => Ok(()),
@@ -130,7 +130,7 @@ pub(super) async fn checked(app: &App, draft: &Arc<Value>, mut before: Problems)
     }
 }
 
-/// The draft document with its id and the number of the newest published version.
+/// Returns the draft document with its id and the number of the newest published version.
 ///
 /// # Errors
 /// When there is no such template.
@@ -144,7 +144,7 @@ pub async fn get_template(app: &App, workspace: &WorkspaceId, id: &TemplateId) -
     Ok(document)
 }
 
-/// The workspace's templates after `after`, by id: what a list shows of each.
+/// Returns the workspace's templates after `after`, by id, each as it is shown in a list.
 ///
 /// # Errors
 /// When the database fails.
@@ -172,7 +172,7 @@ pub async fn list_templates(
     Ok(listed.into_iter().map(show).collect())
 }
 
-/// Takes a template away with everything of it.
+/// Deletes a template with everything that belongs to it.
 ///
 /// # Errors
 /// When there is no such template, or it has cards.

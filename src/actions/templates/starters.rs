@@ -1,7 +1,7 @@
 //! The card templates that come with the product, built into the binary.
 //!
 //! A starter is a folder under `templates/cards`: `template.json`, the document as the API takes it plus its `id`, and
-//! `images/<role>[.<tier>].svg`, our own drawings, which become PNGs when they are asked for. To add one, add a folder.
+//! `images/<role>[.<tier>].svg`, our own drawings, which are rendered to PNGs when needed. To add one, add a folder.
 
 use std::collections::BTreeSet;
 
@@ -30,14 +30,14 @@ pub struct Starter {
 pub struct StarterImage {
     /// The role, e.g. `strip`.
     pub role: String,
-    /// The choice for whose look this picture is, as the document spells it, e.g. `Gold`; `None` is for every look
+    /// The tier whose look this picture belongs to, as the document spells it, e.g. `Gold`; `None` is for every look
     /// without a picture of its own.
     pub tier: Option<String>,
     /// The picture.
     pub png: Vec<u8>,
 }
 
-/// Why a starter can't be used. All of them are mistakes in this repository, never of an operator.
+/// The reason why a starter can't be used. All of them are mistakes in this repository, never of an operator.
 #[derive(Debug, thiserror::Error)]
 #[error("starter template {folder}: {problem}")]
 pub struct StarterError {
@@ -51,31 +51,31 @@ pub struct StarterError {
 /// What is wrong with a starter.
 #[derive(Debug, thiserror::Error)]
 pub enum StarterProblem {
-    /// A file that every starter has isn't there.
+    /// A file that every starter needs is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
     /// The document isn't JSON.
     #[error("template.json: {0}")]
     Json(#[from] serde_json::Error),
-    /// A picture's name gives no role that a wallet knows, or no tier of the document.
+    /// A picture's file name has no role that a wallet knows, or no tier of the document.
     #[error("{0} is not named <role>[.<tier>].svg")]
     Name(String),
-    /// A drawing doesn't become a picture.
+    /// A drawing can't be rendered.
     #[error("{file}: {source}")]
     Picture {
         /// The drawing's name.
         file: String,
-        /// What went wrong.
+        /// The reason.
         source: PictureError,
     },
 }
 
-/// All starters, in the order of their folders' names.
+/// Returns all starters, in the order of their folders' names.
 ///
-/// Draws every picture, which takes a moment: call it once, and not on a thread that answers requests.
+/// Renders every picture, which takes a moment: call it once, and not on a thread that answers requests.
 ///
 /// # Errors
-/// A starter that is broken; a test keeps that from happening in a release.
+/// The first broken starter; a test prevents that in a release.
 pub fn all() -> Result<Vec<Starter>, StarterError> {
     let folders: BTreeSet<String> =
         Files::iter().filter_map(|path| path.split_once('/').map(|(folder, _)| folder.to_owned())).collect();
@@ -85,7 +85,7 @@ pub fn all() -> Result<Vec<Starter>, StarterError> {
         .collect()
 }
 
-/// The ids of all starters, without drawing their pictures.
+/// Returns the ids of all starters, without rendering their pictures.
 pub fn ids() -> Vec<String> {
     let documents = Files::iter().filter(|path| path.ends_with("/template.json")).filter_map(|path| Files::get(&path));
     documents
@@ -120,7 +120,7 @@ fn picture(prefix: &str, name: &str, document: &Value) -> Result<StarterImage, S
     Ok(StarterImage { role: role.to_owned(), tier, png })
 }
 
-/// The look whose name is the slug in lower case.
+/// Returns the tier whose lower-case name is the slug.
 fn tier_of(slug: &str, document: &Value) -> Option<String> {
     let looks = document.pointer("/tiers/looks")?.as_object()?;
     looks.keys().find(|choice| choice.to_lowercase() == slug).cloned()
@@ -147,7 +147,7 @@ mod tests {
             .collect()
     }
 
-    /// The relative luminance of WCAG 2.2.
+    /// Returns the relative luminance of WCAG 2.2.
     fn luminance(rgb: [u8; 3]) -> f64 {
         let [r, g, b] = rgb.map(|c| {
             let c = f64::from(c) / 255.0;
@@ -161,7 +161,7 @@ mod tests {
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 
-    /// Every look: its tier and its colours, those of the document where the look has none.
+    /// Returns every look: its tier and its colours, those of the document where the look has none.
     fn looks(document: &Value) -> Vec<(Option<String>, [Colour; 3])> {
         let colours = |look: &Value| {
             ["background", "foreground", "label"].map(|name| {
@@ -294,7 +294,7 @@ mod tests {
         for starter in starters() {
             for (tier, [_, foreground, _]) in looks(&starter.document) {
                 let strip = image_of(&starter, "strip", tier.as_deref());
-                // Phones write it at the left and in the middle; pictures keep to the right half.
+                // Phones write text over the left and the middle; pictures keep to the right half.
                 let worst = (0..strip.width() / 2)
                     .flat_map(|x| (60..380).map(move |y| (x, y)))
                     .map(|(x, y)| strip.get_pixel(x, y).0)

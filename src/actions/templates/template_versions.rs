@@ -1,4 +1,4 @@
-//! A template's published versions: listed, and brought back to the draft.
+//! Lists a template's published versions, and restores one as the draft.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::domain::audit::AuditAction;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::store::templates;
 
-/// The versions before `before` (all when absent), the newest first.
+/// Returns the versions before `before` (all when absent), newest first.
 ///
 /// # Errors
 /// When there is no such template.
@@ -31,7 +31,7 @@ pub async fn list_versions(
     Ok(versions.into_iter().map(show).collect())
 }
 
-/// Makes a version's document and pictures the draft. Cards are not touched until the draft is published.
+/// Makes a version's document and pictures the draft. Cards are unaffected until the draft is published.
 ///
 /// # Errors
 /// When there is no such template or version.

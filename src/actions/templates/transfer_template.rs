@@ -1,6 +1,6 @@
-//! Takes a template's draft out as an archive, and makes a template of one: ours, a pass, or a `.pkpasstemplate`.
+//! Exports a template's draft as an archive, and imports a template from one: ours, a pass, or a `.pkpasstemplate`.
 //!
-//! Ours holds `template.json`, the document with its `id`, and the pictures as they were uploaded:
+//! Our archive holds `template.json`, the document with its `id`, and the pictures as they were uploaded:
 //! `images/[<language>.lproj/][<tier>.tier/]<role>[@<name>].<png, jpg or webp>`, a tier's name percent-encoded.
 
 use std::collections::HashSet;
@@ -33,14 +33,14 @@ use crate::wallets::apple::rules::Files;
 use crate::wallets::apple::rules::report::Report;
 use crate::wallets::images::media_type;
 
-/// The document, in our archives.
+/// The document's file in our archives.
 const DOCUMENT: &str = "template.json";
-/// The folder of the pictures, in our archives.
+/// The folder of the pictures in our archives.
 const PICTURES: &str = "images/";
-/// What stays as it is in a tier's name.
+/// The characters of a tier's name that are not encoded.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// The draft of a template as an archive.
+/// Returns a template's draft as an archive.
 ///
 /// # Errors
 /// When there is no such template.
@@ -77,7 +77,7 @@ fn path_of(row: &ImageRow) -> String {
     format!("{path}{}.{kind}", row.role)
 }
 
-/// Where a picture of our archive belongs.
+/// Returns which picture a file of our archive is.
 fn place_of(path: &str) -> Option<ImagePlace> {
     let (mut locale, mut tier) = (None, None);
     let mut rest = path.strip_prefix(PICTURES)?;
@@ -92,12 +92,12 @@ fn place_of(path: &str) -> Option<ImagePlace> {
 }
 
 fn pack(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError> {
-    // Grown by doubling, it would take up to three times its size.
+    // Reserved at once: growing by doubling, it would take up to three times its size.
     let size = files.iter().map(|(path, content)| content.len() + 2 * path.len() + 128).sum::<usize>() + 1024;
     let mut archive = ZipWriter::new(Cursor::new(Vec::with_capacity(size)));
     for (path, content) in files {
-        // Equal drafts are equal bytes: no entry has a time. Pictures are packed already, and one that isn't would look like
-        // a bomb.
+        // Entries have no time, so that equal drafts give equal bytes. Pictures are compressed already, and one that
+        // compresses well would look like a zip bomb.
         archive
             .start_file(path.as_str(), SimpleFileOptions::default().compression_method(CompressionMethod::Stored))?;
         archive.write_all(content)?;
@@ -105,12 +105,12 @@ fn pack(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError> {
     Ok(archive.finish()?.into_inner())
 }
 
-/// What an archive holds, to be stored.
+/// The content of an archive, to be stored.
 #[derive(Debug)]
 struct Found {
     document: Value,
     pictures: Vec<FoundPicture>,
-    /// Puts a problem of the document at its place in the archive.
+    /// Adds a problem of the document at its pointer in the archive.
     tell: fn(&mut Problems, &str, &str),
 }
 
@@ -121,12 +121,12 @@ struct FoundPicture {
     bytes: Vec<u8>,
 }
 
-/// Makes a template of an archive: its draft, nothing is published. Its id is `wanted`, else that in the archive unless a
-/// template has it, else one of our own.
+/// Creates a template from an archive, as a draft; nothing is published. Its id is `wanted`, else the archive's unless
+/// a template has it already, else a generated one.
 ///
 /// # Errors
-/// Everything that is wrong with the archive, at its place in it; [`ActionError::TemplateExists`] when one has the wanted
-/// id. Nothing is stored then.
+/// Every problem of the archive, at its pointer there; [`ActionError::TemplateExists`] when the wanted id is in use.
+/// Then nothing is stored.
 pub async fn import_template(
     app: &App,
     workspace: &WorkspaceId,
@@ -169,7 +169,7 @@ pub async fn import_template(
     let own_id = own_id.and_then(|id| TemplateId::parse(id.as_str()?).ok());
     let explicit = wanted.is_some();
     let first = wanted.or(own_id).map_or_else(|| new_id(app), Ok)?;
-    // In one order, so that two that share pictures don't wait for each other in a circle.
+    // In a fixed order, so that two imports that share pictures can't deadlock.
     kept.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
     retry(app, async || {
         let mut tx = app.store.begin().await?;
@@ -197,9 +197,9 @@ fn read(archive: &[u8]) -> Result<Found, Problems> {
     let mut report = Report::default();
     let unpacked = unpack(archive, &mut report);
     let mut problems = Problems::new();
-    // That everything lies in a folder is how such bundles are packed.
+    // Such bundles are usually packed inside a folder, so a nested root is allowed.
     for issue in report.finish() {
-        // Names that differ in case only are different pictures to us.
+        // Names that differ only in case are different pictures here.
         if issue.severity == Severity::Error && !["zip-nested-root", "zip-case-collision"].contains(&issue.rule) {
             let at = if issue.pointer.is_empty() { String::new() } else { pointer("", &issue.pointer) };
             problems.add(at, issue.detail);

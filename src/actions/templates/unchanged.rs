@@ -1,11 +1,12 @@
-//! What a publishing leaves as it was: a card whose pass is the same under a new version has no new face, so nobody is told of
-//! it. The passes themselves are compared, with every file but the signature.
+//! Finds what a publishing leaves unchanged: a card whose pass is the same under a new version has no new face, so no
+//! phone is notified. The passes themselves are compared, with every file but the signature.
 //!
-//! What was found is kept (`unchanged_faces`), so that what reads faces by SQL knows it too. Until a card was looked at, it
-//! counts as changed by the publishing: a phone that asks then asks once in vain, and no phone misses anything.
+//! Results are stored (`unchanged_faces`), so that SQL that reads faces uses them, too. Until a card is compared, it
+//! counts as changed by the publishing: a phone that polls then fetches once in vain, and no phone misses a change.
 //!
-//! The comparison draws a card as it is now under the versions since its face. So a card whose content is written while that
-//! wasn't looked at takes the publishing's place ([`pin`]): under older versions it may show what no phone ever got.
+//! The comparison renders a card as it is now under the versions since its face. So a card whose content is written
+//! before it was compared gets the publishing's position ([`pin`]): under older versions it might show something that
+//! no phone ever got.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,13 +27,14 @@ use crate::wallets::apple::package::pass;
 use crate::wallets::apple::package::pass_json::PassIdentity;
 use crate::wallets::issuers::AppleIssuer;
 
-/// How far back versions are compared; a card that was not looked at for more counts as changed by the oldest of them.
+/// How many versions back passes are compared. A card not compared for more versions counts as changed by the oldest of
+/// them.
 const VERSIONS: i64 = 4;
 
-/// What passes of a template's cards are drawn with under its newest versions. Everything lies in memory.
+/// The data with which passes of a template's cards are rendered under its newest versions, all in memory.
 #[derive(Debug)]
 pub struct Comparison {
-    /// The newest first; none is left out in between.
+    /// The versions, newest first, without gaps.
     versions: Vec<(Arc<Published>, Placed)>,
     issuers: HashMap<PassTypeId, Arc<AppleIssuer>>,
     secret: WorkspaceSecret,
@@ -40,17 +42,17 @@ pub struct Comparison {
     now: Timestamp,
 }
 
-/// What a publishing is to a card.
+/// The effect of a publishing on a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// It shows what it showed: nothing since this face changed it.
+    /// The card shows the same as before: this face was the last to change it.
     Same(Unchanged),
-    /// It shows something new since this face, which may be an earlier publishing's.
+    /// The card shows something new since this face, which may be from an earlier publishing.
     New(Unchanged),
 }
 
 impl App {
-    /// What it takes to compare passes of a template's cards under the newest version and those before.
+    /// Loads what is needed to compare passes of a template's cards under the newest version and earlier ones.
     ///
     /// # Errors
     /// When the database fails.
@@ -76,8 +78,8 @@ impl App {
         Ok(Comparison { versions, issuers, secret, public_url, now: self.now() })
     }
 
-    /// Looks whether the last publishing changed what a card shows, while that isn't known. Once the publishing has been
-    /// spread over the cards, one of which nothing was noted has changed, or is on no phone.
+    /// Determines whether the last publishing changed what a card shows, if that isn't known. Once the refresh after
+    /// the publishing has finished, a card without a stored result has changed, or is on no phone.
     ///
     /// # Errors
     /// When the database fails.
@@ -102,22 +104,23 @@ impl App {
 }
 
 impl Comparison {
-    /// Since which face the card shows what it shows now.
+    /// Returns the face since which the card shows what it shows now.
     pub fn since(&self, issued: &Issued) -> Since {
         let (card, newest) = (&issued.card, &issued.publication);
         let through = newest.position;
         let own = Unchanged { face: card.position, modified: card.modified, through: card.position };
-        // What was found when an earlier publishing was looked at, unless the card changed since.
+        // The result of comparing an earlier publishing, unless the card changed since.
         let known = issued.unchanged.filter(|unchanged| unchanged.face >= card.position).unwrap_or(own);
         let mut since = Unchanged { face: newest.position, modified: newest.modified, through };
-        // Versions that other publishings made since these cards were read are passed over.
+        // Versions published after these cards were read are skipped.
         let mut at =
             self.versions.iter().position(|(_, placed)| placed.version == newest.version).unwrap_or(usize::MAX);
         let Some(mut pass) = self.versions.get(at).and_then(|_| self.pass_of(card, at)) else {
             return Since::New(since);
         };
         while let Some((_, Placed { place: Some((position, modified)), .. })) = self.versions.get(at) {
-            // One that took the publishing's place shows what that changed, and nobody told of it by its own change.
+            // A card that got the publishing's position shows what the publishing changed, and its own change notified
+            // nobody of it.
             if *position == card.position && known.face == card.position {
                 return Since::New(Unchanged { through, ..known });
             }
@@ -134,14 +137,14 @@ impl Comparison {
         Since::New(since)
     }
 
-    /// Whether a card that is written as `after` shows what it showed.
+    /// Whether a card written as `after` shows the same as before.
     pub fn is_same(&self, before: &Card, after: &Card) -> bool {
         let (before, after) = (self.pass_of(before, 0), self.pass_of(after, 0));
         before.is_some() && before == after
     }
 
-    /// What the card's pass was made of while that version was the newest: the digests of all its files. `None` when no version
-    /// at hand can show it, or nobody signs.
+    /// Returns the digests of all files of the card's pass as it was while that version was the newest. `None` when no
+    /// loaded version can show it, or there is no issuer.
     fn pass_of(&self, card: &Card, version: usize) -> Option<Vec<u8>> {
         let versions = self.versions.get(version..)?;
         let token = self.secret.page_token(&card.serial, card.page_generation);
@@ -169,8 +172,8 @@ impl Comparison {
     }
 }
 
-/// Gives a card whose content is written without a new face the place of its template's publication, unless it is known what
-/// that changed of it.
+/// Gives a card whose content is written without a new face the position of its template's publication, unless the
+/// publication's effect on it is known.
 pub fn pin(card: &mut Card, publication: &Publication, is_looked_at: bool) {
     if !is_looked_at {
         card.position = card.position.max(publication.position);

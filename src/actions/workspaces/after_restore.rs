@@ -1,9 +1,9 @@
-//! After the database was restored from a backup: what phones were given since the backup is newer than what the database
-//! knows of, so their tags and dates must not count any more.
+//! Prepares the workspaces after the database was restored from a backup: phones received newer data since the backup
+//! than the database knows of, so their tags and dates must no longer count.
 //!
-//! The workspace's order of commits goes on in a new epoch, which stands in the high digits of its positions: no tag of
-//! before is as large. Every published template is placed in it, with a Last-Modified later than any that was given out,
-//! so that every card has a new face, is listed to every phone whatever its tag, and is fetched whatever its date.
+//! The workspace's positions continue in a new epoch, which forms their high digits: no earlier tag is as large. Every
+//! published template gets a position in it, with a `Last-Modified` later than any that was sent. So every card has a
+//! new face, is listed to every phone whatever its tag, and is fetched whatever its date.
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use crate::domain::ids::WorkspaceId;
 use crate::domain::time::Timestamp;
 use crate::store::{Store, refreshes, templates, workspaces};
 
-/// Positions of one epoch; a workspace would need years at a hundred thousand changes a second to use them up.
+/// The number of positions in an epoch. A workspace would need years at a hundred thousand changes a second to use them
+/// up.
 pub const EPOCH: i64 = 10_000_000_000_000;
-/// Last-Modified grows by a second with every change, so it may have run ahead of the clock by as many as there were.
+/// How far `Last-Modified` may be ahead of the clock: it grows by a second with every change.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
-/// Raises the epoch of every workspace; how many there are.
+/// Raises the epoch of every workspace; returns how many there are.
 ///
 /// # Errors
-/// When the database fails. What was raised stays; doing it again does no harm.
+/// When the database fails. Epochs raised before that stay raised; repeating it does no harm.
 pub async fn after_restore(store: &Store, now: Timestamp) -> Result<usize, ActionError> {
     let all = workspaces::all(&mut store.read().await?).await?;
     for workspace in &all {
@@ -33,7 +34,7 @@ async fn raise(store: &Store, workspace: &WorkspaceId, now: Timestamp) -> Result
     let mut tx = store.begin().await?;
     let published = templates::published(&mut tx, workspace).await?;
     for template in &published {
-        // In the order in which a publishing takes them.
+        // In the same lock order as publishing.
         templates::lock(&mut tx, workspace, template).await?;
         refreshes::start(&mut tx, workspace, template, now).await?;
     }

@@ -22,16 +22,16 @@ const FIRST_KEY: &str = "first";
 pub struct NewWorkspace {
     pub id: WorkspaceId,
     pub name: String,
-    /// In which moments are written as text, when one was given.
+    /// The time zone in which times are written as text, when one was given.
     pub time_zone: Option<Zone>,
-    /// Its first key, which allows everything there.
+    /// Its first key, which has every scope there.
     pub key: IssuedKey,
 }
 
-/// Adds the workspace of `{"id", "name", "time_zone"}`, with its first key.
+/// Adds the workspace described by `{"id", "name", "time_zone"}`, with its first key.
 ///
 /// # Errors
-/// Every problem of the document at once; [`ActionError::Exists`] when the id is taken.
+/// Every problem of the document at once; [`ActionError::Exists`] when the id is in use.
 pub async fn create_workspace(app: &App, actor: &Actor, body: &Value) -> Result<NewWorkspace, ActionError> {
     let mut problems = Problems::new();
     let read = read(body, &mut problems);
@@ -44,7 +44,7 @@ pub async fn create_workspace(app: &App, actor: &Actor, body: &Value) -> Result<
         workspaces::set_time_zone(&mut tx, &id, zone).await?;
     }
     let key = add_key(app, &mut tx, &id, FIRST_KEY, &[Scope::Admin]).await?;
-    // The list that it begins is the new workspace's own.
+    // This entry begins the new workspace's own audit list.
     let made = (AuditAction::WorkspaceCreated, id.as_str(), json!({}));
     record(app, &mut tx, &id, actor, &[made, key.told()]).await?;
     tx.commit().await?;

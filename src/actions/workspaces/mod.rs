@@ -1,4 +1,4 @@
-//! Workspaces and the secrets of the whole installation.
+//! Workspaces, and the secrets of the whole installation.
 
 pub mod after_restore;
 pub mod create_workspace;

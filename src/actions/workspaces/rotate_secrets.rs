@@ -1,4 +1,4 @@
-//! Encrypts everything anew under another master key, while nodes that know both serve.
+//! Re-encrypts all secrets under another master key, while nodes that know both keys serve.
 
 use serde_json::json;
 
@@ -23,8 +23,8 @@ fn purpose(place: &Place) -> String {
     }
 }
 
-/// Seals by `new` whatever is sealed by `old`, some at a time, until nothing is left; how much it was. Broken off, it leaves
-/// some values under either key and can be run again.
+/// Encrypts with `new` every value encrypted with `old`, some at a time, until none is left; returns how many there
+/// were. After an interruption some values are under either key, and it can be run again.
 ///
 /// # Errors
 /// When a value is damaged, or the database fails.
@@ -48,7 +48,7 @@ pub async fn rotate_secrets(
                 let opened = old
                     .open(&purpose, read)
                     .map_err(|error| ActionError::Fault(format!("the secret of {purpose} can't be opened: {error}")))?;
-                // One that was set anew meanwhile comes again, if it is under the old key.
+                // A value that was set meanwhile is found again, if it is under the old key.
                 let replaced = sealed::replace(&mut tx, place, read, &new.seal(random, &purpose, &opened)?).await?;
                 done += u64::from(replaced);
                 if let (true, Place::Workspace(id)) = (replaced, place) {

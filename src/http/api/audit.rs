@@ -16,7 +16,7 @@ use crate::http::problem::{INVALID, Problem};
 use crate::http::query::{Query, cursor};
 use crate::store::audit::{Filter, Place};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "listAudit",
     tag: "Events",

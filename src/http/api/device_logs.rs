@@ -11,7 +11,7 @@ use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schema
 use crate::http::problem::{INVALID, Problem};
 use crate::http::query::{Query, cursor};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "listDeviceLogs",
     tag: "Cards",
@@ -25,7 +25,7 @@ pub const DOC: Operation = Operation {
     problems: &[&INVALID],
 };
 
-/// The workspace's groups of messages.
+/// Lists the workspace's groups of log messages.
 ///
 /// # Errors
 /// When the query is wrong.
@@ -33,7 +33,7 @@ pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest
     let mut query = Query::of(&request);
     let (limit, after) = (query.limit(), query.cursor::<(i64, String)>());
     query.finish()?;
-    // A place that no answer of ours ever named is nobody's.
+    // Ignores a position that none of our answers contained.
     let after = after.filter(|(_, form)| form.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let mut found = list_device_log(&app, &key.workspace, after, limit + 1).await?;
     let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);

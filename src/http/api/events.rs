@@ -13,7 +13,7 @@ use crate::http::problem::{EVENTS_GONE, INVALID, Problem};
 use crate::http::query::Query;
 use crate::store::events::Page;
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "listEvents",
     tag: "Events",
@@ -29,8 +29,8 @@ pub const DOC: Operation = Operation {
     problems: &[&INVALID, &EVENTS_GONE],
 };
 
-/// What happened in the workspace after the event `after`, oldest first. A cursor is an event's id, too: the last one
-/// that was read.
+/// Lists events of the workspace after the event `after`, oldest first. A cursor is also an event's id: the last one
+/// read.
 ///
 /// # Errors
 /// When the query breaks rules or names no event of the workspace.
@@ -39,7 +39,7 @@ pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest
     let limit = query.limit();
     let (after, cursor) = (query.get("after"), query.get("cursor"));
     query.finish()?;
-    // Whoever pages from `after` on may keep it: a cursor is always later.
+    // A client that pages may keep sending its `after`: a cursor is always later.
     let after = match &cursor {
         Some(id) => ("/cursor", Some(id.as_str())),
         None => ("/after", after.as_deref()),
@@ -49,7 +49,7 @@ pub async fn list(app: web::Data<App>, key: Key<CardsRead>, request: HttpRequest
     Ok(answer(&found, next))
 }
 
-/// The answer with events.
+/// Returns the answer with a page of events.
 pub(super) fn answer(found: &Page, next_cursor: Option<String>) -> HttpResponse {
     let data: Vec<Value> = found
         .events

@@ -11,7 +11,7 @@ use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{EXISTS, INVALID, Problem};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "createWorkspace",
     tag: "Workspaces and keys",

@@ -10,7 +10,7 @@ use crate::actions::passes::list_changed::list_changed;
 use crate::app::App;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId};
 
-/// What changed: 200 with serial numbers and the next tag (a string), or 204 when nothing did or the device is
+/// Lists what changed: 200 with serial numbers and the next tag (a string), or 204 when nothing did or the device is
 /// unknown. Apple's phones send no credentials here.
 ///
 /// # Errors

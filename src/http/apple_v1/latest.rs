@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::http::auth::authorization;
 use crate::http::public::download::pkpass;
 
-/// The newest pass: 200 with `Last-Modified`, 304, or 401 for a wrong token and an unknown serial alike.
+/// Returns the newest pass: 200 with `Last-Modified`, 304, or 401 for a wrong token and an unknown serial alike.
 ///
 /// # Errors
 /// When the database or signing fails.
@@ -25,7 +25,7 @@ pub async fn latest(
         return Ok(unauthorized());
     };
     let Some((_, token)) = authorization(&request) else { return Ok(unauthorized()) };
-    // Our dates may run ahead of the clock, so one that lies in the future is believed.
+    // Our dates may run ahead of the clock, so a date in the future is accepted.
     let since = request.headers().get(IF_MODIFIED_SINCE).and_then(|v| Timestamp::parse_http_date(v.to_str().ok()?));
     let purpose = if request.method() == Method::HEAD { Purpose::Look } else { Purpose::Hold };
     Ok(match fetch_pass(&app, &pass_type, &serial, token, since, purpose).await? {

@@ -10,14 +10,14 @@ use crate::http::address::client_address;
 use crate::http::body::{self, LOG, of_phone};
 use crate::telemetry::from_outside;
 
-/// The most messages of one request that are taken; phones send at most 50.
+/// The most messages of one request that are read; phones send at most 50.
 const MOST: usize = 50;
 
-/// Takes what a phone has to say: 200, because phones repeat anything else. Of an address that says too much nothing more is
-/// read or kept for the rest of the minute.
+/// Stores a phone's log messages: always 200, because phones repeat anything else. From an address that sends too many,
+/// nothing more is read or stored for the rest of the minute.
 ///
 /// # Errors
-/// When the body is too large, breaks off or doesn't come.
+/// When the body is too large, breaks off or stalls.
 pub async fn log(app: web::Data<App>, request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Failure> {
     if app.complaints.allows(client_address(&app.trusted_proxies, &request)).await {
         let body = body::read(&request, payload.into_inner(), LOG).await?;

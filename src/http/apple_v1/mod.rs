@@ -1,5 +1,5 @@
-//! Apple's web service, to the letter: one file per endpoint (Apple, "Adding a Web Service to Update Passes", read
-//! 2026-11). Phones know only the statuses that Apple names, so problems have none of the API's documents here.
+//! Apple's web service, exactly as specified: one file per endpoint (Apple, "Adding a Web Service to Update Passes",
+//! read 2026-11). Phones know only the statuses that Apple names, so errors have none of the API's documents here.
 
 pub mod changed;
 pub mod latest;
@@ -14,12 +14,12 @@ use crate::actions::error::ActionError;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber};
 use crate::http::problem::Problem;
 
-/// A failure towards a phone: a bare status. Phones try again by themselves.
+/// A failure towards a phone: a bare status. Phones retry by themselves.
 #[derive(Debug)]
 pub struct Failure(Problem);
 
 impl Failure {
-    /// What lies behind it.
+    /// Returns the problem behind it.
     pub fn problem(&self) -> &Problem {
         &self.0
     }
@@ -57,7 +57,7 @@ fn unauthorized() -> HttpResponse {
     HttpResponse::Unauthorized().finish()
 }
 
-/// Device, pass type and serial number of a registration's path; `None` when one can't be any of ours.
+/// Returns device, pass type and serial number of a registration's path; `None` when one can't be ours.
 fn registration(path: &(String, String, String)) -> Option<(DeviceLibraryId, PassTypeId, SerialNumber)> {
     Some((DeviceLibraryId::parse(&path.0).ok()?, PassTypeId::parse(&path.1).ok()?, SerialNumber::parse(&path.2).ok()?))
 }

@@ -13,8 +13,8 @@ use crate::http::auth::authorization;
 use crate::http::body::{self, REGISTRATION, of_phone};
 use crate::store::devices::DeviceKind;
 
-/// Registers a device: 201 new, 200 known, 401 for a wrong token and an unknown serial alike, 400 without a push token. The
-/// body is read only of a holder of the pass.
+/// Registers a device: 201 new, 200 known, 401 for a wrong token and an unknown serial alike, 400 without a push token.
+/// The body is read only when the client holds the pass.
 ///
 /// # Errors
 /// When the database fails.
@@ -34,7 +34,7 @@ pub async fn register(
     let body = body::read(&request, payload.into_inner(), REGISTRATION).await?;
     let sent = of_phone(&body);
     let push_token = sent.get("pushToken").and_then(Value::as_str).and_then(|text| PushToken::parse(text).ok());
-    // Readers of other makers call themselves otherwise, or register under Apple's word with a header of their own.
+    // Wallets of other makers use another scheme, or Apple's scheme with a header of their own.
     let apples = scheme.eq_ignore_ascii_case("ApplePass") && !request.headers().contains_key("x-pass-client");
     let kind = if apples && push_token.as_ref().is_some_and(PushToken::is_hexadecimal) {
         DeviceKind::Apns

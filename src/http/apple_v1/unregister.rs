@@ -7,7 +7,7 @@ use crate::actions::passes::register_device::unregister_device;
 use crate::app::App;
 use crate::http::auth::authorization;
 
-/// Ends a registration: 200, also when there was none; 401 for a wrong token.
+/// Ends a registration: 200, even if there was none; 401 for a wrong token.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,5 +1,5 @@
-//! Addresses for whoever runs the service: health checks and metrics. They are served on `PASSLOOM_INTERNAL_LISTEN`; the
-//! public address has `/healthz` only, unless both are the same.
+//! Endpoints for operators: health checks and metrics. They are served on `PASSLOOM_INTERNAL_LISTEN`; the public
+//! address has `/healthz` only, unless both are the same.
 
 pub mod health;
 pub mod metrics;

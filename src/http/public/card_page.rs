@@ -32,10 +32,10 @@ use crate::http::server::Shared;
 use crate::platform::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
 
-/// Where our pages' own files are.
+/// The path of the pages' own files.
 const ASSETS: &str = "/assets";
 
-/// The card whose page has that token.
+/// Returns the card whose page has that token.
 ///
 /// # Errors
 /// When the database fails.
@@ -61,10 +61,10 @@ fn html(status: StatusCode, body: Bytes) -> HttpResponse {
         .body(body)
 }
 
-/// A page that says something to a customer instead of showing a card.
+/// Returns a page with a message to a customer instead of a card.
 ///
 /// # Errors
-/// When it can't be drawn.
+/// When it can't be rendered.
 pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let wishes = header(request, &ACCEPT_LANGUAGE);
     let languages = PageLanguage::ALL.map(|l| crate::domain::values::locale::Language::parse(l.tag()));
@@ -88,10 +88,10 @@ pub fn message(message: Message, request: &HttpRequest) -> Result<HttpResponse, 
     Ok(html(status, page.into()))
 }
 
-/// The card's page. While the database is away the customer is asked to come back, in words.
+/// Answers with the card's page. While the database is away, a page asks the customer to come back.
 ///
 /// # Errors
-/// When the page can't be drawn.
+/// When the page can't be rendered.
 pub async fn page(
     app: web::Data<App>,
     token: web::Path<String>,
@@ -120,7 +120,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
     let (version, looks) = shown(&app, &issued).await?;
     let published = app.published(&issued.card.workspace, &issued.card.content.template, version).await?;
     let template = &published.template;
-    // The visitor's language among the template's, else the card's own.
+    // The template's best language for the visitor, else the card's own.
     let place = negotiate(header(&request, &ACCEPT_LANGUAGE), &template.languages)
         .unwrap_or_else(|| language_of(&issued.card, &template.languages));
     let device = Device::of_user_agent(header(&request, &USER_AGENT));
@@ -149,7 +149,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
     Ok(answer)
 }
 
-/// The version by which a card is shown to its visitors, and its look and colours.
+/// Returns the version by which a card is shown to its visitors, and its look and colours.
 async fn shown(app: &App, issued: &Issued) -> Result<(i64, Arc<(Look, Colours)>), Problem> {
     let make = async {
         let card = &issued.card;
@@ -165,16 +165,16 @@ async fn shown(app: &App, issued: &Issued) -> Result<(i64, Arc<(Look, Colours)>)
     }
 }
 
-/// What a page depends on beside the card.
+/// What a page depends on besides the card.
 struct Visit {
-    /// The language's place among the template's.
+    /// The language's index among the template's.
     place: usize,
     device: Device,
     /// The page's path.
     here: String,
-    /// Where style sheets and scripts are.
+    /// The path of style sheets and scripts.
     assets: String,
-    /// Its address.
+    /// The page's full address.
     page_url: String,
     /// Whether the card's end has passed.
     ended: bool,
@@ -263,7 +263,7 @@ pub async fn style_sheet(
     let (_, looks) = shown(&app, &issued).await?;
     let card_colours = looks.1;
     let background = card_colours.background.unwrap_or(Colour { rgb: [0x5A, 0x5F, 0x66] });
-    // What a phone chooses for a colour that isn't given: readable on the background.
+    // A missing colour is chosen as phones do: readable on the background.
     let [r, g, b] = background.rgb.map(u32::from);
     let readable = if r * 299 + g * 587 + b * 114 > 140_000 { [0x1A; 3] } else { [0xFF; 3] };
     let foreground = card_colours.foreground.unwrap_or(Colour { rgb: readable });
@@ -303,10 +303,10 @@ pub async fn picture(
     Ok(of_shared_content(answer))
 }
 
-/// `GET /c/{token}/google`: where a card's address for Google Wallet leads. There is no Google issuer yet, so it says so.
+/// `GET /c/{token}/google`: would lead to Google Wallet. There is no Google issuer yet, so it says so.
 ///
 /// # Errors
-/// Always, but for an erased card, whose addresses all say so.
+/// Always, except for an erased card, all of whose addresses answer that it was erased.
 pub async fn google(
     app: web::Data<App>,
     token: web::Path<String>,
@@ -318,7 +318,7 @@ pub async fn google(
     Err(Problem::new(&WALLET_OFF, "Google Wallet is off here"))
 }
 
-/// `GET /assets/{name}`: a file of our pages.
+/// `GET /assets/{name}`: a file that our pages use.
 ///
 /// # Errors
 /// When there is none.

@@ -1,4 +1,4 @@
-//! A pass as a download: by the card's address, by API and for a phone that updates.
+//! A pass as a download: from the card's address, by API, and for a phone that updates.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::LAST_MODIFIED;
@@ -15,8 +15,9 @@ use crate::http::admission::OwnBytes;
 use crate::http::problem::Problem;
 use crate::wallets::apple::package::pass::SignedPass;
 
-/// The answer that holds a pass: exact length, never stored, never guessed at, never indexed (Apple, "Distributing
-/// and updating a pass", read 2026-11). The pictures are sent from where they lie, without a copy.
+/// Returns the answer with a pass: exact length, never stored, never content-sniffed, never indexed (Apple,
+/// "Distributing and updating a pass", read 2026-11). The pictures are sent from where they are in memory, without a
+/// copy.
 pub fn pkpass(pass: &SignedPass, modified: Timestamp) -> HttpResponse {
     let archive = pass.archive();
     let parts = [archive.shared.clone(), archive.own.clone()];
@@ -34,7 +35,7 @@ pub fn pkpass(pass: &SignedPass, modified: Timestamp) -> HttpResponse {
     response
 }
 
-/// `GET /c/{token}/card.pkpass`: works more than once, with nothing but the address.
+/// `GET /c/{token}/card.pkpass`: can be repeated and needs nothing but the address.
 ///
 /// # Errors
 /// When the database or signing fails.

@@ -1,11 +1,11 @@
-//! The contexts of the customers' pages: what a page needs to be drawn, and nothing that it doesn't show.
+//! The contexts of the customers' pages: what a page needs to be rendered, and nothing that it doesn't show.
 //!
 //! Pages work without JavaScript, send nothing elsewhere and carry no inline style or script, so that
-//! [`CONTENT_SECURITY_POLICY`] can forbid them. A card's own colours therefore come as a small style sheet of their own
+//! [`CONTENT_SECURITY_POLICY`] can forbid them. A card's own colours therefore come as a small separate style sheet
 //! ([`card_css`]). The two SVGs that a page embeds are ours (made from a bit matrix), never a customer's file.
 //!
-//! A new page: a template that extends `pages/layout.html`, a context here with `samples()`, and one line in the test
-//! that draws every page with every sample.
+//! To add a page: a template that extends `pages/layout.html`, a context here with `samples()`, and one line in the
+//! test that renders every page with every sample.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ use crate::domain::templates::BarcodeFormat;
 use crate::domain::values::colour::Colour;
 use crate::domain::values::locale::Language;
 
-/// What these pages are allowed to load and run: their own files, nothing inline, nothing from elsewhere.
+/// The content security policy of these pages: their own files, nothing inline, nothing from elsewhere.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; \
      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
@@ -37,7 +37,7 @@ pub struct Asset {
     pub etag: String,
 }
 
-/// The file of that name, e.g. `card.css`; `None` for any other.
+/// Returns the file of that name, e.g. `card.css`; `None` for any other.
 pub fn asset(name: &str) -> Option<Asset> {
     let content_type = match name.rsplit_once('.')?.1 {
         "css" => "text/css; charset=utf-8",
@@ -49,21 +49,22 @@ pub fn asset(name: &str) -> Option<Asset> {
     Some(Asset { bytes: file.data, content_type, etag: format!("\"{hash}\"") })
 }
 
-/// What reads the page. A guess from the user agent decides what comes first, never what is possible at all.
+/// The kind of device that reads the page. Guessed from the user agent, it decides what comes first, never what is
+/// possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     /// An iPhone's browser.
     IPhone,
     /// An Android phone's browser.
     Android,
-    /// Everything else, tablets too: they add a card less often than they show one to a phone.
+    /// Everything else, tablets too: they show the page to a phone more often than they add a card.
     Desktop,
-    /// The browser inside another app, which often can't hand a pass to the wallet.
+    /// The browser inside another app, which often can't pass a file to the wallet.
     InAppBrowser,
 }
 
 impl Device {
-    /// Reads a `User-Agent` header. iPads call themselves Macs and count as desktops.
+    /// Determines the device from a `User-Agent` header. iPads call themselves Macs and count as desktops.
     pub fn of_user_agent(user_agent: &str) -> Self {
         const IN_APP: [&str; 14] = [
             "FBAN",
@@ -84,7 +85,7 @@ impl Device {
         let has = |mark: &str| user_agent.contains(mark);
         let iphone = has("iPhone") || has("iPod");
         let phone = iphone || (has("Android") && has("Mobile"));
-        // A web view of an unknown app shows itself by what it lacks (iOS) or by `wv` (Android).
+        // A web view of an unknown app is recognized by what it lacks (iOS) or by `wv` (Android).
         let web_view = (iphone && has("AppleWebKit") && !has("Safari/")) || (has("Android") && has("; wv)"));
         if phone && (web_view || IN_APP.into_iter().any(has)) {
             Self::InAppBrowser
@@ -107,45 +108,45 @@ impl Device {
     }
 }
 
-/// The life of a card as its page tells it.
+/// The state of a card as its page shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageState {
     /// In use.
     Active,
-    /// Withdrawn: no code, no wallet.
+    /// Withdrawn: the page offers no code and no wallet.
     Voided,
-    /// Over: no code, no wallet.
+    /// Expired: the page offers no code and no wallet.
     Expired,
 }
 
-/// A field as it is written on the card, formatted and translated.
+/// A field as written on the card, formatted and translated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PageField {
-    /// What it is; may be empty.
+    /// The field's label; may be empty.
     pub label: String,
     /// Its value as text.
     pub value: String,
-    /// Where a field of the back leads.
+    /// The address that a field of the back links to.
     pub link: Option<String>,
 }
 
 impl PageField {
-    /// The link, if it is one of the web or of mail: a template must not smuggle in `javascript:`.
+    /// Returns the link if it is a web or mail address: a template must not smuggle in `javascript:`.
     fn web_link(&self) -> Option<&str> {
         let link = self.link.as_deref()?;
         ["https://", "http://", "mailto:", "tel:"].into_iter().any(|scheme| link.starts_with(scheme)).then_some(link)
     }
 }
 
-/// The code that a till reads.
+/// The code that a till scans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageBarcode {
-    /// The code with its quiet zone, as an `<svg>` with a view box and without style attributes; dark on nothing, the
-    /// page puts white behind it. It is written into the page as it is.
+    /// The code with its quiet zone, as an `<svg>` with a view box and without style attributes; dark without a
+    /// background, as the page puts white behind it. It is written into the page unescaped.
     pub svg: String,
-    /// What stands below it, for a till that can't scan.
+    /// The text below it, for a till that can't scan.
     pub text: Option<String>,
-    /// A broad code (PDF417, Code 128) rather than a square one.
+    /// Whether it is a broad code (PDF417, Code 128) rather than a square one.
     pub wide: bool,
 }
 
@@ -153,21 +154,21 @@ pub struct PageBarcode {
 #[derive(Debug, Clone, Template)]
 #[template(path = "pages/card.html")]
 pub struct CardPage {
-    /// The language of what the page says around the card.
+    /// The language of the page's own texts around the card.
     pub language: PageLanguage,
-    /// The tag of the language in which the card's own texts are given.
+    /// The tag of the language of the card's own texts.
     pub card_language: String,
     /// The address of [`asset`]s without a slash at the end, e.g. `/assets`.
     pub assets: String,
     /// The address of this card's [`card_css`].
     pub stylesheet: String,
-    /// The business.
+    /// The business's name.
     pub organization: String,
-    /// The logo's picture; without one the organization's name stands there.
+    /// The logo's address; without one the organization's name is shown.
     pub logo_url: Option<String>,
     /// The text beside the logo.
     pub logo_text: Option<String>,
-    /// The strip's picture.
+    /// The strip's address.
     pub strip_url: Option<String>,
     /// Header fields, at most three.
     pub header: Vec<PageField>,
@@ -177,24 +178,24 @@ pub struct CardPage {
     pub secondary: Vec<PageField>,
     /// The back of the card.
     pub back: Vec<PageField>,
-    /// The card's code; not shown unless the card is active.
+    /// The card's code; only shown while the card is active.
     pub barcode: Option<PageBarcode>,
-    /// The card's life.
+    /// The card's state.
     pub state: PageState,
-    /// Who reads the page.
+    /// The device that reads the page.
     pub device: Device,
-    /// The `.pkpass`; `None` while the workspace has no Apple issuer.
+    /// The address of the `.pkpass`; `None` while the workspace has no Apple issuer.
     pub apple_url: Option<String>,
-    /// Where Google's save link is; `None` while the workspace has no Google issuer.
+    /// The address of Google's save link; `None` while the workspace has no Google issuer.
     pub google_url: Option<String>,
     /// The full address of this page, for copying.
     pub page_url: String,
-    /// A code of [`Self::page_url`] ([`qr_svg`]), shown on a desktop. It is written into the page as it is.
+    /// A QR code of [`Self::page_url`] ([`qr_svg`]), shown on a desktop. It is written into the page unescaped.
     pub page_qr_svg: Option<String>,
 }
 
 impl CardPage {
-    /// Which way the card's own texts run.
+    /// Returns the text direction of the card's own texts.
     fn direction(&self) -> &'static str {
         let right_to_left = Language::parse(&self.card_language).is_ok_and(|language| language.is_right_to_left());
         if right_to_left { "rtl" } else { "ltr" }
@@ -208,7 +209,7 @@ impl CardPage {
         self.named(self.language.texts().heading)
     }
 
-    /// A text with the business's name in its place.
+    /// Returns a text with the business's name inserted.
     fn named(&self, text: &str) -> String {
         text.replace("{organization}", &self.organization)
     }
@@ -250,7 +251,8 @@ impl CardPage {
         }
     }
 
-    /// Beside the code that leads a phone here, the card's own would be the one that people scan by mistake.
+    /// Whether the card's code is folded away. Beside the code that leads a phone to this page, people would scan it by
+    /// mistake.
     fn folds_code(&self) -> bool {
         self.device == Device::Desktop && self.page_qr_svg.is_some()
     }
@@ -259,7 +261,7 @@ impl CardPage {
         self.is_active() && self.device == Device::InAppBrowser
     }
 
-    /// One page for every device and state, in all languages, with much and with little on the card.
+    /// Returns one page for every device and state, in all languages, with much and with little on the card.
     pub fn samples() -> Vec<Self> {
         let field = |label: &str, value: &str| PageField { label: label.into(), value: value.into(), link: None };
         let full = Self {
@@ -328,22 +330,22 @@ impl CardPage {
     }
 }
 
-/// Why a page has no card to show.
+/// The reason why a page has no card to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// A link that was closed or has run out of time: 410.
+    /// A link that was closed or has expired: 410.
     LinkClosed,
-    /// A link whose cards are all taken: 410.
+    /// A link whose cards have all been issued: 410.
     LinkUsedUp,
     /// A card that was erased: 410.
     CardErased,
-    /// An address that means nothing: 404.
+    /// An unknown address: 404.
     NotFound,
     /// Too many requests: 429.
     SlowDown,
-    /// Something of ours, or of a wallet's service, isn't there: 503.
+    /// The service, or a wallet's service, is unavailable: 503.
     TryLater,
-    /// A form that was sent twice or is too old: 409.
+    /// A form that was sent twice or has expired: 409.
     FormUsed,
 }
 
@@ -360,7 +362,7 @@ impl Message {
     ];
 }
 
-/// A page that says one thing.
+/// A page with a single message.
 #[derive(Debug, Clone, Template)]
 #[template(path = "pages/message.html")]
 pub struct MessagePage {
@@ -368,9 +370,9 @@ pub struct MessagePage {
     pub language: PageLanguage,
     /// The address of [`asset`]s without a slash at the end.
     pub assets: String,
-    /// The business, where it is known and may be named.
+    /// The business's name, if it is known and may be shown.
     pub organization: Option<String>,
-    /// What to say.
+    /// The message.
     pub message: Message,
 }
 
@@ -392,7 +394,7 @@ impl MessagePage {
         self.notice().title
     }
 
-    /// The text; a sentence that would name an unknown business is left out.
+    /// Returns the text; a sentence that would name an unknown business is left out.
     fn text(&self) -> String {
         let text = self.notice().text;
         match &self.organization {
@@ -401,7 +403,7 @@ impl MessagePage {
         }
     }
 
-    /// Every message in every language, with and without a business.
+    /// Returns every message in every language, with and without a business.
     pub fn samples() -> Vec<Self> {
         let mut samples = Vec::new();
         for language in PageLanguage::ALL {
@@ -418,15 +420,15 @@ impl MessagePage {
 /// The colours of one card's look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CardColours {
-    /// Behind everything.
+    /// The background.
     pub background: Colour,
-    /// Values.
+    /// The colour of values.
     pub foreground: Colour,
-    /// Labels.
+    /// The colour of labels.
     pub label: Colour,
 }
 
-/// The style sheet of one card: its colours. The content type is that of `card.css`.
+/// Returns the style sheet with a card's colours. The content type is that of `card.css`.
 pub fn card_css(colours: &CardColours) -> String {
     format!(
         ".pass{{--card:{};--card-text:{};--card-label:{}}}\n",
@@ -436,15 +438,15 @@ pub fn card_css(colours: &CardColours) -> String {
     )
 }
 
-/// A QR code as an `<svg>`; see [`code_svg`].
+/// Returns a QR code as an `<svg>`; see [`code_svg`].
 pub fn qr_svg(text: &str) -> Option<String> {
     code_svg(BarcodeFormat::Qr, text)
 }
 
-/// A code as an `<svg>`, one unit a module, with its quiet zone. `None` when the symbology can't hold the text.
+/// Returns a code as an `<svg>`, one unit a module, with its quiet zone. `None` when the symbology can't hold the text.
 pub fn code_svg(format: BarcodeFormat, text: &str) -> Option<String> {
     use rxing::BarcodeFormat as Symbology;
-    // A linear code is one module high; it is drawn as a band.
+    // A linear code is one module high, so it is stretched to a band.
     let (symbology, width, height) = match format {
         BarcodeFormat::Qr => (Symbology::QR_CODE, 0, 0),
         BarcodeFormat::Aztec => (Symbology::AZTEC, 0, 0),
@@ -459,7 +461,7 @@ pub fn code_svg(format: BarcodeFormat, text: &str) -> Option<String> {
         while x < width {
             let run = (x..width).take_while(|&x| matrix.get(x, y)).count();
             if run > 0 {
-                // Writing to a text can't fail.
+                // Writing to a string can't fail.
                 let _ = write!(path, "M{x} {y}h{run}v1h-{run}z");
             }
             x += u32::try_from(run).ok()? + 1;
@@ -497,7 +499,7 @@ mod tests {
             assert_eq!(html.matches("<main").count(), 1, "{name}");
             assert_eq!(html.matches("<img").count(), html.matches(" alt=\"").count(), "{name}: an image without alt");
             assert!(html.len() + assets < 150_000, "{name} is too large");
-            // To look at them in a browser.
+            // Written out for viewing in a browser.
             if let Ok(directory) = std::env::var("PASSLOOM_SAMPLE_PAGES") {
                 std::fs::write(format!("{directory}/{name}.html"), html).expect("written");
             }

@@ -1,9 +1,9 @@
-//! What our own pages say, in the languages we speak.
+//! The texts of our own pages, in every language we support.
 //!
-//! A language is one value of [`Texts`]: a text that is missing doesn't compile. `{organization}` stands for the
-//! business; everything on the card itself (labels, values) comes from its template, not from here.
+//! A language is one value of [`Texts`], so a missing text doesn't compile. `{organization}` stands for the business's
+//! name; everything on the card itself (labels, values) comes from its template, not from here.
 
-/// A language of our own pages. Templates may have others; their pages are then in English around the card.
+/// A language of our own pages. Templates may have others; their pages are in English around the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PageLanguage {
     /// English, the fallback.
@@ -19,7 +19,7 @@ impl PageLanguage {
     /// Every language.
     pub const ALL: [Self; 3] = [Self::English, Self::Latvian, Self::Russian];
 
-    /// The language of a tag such as `lv` or `ru-LV`; English for one that we don't speak.
+    /// Returns the language of a tag such as `lv` or `ru-LV`; English for an unsupported one.
     pub fn of_tag(tag: &str) -> Self {
         match tag.split('-').next().unwrap_or(tag).to_ascii_lowercase().as_str() {
             "lv" => Self::Latvian,
@@ -28,7 +28,7 @@ impl PageLanguage {
         }
     }
 
-    /// The tag for `<html lang>`.
+    /// Returns the tag for `<html lang>`.
     pub fn tag(self) -> &'static str {
         match self {
             Self::English => "en",
@@ -37,7 +37,7 @@ impl PageLanguage {
         }
     }
 
-    /// Its texts.
+    /// Returns the language's texts.
     pub fn texts(self) -> &'static Texts {
         match self {
             Self::English => &ENGLISH,
@@ -47,18 +47,18 @@ impl PageLanguage {
     }
 }
 
-/// A title and a sentence or two below it.
+/// A title with a sentence or two below it.
 #[derive(Debug, Clone, Copy)]
 pub struct Notice {
     /// The heading.
     pub title: &'static str,
-    /// What it means and what to do.
+    /// The meaning and what to do.
     pub text: &'static str,
 }
 
 /// Every text of the customers' pages.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)] // a name says where it stands, the English text what it says
+#[allow(missing_docs)] // the name says where it is shown, the English text what it says
 pub struct Texts {
     pub heading: &'static str,
     pub lead_iphone: &'static str,
@@ -318,7 +318,7 @@ mod tests {
         let english = format!("{ENGLISH:?}");
         for language in [PageLanguage::Latvian, PageLanguage::Russian] {
             let other = format!("{:?}", language.texts());
-            // Debug prints `name: "text"` in the order of the struct, so that equal texts stand at equal places.
+            // Debug prints `name: "text"` in the order of the struct, so the same text is at the same index.
             for (a, b) in english.split("\", ").zip(other.split("\", ")) {
                 assert_ne!(a, b, "{language:?}");
             }

@@ -25,7 +25,7 @@ use crate::http::problem::Problem;
 use crate::platform::memory::Held;
 use crate::store::cards;
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "putCards",
     tag: "Cards",
@@ -40,37 +40,37 @@ pub const DOC: Operation = Operation {
     problems: &[],
 };
 
-/// How many lines one transaction takes at most.
+/// The most lines of one transaction.
 const BATCH: usize = 500;
-/// Room in memory for a bulk: the lines that were read and not yet handed on, and the answers of a batch.
+/// The memory reserved for a bulk: the lines read and not yet processed, and the answers of a batch.
 const BULK: usize = 2 * MIB;
-/// What the lines of a batch may be parsed to at most, but for one line that is larger.
+/// The most parsed bytes of a batch's lines, unless a single line is larger.
 const PARSED: usize = 8 * MIB;
-/// What the cards of a batch may have as they are stored at most, but for one that is larger.
+/// The most stored bytes of a batch's cards, unless a single card is larger.
 const STORED: usize = 4 * MIB;
-/// How much of a stored card is held: as it was, as it will be, and on its way into the database.
+/// How many copies of a stored card are held: as it was, as it will be, and on its way into the database.
 const COPIES: usize = 4;
 const MIB: usize = 1024 * 1024;
 
-/// Lines on their way.
+/// Lines being read.
 type Reading = LocalBoxFuture<'static, (Body, Result<Vec<Line>, BrokenOff>)>;
 
-/// Where a bulk is when the next batch's answers are asked for. The client decides when that is, so nothing waits here that
-/// others may wait for: no connection, no lock.
+/// The state of a bulk when the next batch's answers are polled. The client decides when that is, so nothing that
+/// others need is held here: no connection, no lock.
 enum Next {
     /// The lines are being read.
     Reading(Reading),
-    /// The same, since before its sender had all answers so far: its patience is counted anew.
+    /// The lines have been read since before the client had all earlier answers, so its timeout starts again.
     ReadingAhead(Reading),
-    /// They were read and judged while those before them were stored.
+    /// The lines were read and planned while those before them were stored.
     Planned(Box<(Body, Result<PlannedLines, Problem>)>),
 }
 
-/// Reads lines, carries them out some hundred at a time, and answers each once it is stored. What is held at a time is two
-/// batches, however long the body is.
+/// Reads lines, carries them out some hundred at a time, and answers each once it is stored. At most two batches are
+/// held in memory, however long the body is.
 ///
 /// # Errors
-/// When too many bulks are under way. A bad line is answered as such.
+/// When too many bulks are under way. A bad line gets a problem as its answer.
 pub async fn bulk(
     app: web::Data<App>,
     key: Key<CardsWrite>,
@@ -81,13 +81,13 @@ pub async fn bulk(
     let room = app.memory.bulks.take(BULK).await?;
     let answers = stream::try_unfold(Next::Reading(read(Body::new(payload))), move |next| {
         let (app, workspace, actor, request) = (app.clone(), workspace.clone(), actor.clone(), request.clone());
-        // As long as there is a stream of answers.
+        // Reserved as long as the stream of answers exists.
         let _ = &room;
         async move {
             let (mut body, lines) = match next {
-                Next::Planned(judged) => {
+                Next::Planned(planned) => {
                     still_allowed(&app, &request).await?;
-                    let (body, batch) = *judged;
+                    let (body, batch) = *planned;
                     return Ok::<_, actix_web::Error>(Some(store(&app, &workspace, &actor, body, batch?).await?));
                 }
                 Next::Reading(reading) => reading.await,
@@ -96,7 +96,7 @@ pub async fn bulk(
                     read => read,
                 },
             };
-            // The answer breaks off, too: a sender that is still there sees that not every line was taken.
+            // The answer breaks off, too, so a client that is still connected sees that not every line was processed.
             let lines = lines.map_err(|broken| {
                 tracing::info!(?broken, "a bulk broke off");
                 error::ErrorBadRequest("the body broke off")
@@ -117,7 +117,8 @@ pub async fn bulk(
         .streaming(answers))
 }
 
-/// A bulk may last for hours, and a key that is revoked ends at once: what isn't stored by then breaks off.
+/// Fails when the key was revoked meanwhile. A bulk may last for hours, and a revoked key must end at once: what isn't
+/// stored by then is dropped.
 async fn still_allowed(app: &App, request: &HttpRequest) -> Result<(), actix_web::Error> {
     if was_revoked::<CardsWrite>(app, request).await {
         tracing::info!("a bulk breaks off: its key was revoked");
@@ -134,8 +135,8 @@ fn read(mut body: Body) -> Reading {
     .boxed_local()
 }
 
-/// Stores a batch, and reads and judges the next one meanwhile, if it comes; no answer waits for lines that may not come
-/// before it is read.
+/// Stores a batch and meanwhile reads and plans the next one, if it arrives. Answers are never held back for lines that
+/// may not come before the client has read them.
 async fn store(
     app: &App,
     workspace: &WorkspaceId,
@@ -154,13 +155,14 @@ async fn store(
     Ok((answers?, next))
 }
 
-/// Judges lines before the answers to those before them are read, if there is room to hold that for as long as the client wants.
+/// Plans lines before the client has read the earlier answers, if there is memory to hold the plan for as long as that
+/// takes.
 async fn plan_ahead(app: &App, workspace: &WorkspaceId, mut body: Body, lines: Vec<Line>) -> Next {
     let (lines, need) = match PlannedLines::fitting(app, &mut body, lines).await {
         Ok(fitting) => fitting,
         Err(problem) => return Next::Planned(Box::new((body, Err(problem)))),
     };
-    // No more than half of the room is for what may wait so.
+    // At most half of the memory may be held by plans that wait like this.
     let batches = &app.memory.batches;
     let room = (batches.free() >= batches.size() / 2 + need).then(|| batches.try_take(need));
     let Some(Ok(room)) = room else {
@@ -170,20 +172,22 @@ async fn plan_ahead(app: &App, workspace: &WorkspaceId, mut body: Body, lines: V
     Next::Planned(Box::new((body, batch)))
 }
 
-/// Some hundred lines, judged and not stored yet.
+/// Some hundred lines, planned but not stored yet.
 struct PlannedLines {
-    /// For each line its id as far as it can be read, and why it is no order; those that are come in the same order.
+    /// For each line its id, if it can be read, and the problem if it is no command. The commands come in the same
+    /// order.
     lines: Vec<(Option<CardId>, Option<Value>)>,
     commands: Option<Batch>,
-    /// Given back when it is stored.
+    /// The reserved memory, released when the batch is stored.
     room: Held,
 }
 
 impl PlannedLines {
-    /// As many of the lines as may be parsed at once, at least one, and how much room they need. The others are given back.
+    /// Returns as many of the lines as may be parsed at once, at least one, and the memory they need. The others are
+    /// put back.
     ///
     /// # Errors
-    /// When the service stops.
+    /// When the service is stopping.
     async fn fitting(app: &App, body: &mut Body, lines: Vec<Line>) -> Result<(Vec<Line>, usize), Problem> {
         let weighing = app.reading.run(move || {
             let (mut need, mut lines) = (MIB, lines);
@@ -200,7 +204,7 @@ impl PlannedLines {
         Ok((lines, need))
     }
 
-    /// How many of these lines have cards that may be held at once, with their room; at least one.
+    /// Returns how many of these lines have cards that may be held at once, and reserves memory for them; at least one.
     async fn held_at_once(
         app: &App,
         workspace: &WorkspaceId,
@@ -221,7 +225,7 @@ impl PlannedLines {
             (fitting.count().max(1), COPIES * stored.min(most))
         };
         let (count, need) = up_to(STORED);
-        // Of what was reserved for a batch, a part is for its cards.
+        // Part of the memory reserved for a batch is for its cards.
         if need <= MIB / 2 {
             return Ok(count);
         }
@@ -234,10 +238,10 @@ impl PlannedLines {
         }
     }
 
-    /// Reads the lines and judges those that are orders.
+    /// Reads the lines and plans those that are commands.
     ///
     /// # Errors
-    /// When the service stops.
+    /// When the service is stopping.
     async fn plan_card(
         app: &App,
         workspace: &WorkspaceId,
@@ -249,7 +253,7 @@ impl PlannedLines {
         let reading =
             app.reading.run(move || texts.into_iter().map(|line| ReadLine::of(line, &base_path)).collect::<Vec<_>>());
         let mut read = reading.await?;
-        // Should that fail, so will the batch.
+        // If the sizes can't be read, storing the batch will fail, too.
         let count = Self::held_at_once(app, workspace, &read, &mut room).await.unwrap_or(read.len());
         read.truncate(count);
         rest.put_back(lines.into_iter().skip(count).collect::<Vec<_>>().into_iter());
@@ -263,10 +267,10 @@ impl PlannedLines {
         Ok(Self { lines, commands, room })
     }
 
-    /// Stores it; a line of answer for each of its lines.
+    /// Stores the batch; returns a line of answer for each of its lines.
     ///
     /// # Errors
-    /// When the service stops: it may be stored.
+    /// When the service is stopping; the batch may have been stored.
     async fn store(self, app: &App, workspace: &WorkspaceId, actor: &Actor) -> Result<Bytes, Problem> {
         let stored = match self.commands {
             None => Ok(Vec::new()),

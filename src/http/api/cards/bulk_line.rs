@@ -1,4 +1,4 @@
-//! One line of a bulk: what is read of it, and how it is answered.
+//! A line of a bulk: reading it and answering it.
 
 use serde_json::{Value, json};
 
@@ -12,17 +12,17 @@ use crate::http::ndjson::{LONGEST, Line};
 use crate::http::problem::{NOT_JSON, Problem, TOO_LARGE};
 use crate::platform::memory::parsed_size;
 
-/// A line as far as it can be read without the database.
+/// A line of a bulk, read as far as possible without the database.
 #[derive(Debug)]
 pub struct ReadLine {
-    /// The card's id, as far as it can be read. An order has one.
+    /// The card's id, if it can be read. A command always has one.
     pub id: Option<CardId>,
-    /// What is to be done, or the problem's document that tells why the line says nothing of the kind.
+    /// The command, or the problem document that says why the line is none.
     pub command: Result<CardCommand, Value>,
 }
 
 impl ReadLine {
-    /// Reads a line. Of large ones that takes milliseconds.
+    /// Reads a line. For large ones that takes milliseconds.
     pub fn of(line: Line, base_path: &str) -> Self {
         let mut id = None;
         let command = command(line, &mut id).map_err(|problem| problem.short_document(base_path));
@@ -34,12 +34,12 @@ fn command(line: Line, id: &mut Option<CardId>) -> Result<CardCommand, Problem> 
     let Line::Text(text) = line else {
         return Err(Problem::new(&TOO_LARGE, format!("expected a line of at most {LONGEST} bytes")));
     };
-    // The parser's own words may quote the line, which may hold personal values.
+    // The parser's message may quote the line, which may hold personal values, so it isn't repeated.
     let not_json =
         |e: serde_json::Error| Problem::new(&NOT_JSON, format!("the line is not valid JSON at column {}", e.column()));
     let values = parsed_size(&text).values;
     if values > VALUES {
-        // What is no JSON is refused as such, which is found without keeping anything of it.
+        // Invalid JSON is refused as such, which this check finds without keeping any of it.
         serde_json::from_slice::<serde::de::IgnoredAny>(&text).map_err(not_json)?;
         return Err(Problems::one("", format!("has about {values} values; expected at most {VALUES}")).into());
     }
@@ -71,7 +71,7 @@ fn command(line: Line, id: &mut Option<CardId>) -> Result<CardCommand, Problem> 
     }
 }
 
-/// The line that answers one.
+/// Returns the line that answers one.
 pub fn answer(id: Option<&CardId>, outcome: Result<(WriteOutcome, i64), Value>) -> Value {
     match outcome {
         Ok((done, revision)) => {
@@ -90,7 +90,8 @@ pub fn answer(id: Option<&CardId>, outcome: Result<(WriteOutcome, i64), Value>) 
     }
 }
 
-/// The document of a line's failure. What is our fault is logged, since no status of the answer says so.
+/// Returns the document of a line's failure. A failure of the service is logged, since no status of the answer shows
+/// it.
 pub fn problem_of(error: ActionError, base_path: &str) -> Value {
     let problem = Problem::from(error);
     if let Some(cause) = problem.cause() {

@@ -10,7 +10,7 @@ use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{NOT_FOUND, Problem};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "getCardDelivery",
     tag: "Cards",
@@ -24,7 +24,7 @@ pub const DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// The freshness ledger of a card.
+/// Returns the freshness ledger of a card: its delivery state for each device.
 ///
 /// # Errors
 /// When there is no such card.

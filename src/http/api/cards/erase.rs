@@ -11,7 +11,7 @@ use crate::http::auth::{CardsWrite, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters};
 use crate::http::problem::{NOT_FOUND, Problem, WRONG_REVISION};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "deleteCard",
     tag: "Cards",

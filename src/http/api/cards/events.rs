@@ -13,7 +13,7 @@ use crate::http::problem::{INVALID, NOT_FOUND, Problem};
 use crate::http::query::{Query, cursor};
 use crate::store::events::Place;
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "listCardEvents",
     tag: "Events",
@@ -27,7 +27,7 @@ pub const DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &INVALID],
 };
 
-/// What happened to the card, oldest first.
+/// Lists the card's events, oldest first.
 ///
 /// # Errors
 /// When there is no such card, or the query breaks rules.

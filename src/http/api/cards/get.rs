@@ -16,7 +16,7 @@ use crate::http::problem::{ISSUER_MISSING, NOT_FOUND, Problem};
 use crate::http::public::download::pkpass;
 use crate::store::cards::Issued;
 
-/// The card that a path names.
+/// Returns the card that a path names.
 ///
 /// # Errors
 /// When there is none.
@@ -25,7 +25,7 @@ pub(super) async fn find(app: &App, workspace: &WorkspaceId, id: &str) -> Result
     Ok(find_card(app, workspace, &id).await?)
 }
 
-/// What [`get`] says of itself.
+/// The OpenAPI description of [`get`].
 pub const DOC: Operation = Operation {
     id: "getCard",
     tag: "Cards",
@@ -42,7 +42,7 @@ pub const DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// What [`apple`] says of itself.
+/// The OpenAPI description of [`apple`].
 pub const APPLE_DOC: Operation = Operation {
     id: "getApplePass",
     tag: "Cards",
@@ -55,7 +55,7 @@ pub const APPLE_DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &ISSUER_MISSING],
 };
 
-/// The card.
+/// Returns the card.
 ///
 /// # Errors
 /// When there is none.
@@ -64,7 +64,7 @@ pub async fn get(app: web::Data<App>, key: Key<CardsRead>, id: web::Path<String>
     answer(&app, HttpResponse::Ok(), &issued).await
 }
 
-/// The card's `.pkpass`.
+/// Returns the card's `.pkpass`.
 ///
 /// # Errors
 /// When there is no such card or it can't be signed.

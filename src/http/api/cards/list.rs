@@ -17,7 +17,7 @@ use crate::http::problem::{INVALID, Problem};
 use crate::http::query::{Query, cursor};
 use crate::store::cards::Filter;
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "listCards",
     tag: "Cards",
@@ -37,7 +37,7 @@ pub const DOC: Operation = Operation {
     problems: &[&INVALID],
 };
 
-/// The cards, those that changed last at the end. Whatever changes or commits while somebody pages comes later.
+/// Lists the cards, the most recently changed last. A card that changes or commits during paging comes later.
 ///
 /// # Errors
 /// When the query breaks rules.

@@ -19,15 +19,15 @@ use crate::app::App;
 use crate::http::problem::Problem;
 use crate::store::cards::Issued;
 
-/// Writes a card with its revision as `ETag`.
+/// Returns the answer with a card, its revision as `ETag`.
 async fn answer(app: &App, mut response: HttpResponseBuilder, issued: &Issued) -> Result<HttpResponse, Problem> {
     let body = card_answer(app, issued).await?;
     response.insert_header((CACHE_CONTROL, "no-store"));
     Ok(response.insert_header((ETAG, format!("\"{}\"", issued.card.revision))).json(body))
 }
 
-/// Reads `If-Match` (RFC 9110, 13.1.1): `*`, or a list of tags, of which one must match. A tag that isn't one of ours, or a
-/// weak one, matches nothing.
+/// Reads `If-Match` (RFC 9110, 13.1.1): `*`, or a list of tags, of which one must match. A weak tag or one that isn't
+/// ours matches nothing.
 fn if_match(request: &HttpRequest) -> IfMatch {
     let mut lines = request.headers().get_all(IF_MATCH).peekable();
     if lines.peek().is_none() {
@@ -43,7 +43,7 @@ fn if_match(request: &HttpRequest) -> IfMatch {
     IfMatch::Revisions(revisions)
 }
 
-/// The revision of a tag; quotes may be missing, as some clients have it.
+/// Returns the revision of a tag; quotes may be missing, as some clients omit them.
 fn revision(tag: &str) -> Option<i64> {
     let bare = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
     bare.bytes().all(|b| b.is_ascii_digit()).then(|| bare.parse().ok()).flatten()

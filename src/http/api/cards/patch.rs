@@ -14,7 +14,7 @@ use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, ISSUER_MISSING, NOT_FOUND, NOT_PUBLISHED, Problem, STALE, WRONG_REVISION};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "patchCard",
     tag: "Cards",
@@ -46,7 +46,7 @@ pub async fn patch(
     let id = CardId::parse(&id).map_err(|_| Problem::new(&NOT_FOUND, "there is no such card"))?;
     let command = match CardCommand::patch(id.clone(), body.0, if_match(&request)) {
         Ok(command) => command,
-        // Whether the card is there is told before what is wrong with the patch.
+        // A missing card is reported before problems of the patch.
         Err(wrong) => {
             find_card(&app, &key.workspace, &id).await?;
             return Err(wrong.into());

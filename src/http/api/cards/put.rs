@@ -15,7 +15,7 @@ use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, ISSUER_MISSING, NOT_PUBLISHED, Problem, STALE, WRONG_REVISION};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "putCard",
     tag: "Cards",
@@ -32,7 +32,7 @@ pub const DOC: Operation = Operation {
     problems: &[&NOT_PUBLISHED, &ISSUER_MISSING, &STALE, &WRONG_REVISION, &INVALID],
 };
 
-/// Issues a card (201) or replaces what the backend said of it (200).
+/// Issues a card (201) or replaces its content (200).
 ///
 /// # Errors
 /// See [`put_card`].

@@ -12,7 +12,7 @@ use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{CERTIFICATE_CONFIGURED, INVALID, NOT_FOUND, Problem};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const GET_DOC: Operation = Operation {
     id: "getAppleIssuer",
     tag: "Workspaces and keys",
@@ -25,7 +25,7 @@ pub const GET_DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const PUT_DOC: Operation = Operation {
     id: "putAppleIssuer",
     tag: "Workspaces and keys",
@@ -42,7 +42,7 @@ pub const PUT_DOC: Operation = Operation {
     problems: &[&INVALID],
 };
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DELETE_DOC: Operation = Operation {
     id: "removeAppleCertificate",
     tag: "Workspaces and keys",
@@ -63,7 +63,7 @@ async fn answer(app: &App, workspace: &WorkspaceId) -> Result<HttpResponse, Prob
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(issuer))
 }
 
-/// The workspace's certificates: names, dates and which signs now; nothing private.
+/// Returns the workspace's certificates: names, dates and which one signs now; nothing private.
 ///
 /// # Errors
 /// When it has none.
@@ -71,7 +71,7 @@ pub async fn get(app: web::Data<App>, key: Key<Admin>) -> Result<HttpResponse, P
     answer(&app, &key.workspace).await
 }
 
-/// Adds a certificate, beside those there are.
+/// Adds a certificate to the existing ones.
 ///
 /// # Errors
 /// See [`put_apple_issuer`].

@@ -10,7 +10,7 @@ use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, Problem};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "createKey",
     tag: "Workspaces and keys",
@@ -27,7 +27,7 @@ pub const DOC: Operation = Operation {
     problems: &[&INVALID],
 };
 
-/// Makes a key (201); the answer is the only one that ever holds its secret.
+/// Creates a key (201); this answer is the only one that ever holds its secret.
 ///
 /// # Errors
 /// See [`create_key`].

@@ -11,7 +11,7 @@ use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schema
 use crate::http::problem::{INVALID, Problem};
 use crate::http::query::{Query, cursor};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "listKeys",
     tag: "Workspaces and keys",
@@ -24,7 +24,7 @@ pub const DOC: Operation = Operation {
     problems: &[&INVALID],
 };
 
-/// The workspace's keys, oldest first, without their secrets.
+/// Lists the workspace's keys, oldest first, without their secrets.
 ///
 /// # Errors
 /// When the query is wrong.

@@ -8,7 +8,7 @@ use crate::http::auth::{Admin, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters};
 use crate::http::problem::{NOT_FOUND, Problem};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "revokeKey",
     tag: "Workspaces and keys",
@@ -21,7 +21,7 @@ pub const DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// Revokes a key (204), also the one that asks.
+/// Revokes a key (204), even the one used for the request.
 ///
 /// # Errors
 /// When the workspace has no such key.

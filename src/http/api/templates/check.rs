@@ -13,7 +13,7 @@ use crate::http::body::Json;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{DRAFT_CHANGING, INVALID, NOT_FOUND, Problem};
 
-/// What [`check`] says of itself.
+/// The OpenAPI description of [`check`].
 pub const CHECK_DOC: Operation = Operation {
     id: "checkTemplate",
     tag: "Templates",
@@ -26,7 +26,7 @@ pub const CHECK_DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &DRAFT_CHANGING, &INVALID],
 };
 
-/// What [`preview`] says of itself.
+/// The OpenAPI description of [`preview`].
 pub const PREVIEW_DOC: Operation = Operation {
     id: "previewTemplate",
     tag: "Templates",
@@ -40,7 +40,7 @@ pub const PREVIEW_DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &DRAFT_CHANGING, &INVALID],
 };
 
-/// Every rule that the draft breaks.
+/// Lists every rule violation of the draft.
 ///
 /// # Errors
 /// When there is no such template.
@@ -53,7 +53,7 @@ pub async fn check(
     Ok(HttpResponse::Ok().json(json!({"issues": issues})))
 }
 
-/// What the draft makes of given values.
+/// Returns what the draft makes of given values.
 ///
 /// # Errors
 /// See [`preview_template`].

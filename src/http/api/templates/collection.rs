@@ -13,7 +13,7 @@ use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schema
 use crate::http::problem::{INVALID, Problem, TEMPLATE_EXISTS};
 use crate::http::query::{Query, cursor};
 
-/// What [`list`] says of itself.
+/// The OpenAPI description of [`list`].
 pub const LIST_DOC: Operation = Operation {
     id: "listTemplates",
     tag: "Templates",
@@ -26,7 +26,7 @@ pub const LIST_DOC: Operation = Operation {
     problems: &[&INVALID],
 };
 
-/// What [`post`] says of itself.
+/// The OpenAPI description of [`post`].
 pub const POST_DOC: Operation = Operation {
     id: "createTemplate",
     tag: "Templates",
@@ -39,7 +39,7 @@ pub const POST_DOC: Operation = Operation {
     problems: &[&INVALID, &TEMPLATE_EXISTS],
 };
 
-/// The workspace's templates by id: what each is, not its whole document.
+/// Lists the workspace's templates by id: a summary of each, not its document.
 ///
 /// # Errors
 /// When the query is wrong or the database fails.
@@ -51,7 +51,7 @@ pub async fn list(app: web::Data<App>, key: Key<TemplatesRead>, request: HttpReq
     Ok(HttpResponse::Ok().json(page(found, limit)))
 }
 
-/// Makes a new template (201), under the document's `id` or one of our own.
+/// Creates a template (201), under the document's `id` or a generated one.
 ///
 /// # Errors
 /// See [`create_template`].
@@ -63,7 +63,7 @@ pub async fn post(app: web::Data<App>, key: Key<TemplatesWrite>, body: TemplateJ
         .json(document))
 }
 
-/// A list's answer; one item more than the limit was asked for, which tells that others follow.
+/// Returns a list's answer. One item more than the limit was requested, to know whether others follow.
 pub(super) fn page<T: serde::Serialize>(mut found: Vec<(T, Value)>, limit: i64) -> Value {
     let limit = usize::try_from(limit).unwrap_or(0);
     let more = found.len() > limit;

@@ -13,7 +13,7 @@ use crate::http::body::TemplateJson;
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{INVALID, NOT_FOUND, Problem, TEMPLATE_IN_USE};
 
-/// What [`put`] says of itself.
+/// The OpenAPI description of [`put`].
 pub const PUT_DOC: Operation = Operation {
     id: "putTemplate",
     tag: "Templates",
@@ -29,7 +29,7 @@ pub const PUT_DOC: Operation = Operation {
     problems: &[&INVALID],
 };
 
-/// What [`get`] says of itself.
+/// The OpenAPI description of [`get`].
 pub const GET_DOC: Operation = Operation {
     id: "getTemplate",
     tag: "Templates",
@@ -42,7 +42,7 @@ pub const GET_DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// What [`delete`] says of itself.
+/// The OpenAPI description of [`delete`].
 pub const DELETE_DOC: Operation = Operation {
     id: "deleteTemplate",
     tag: "Templates",
@@ -55,7 +55,7 @@ pub const DELETE_DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &TEMPLATE_IN_USE],
 };
 
-/// Replaces the draft (200), or makes a new template (201).
+/// Replaces the draft (200), or creates a template (201).
 ///
 /// # Errors
 /// See [`put_template`].
@@ -74,7 +74,7 @@ pub async fn put(
     })
 }
 
-/// The draft.
+/// Returns the draft.
 ///
 /// # Errors
 /// When there is no such template.
@@ -82,7 +82,7 @@ pub async fn get(app: web::Data<App>, key: Key<TemplatesRead>, id: web::Path<Str
     Ok(HttpResponse::Ok().json(get_template(&app, &key.workspace, &existing(&id)?).await?))
 }
 
-/// Takes the template away with everything of it (204).
+/// Deletes the template with everything that belongs to it (204).
 ///
 /// # Errors
 /// When there is no such template, or it has cards.

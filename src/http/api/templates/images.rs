@@ -19,7 +19,7 @@ const PARAMETERS: &[&Parameter] =
     &[&parameters::TEMPLATE_ID, &parameters::ROLE, &parameters::IMAGE_LOCALE, &parameters::IMAGE_TIER];
 const MEDIA_TYPES: &[&str] = &["image/png", "image/jpeg", "image/webp"];
 
-/// What [`put`] says of itself.
+/// The OpenAPI description of [`put`].
 pub const PUT_DOC: Operation = Operation {
     id: "putImage",
     tag: "Templates",
@@ -32,7 +32,7 @@ pub const PUT_DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &INVALID],
 };
 
-/// What [`get`] says of itself.
+/// The OpenAPI description of [`get`].
 pub const GET_DOC: Operation = Operation {
     id: "getImage",
     tag: "Templates",
@@ -45,7 +45,7 @@ pub const GET_DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &INVALID],
 };
 
-/// What [`list`] says of itself.
+/// The OpenAPI description of [`list`].
 pub const LIST_DOC: Operation = Operation {
     id: "listImages",
     tag: "Templates",
@@ -58,7 +58,7 @@ pub const LIST_DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// What [`delete`] says of itself.
+/// The OpenAPI description of [`delete`].
 pub const DELETE_DOC: Operation = Operation {
     id: "deleteImage",
     tag: "Templates",
@@ -84,7 +84,7 @@ fn place(role: &str, request: &HttpRequest) -> Result<ImagePlace, Problem> {
     Ok(ImagePlace::parse(role, given("locale"), given("tier"))?)
 }
 
-/// Gives the draft a picture (204).
+/// Stores a picture of the draft (204).
 ///
 /// # Errors
 /// See [`put_image`].
@@ -100,7 +100,7 @@ pub async fn put(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The picture as it was uploaded.
+/// Returns the picture as it was uploaded.
 ///
 /// # Errors
 /// When there is none.
@@ -111,15 +111,15 @@ pub async fn get(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let place = place(&path.1, &request)?;
-    // As large as a picture may be; given back to what it has.
-    let room = app.memory.uploads.take(IMAGE).await?;
-    request.extensions_mut().insert(AnswerRoom(room));
+    // Reserved for the largest possible picture; what it doesn't need is released.
+    let held = app.memory.uploads.take(IMAGE).await?;
+    request.extensions_mut().insert(AnswerRoom(held));
     let bytes = get_image(&app, &key.workspace, &existing(&path.0)?, &place).await?;
     let kind = media_type(&bytes).unwrap_or("application/octet-stream");
     Ok(HttpResponse::Ok().content_type(kind).insert_header(("x-content-type-options", "nosniff")).body(bytes))
 }
 
-/// The draft's pictures: role, language, tier, media type and size of each.
+/// Lists the draft's pictures: role, language, tier, media type and size of each.
 ///
 /// # Errors
 /// When there is no such template.
@@ -132,7 +132,7 @@ pub async fn list(
     Ok(HttpResponse::Ok().json(json!({"data": images, "next_cursor": null})))
 }
 
-/// Takes the picture from the draft (204).
+/// Deletes the picture of the draft (204).
 ///
 /// # Errors
 /// When there is none.

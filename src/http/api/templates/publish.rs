@@ -11,7 +11,7 @@ use crate::http::auth::{Key, TemplatesWrite};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{DRAFT_CHANGING, INVALID, ISSUER_MISSING, NOT_FOUND, Problem, UNPUBLISHABLE};
 
-/// What it says of itself.
+/// The OpenAPI description of the operation.
 pub const DOC: Operation = Operation {
     id: "publishTemplate",
     tag: "Templates",

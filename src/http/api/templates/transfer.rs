@@ -18,7 +18,7 @@ use crate::http::query::Query;
 
 const ZIP: &str = "application/zip";
 
-/// What [`export`] says of itself.
+/// The OpenAPI description of [`export`].
 pub const EXPORT_DOC: Operation = Operation {
     id: "exportTemplate",
     tag: "Templates",
@@ -32,7 +32,7 @@ pub const EXPORT_DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// What [`import`] says of itself.
+/// The OpenAPI description of [`import`].
 pub const IMPORT_DOC: Operation = Operation {
     id: "importTemplate",
     tag: "Templates",
@@ -48,7 +48,7 @@ pub const IMPORT_DOC: Operation = Operation {
     problems: &[&INVALID, &TEMPLATE_EXISTS],
 };
 
-/// The draft as an archive.
+/// Returns the draft as an archive.
 ///
 /// # Errors
 /// When there is no such template.
@@ -59,9 +59,9 @@ pub async fn export(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let id = existing(&id)?;
-    // The pictures, and the archive that they are packed into.
-    let room = app.memory.uploads.take(2 * ARCHIVE).await?;
-    request.extensions_mut().insert(AnswerRoom(room));
+    // Memory for the pictures, and for the archive they are packed into.
+    let held = app.memory.uploads.take(2 * ARCHIVE).await?;
+    request.extensions_mut().insert(AnswerRoom(held));
     let archive = export_template(&app, &key.workspace, &id).await?;
     Ok(HttpResponse::Ok()
         .content_type(ZIP)
@@ -70,7 +70,7 @@ pub async fn export(
         .body(archive))
 }
 
-/// Makes a template of an archive (201).
+/// Creates a template from an archive (201).
 ///
 /// # Errors
 /// See [`import_template`].

@@ -13,7 +13,7 @@ use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schema
 use crate::http::problem::{INVALID, NOT_FOUND, Problem};
 use crate::http::query::Query;
 
-/// What [`list`] says of itself.
+/// The OpenAPI description of [`list`].
 pub const LIST_DOC: Operation = Operation {
     id: "listVersions",
     tag: "Templates",
@@ -26,7 +26,7 @@ pub const LIST_DOC: Operation = Operation {
     problems: &[&NOT_FOUND, &INVALID],
 };
 
-/// What [`restore`] says of itself.
+/// The OpenAPI description of [`restore`].
 pub const RESTORE_DOC: Operation = Operation {
     id: "restoreVersion",
     tag: "Templates",
@@ -39,7 +39,7 @@ pub const RESTORE_DOC: Operation = Operation {
     problems: &[&NOT_FOUND],
 };
 
-/// The published versions, the newest first.
+/// Lists the published versions, newest first.
 ///
 /// # Errors
 /// When there is no such template, or the query is wrong.
@@ -57,7 +57,7 @@ pub async fn list(
     Ok(HttpResponse::Ok().json(page(found, limit)))
 }
 
-/// Makes a version the draft again; the draft (200).
+/// Makes a version the draft again; returns the draft (200).
 ///
 /// # Errors
 /// When there is no such template or version.
