@@ -1,11 +1,11 @@
-//! A simulated APNs over the wire: TLS with a client certificate, HTTP/2, the checks of the real service, and the way
-//! on to simulated phones.
+//! A simulated APNs on the network: TLS with a client certificate, HTTP/2, the checks of the real service, and delivery
+//! to simulated phones.
 //!
-//! It serves the sandbox, the Studio's virtual phone and the tests. Beyond the real service it keeps a log, and fails
+//! It serves the sandbox, the Studio's virtual phone and the tests. Unlike the real service it keeps a log, and fails
 //! on request: [`SimulatedApns::answer_next`], [`SimulatedApns::go_away`], [`SimulatedApns::drop_connections`],
-//! [`SimulatedApns::hang`], [`SimulatedApns::freeze_connections`], [`SimulatedApns::refuse_connections`], [`SimulatedApns::set_latency`].
-//! It does not know which tokens exist (every well-formed one does, until [`SimulatedApns::device_gone`]), has no
-//! provider tokens (.p8), and limits no rates. All memory is bounded.
+//! [`SimulatedApns::hang`], [`SimulatedApns::freeze_connections`], [`SimulatedApns::refuse_connections`],
+//! [`SimulatedApns::set_latency`]. It does not know which tokens exist (every well-formed one does, until
+//! [`SimulatedApns::device_gone`]), has no provider tokens (.p8), and limits no rates. All memory is bounded.
 
 mod check;
 mod courier;
@@ -40,29 +40,30 @@ use check::{Accepted, PAYLOAD_LIMIT, check};
 use courier::{Courier, Keep, Mailbox, Newest};
 use goaway::WithReason;
 
-/// Most pushes, refusals and dead tokens remembered, each.
+/// The most pushes, refusals and dead tokens remembered, each.
 const LOG_LIMIT: usize = 10_000;
 
-/// Most bytes of headers in one request.
+/// The most bytes of headers in one request.
 const HEADERS_LIMIT: u32 = 16 * 1024;
 
-/// How long a client may take for TLS and the start of HTTP/2.
+/// The longest time that a client may take for TLS and the start of HTTP/2.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause after a connection that couldn't be accepted (no file descriptors left), so that the loop doesn't spin.
+/// The pause after a connection that couldn't be accepted (no file descriptors left), so that the loop doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a simulated APNs is made of.
+/// The settings of a simulated APNs.
 pub struct SimulatedApnsOptions {
-    /// Must be for `localhost`; what clients trust is its issuer.
+    /// The server's certificate, for `localhost`; clients trust its issuer.
     pub server_certificate: X509,
-    /// Its key.
+    /// The key of the server's certificate.
     pub server_key: PKey<Private>,
-    /// Root and intermediates that vouch for pass type certificates.
+    /// The root and intermediate certificates trusted to issue pass type certificates.
     pub client_roots: Vec<X509>,
-    /// On loopback; port 0 takes a free one.
+    /// The address to listen on, on loopback; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// What the real service announces for a connection; about 1,000, varying with its load.
+    /// The number of concurrent streams announced for a connection; the real service announces about 1,000, varying
+    /// with its load.
     pub max_concurrent_streams: u32,
 }
 
@@ -71,59 +72,59 @@ pub struct SimulatedApnsOptions {
 pub struct ReceivedPush {
     /// The pass type identifier.
     pub topic: String,
-    /// In lower case.
+    /// The push token, in lower case.
     pub token: PushToken,
-    /// Seconds since 1970, 0 for a single attempt, `None` when the request didn't say.
+    /// The expiry in seconds since 1970, 0 for a single attempt, `None` when the request named none.
     pub expiration: Option<u64>,
-    /// 1, 5 or 10.
+    /// The priority: 1, 5 or 10.
     pub priority: u8,
-    /// As the request says.
+    /// The push type, as in the request.
     pub push_type: Option<String>,
     /// The body, at most 4096 bytes.
     pub payload: Bytes,
-    /// On which connection it came; they count from 1.
+    /// The number of the connection that it came on, counting from 1.
     pub connection: u64,
 }
 
-/// A request that was refused, by the rules or by order.
+/// A request that was refused, by the rules or by [`SimulatedApns::answer_next`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedPush {
     /// The HTTP status of the answer.
     pub status: u16,
-    /// The word in the answer.
+    /// The reason in the answer.
     pub reason: String,
-    /// On which connection it came; they count from 1.
+    /// The number of the connection that it came on, counting from 1.
     pub connection: u64,
 }
 
-/// What happened so far; every number only grows.
+/// Counters of what happened so far; they never decrease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// TCP connections, those refused included.
+    /// TCP connections, including refused ones.
     pub connections: u64,
-    /// Requests read to their end, those that never get an answer included.
+    /// Requests read to their end, including those that never get an answer.
     pub requests: u64,
     /// Pushes that passed every check.
     pub pushes: u64,
-    /// Requests refused, by the rules or by order.
+    /// Requests refused, by the rules or by [`SimulatedApns::answer_next`].
     pub refused: u64,
 }
 
-/// An answer given in place of the right one.
+/// An answer given in place of the regular one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Of the response; 200 says yes and delivers nothing.
+    /// The HTTP status; 200 means success, but nothing is delivered.
     pub status: u16,
-    /// Apple's word in the body; empty for no body.
+    /// Apple's reason in the body; empty for no body.
     pub reason: String,
-    /// Milliseconds since 1970, as a 410 has it.
+    /// The time in a 410, in milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
-    /// A Retry-After header, in whole seconds.
+    /// The Retry-After header, in whole seconds.
     pub retry_after: Option<Duration>,
 }
 
 impl Answer {
-    /// An answer with a status and Apple's word.
+    /// Creates an answer with a status and Apple's reason.
     pub fn new(status: u16, reason: &str) -> Self {
         Self { status, reason: reason.to_owned(), timestamp_ms: None, retry_after: None }
     }
@@ -146,7 +147,7 @@ impl Answer {
     }
 }
 
-/// The running service. Clones are handles of the same one; it stops with the last of them.
+/// The running service. Clones are handles of the same one; it stops when the last one is dropped.
 #[derive(Clone)]
 pub struct SimulatedApns {
     handle: Arc<Handle>,
@@ -170,10 +171,10 @@ impl std::fmt::Debug for SimulatedApns {
 }
 
 impl SimulatedApns {
-    /// Listens and serves, on the current tokio runtime.
+    /// Starts listening and serving, on the current tokio runtime.
     ///
     /// # Errors
-    /// When the address can't be had, or certificate and key can't be used.
+    /// When the address isn't available, or certificate and key can't be used.
     pub async fn start(options: SimulatedApnsOptions) -> io::Result<Self> {
         let tls = Tls { acceptor: acceptor(&options)?, options };
         let listener = TcpListener::bind(tls.options.listen).await?;
@@ -183,7 +184,7 @@ impl SimulatedApns {
         Ok(Self { handle: Arc::new(Handle { shared, address }) })
     }
 
-    /// From now on these certificates vouch for pass type certificates, too; a certificate may vouch for itself.
+    /// Also trusts these certificates to issue pass type certificates from now on; a certificate may vouch for itself.
     ///
     /// # Errors
     /// When one can't be used.
@@ -203,89 +204,89 @@ impl SimulatedApns {
         &self.handle.shared
     }
 
-    /// `https://localhost:<port>`.
+    /// Returns the service's address: `https://localhost:<port>`.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.handle.address.port())
     }
 
-    /// The newest 10,000 accepted pushes, oldest first.
+    /// Returns the newest 10,000 accepted pushes, oldest first.
     pub fn pushes(&self) -> Vec<ReceivedPush> {
         self.shared().state().pushes.iter().cloned().collect()
     }
 
-    /// The newest 10,000 refused requests, oldest first.
+    /// Returns the newest 10,000 refused requests, oldest first.
     pub fn refused(&self) -> Vec<RefusedPush> {
         self.shared().state().refused.iter().cloned().collect()
     }
 
-    /// How many TCP connections were opened, those refused included.
+    /// Returns how many TCP connections were opened, including refused ones.
     pub fn connections(&self) -> u64 {
         self.shared().counts.borrow().connections
     }
 
-    /// What happened so far, to read or to wait for: `apns.counts().wait_for(|counts| counts.pushes >= 3).await`.
+    /// Returns the counters, to read or to wait for: `apns.counts().wait_for(|counts| counts.pushes >= 3).await`.
     pub fn counts(&self) -> watch::Receiver<Counts> {
         self.shared().counts.subscribe()
     }
 
-    /// From now on pushes to this token are answered 410 `Unregistered` with this moment (milliseconds since 1970).
+    /// Answers pushes to this token with 410 `Unregistered` and this time (milliseconds since 1970) from now on.
     pub fn device_gone(&self, token: &PushToken, since_ms: i64) {
         self.shared().state().gone.insert(key(token), since_ms);
     }
 
-    /// The token is alive again, as when its phone registers anew.
+    /// Makes the token valid again, as when its phone registers anew.
     pub fn device_back(&self, token: &PushToken) {
         self.shared().state().gone.remove(&key(token));
     }
 
-    /// Gives the next `times` requests that pass the checks this answer in place of the right one; with a token only
-    /// those to it. Orders are obeyed in the order they were given.
+    /// Answers the next `times` requests that pass the checks with this answer in place of the regular one; with a
+    /// token, only requests to it. Answers are used in the order in which they were set.
     pub fn answer_next(&self, token: Option<&PushToken>, answer: Answer, times: u32) {
         if times > 0 {
             self.shared().state().orders.push_back(AnswerOrder { token: token.map(key), answer, times });
         }
     }
 
-    /// Takes back the orders that weren't used up.
+    /// Removes the set answers that weren't used up.
     pub fn answer_as_usual(&self) {
         self.shared().state().orders.clear();
     }
 
-    /// Waits this long before each verdict.
+    /// Waits this long before each answer.
     pub fn set_latency(&self, latency: Duration) {
         self.shared().state().latency = latency;
     }
 
-    /// While on, connections are closed as soon as they are opened; those that exist stay.
+    /// While on, closes connections as soon as they are opened; existing ones stay.
     pub fn refuse_connections(&self, on: bool) {
         self.shared().state().refuse = on;
     }
 
-    /// While on, requests are read and never answered, not even when it is switched off again.
+    /// While on, reads requests and never answers them, not even after it is switched off again.
     pub fn hang(&self, on: bool) {
         self.shared().state().hang = on;
     }
 
-    /// Closes every connection the graceful way: GOAWAY with a reason, requests under way are still answered.
+    /// Closes every connection gracefully: GOAWAY with a reason; pending requests are still answered.
     pub fn go_away(&self) {
         let newest = self.connections();
         self.shared().ends.send_modify(|ends| ends.go_away_through = newest);
     }
 
-    /// Reads and writes nothing more on the connections that exist, and leaves them open: what a firewall that forgot
-    /// them looks like.
+    /// Stops reading and writing on the existing connections and leaves them open, as when a firewall dropped them from
+    /// its table.
     pub fn freeze_connections(&self) {
         let newest = self.connections();
         self.shared().ends.send_modify(|ends| ends.frozen_through = newest);
     }
 
-    /// Cuts every connection, and whatever is under way on it.
+    /// Cuts every connection with its pending requests.
     pub fn drop_connections(&self) {
         let newest = self.connections();
         self.shared().ends.send_modify(|ends| ends.cut_through = newest);
     }
 
-    /// Connects a phone: it hears every push to the token from now on, and what was kept while it was away.
+    /// Connects a phone: it receives every push to the token from now on, and those kept while it was away.
     pub fn connect_device(&self, token: &PushToken) -> DeviceChannel {
         let token = key(token);
         let (id, mailbox) = self.shared().state().courier.connect(&token);
@@ -307,7 +308,7 @@ pub struct DeviceChannel {
 }
 
 impl DeviceChannel {
-    /// The topic of the next push; `None` once the service has stopped. Nothing is lost when the future is dropped.
+    /// Returns the topic of the next push; `None` once the service has stopped. Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Option<String> {
         self.mailbox.next().await
     }
@@ -335,7 +336,7 @@ struct AnswerOrder {
     times: u32,
 }
 
-/// Up to which connection (they count from 1) connections have to end.
+/// The highest number of the connections (counting from 1) to be ended, for each way of ending.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ends {
     go_away_through: u64,
@@ -344,7 +345,7 @@ struct Ends {
     stopped: bool,
 }
 
-/// What connections are opened with.
+/// The settings that connections are opened with.
 struct Tls {
     acceptor: SslAcceptor,
     options: SimulatedApnsOptions,
@@ -370,7 +371,7 @@ struct State {
 }
 
 impl State {
-    /// The answer that was ordered for this request, if one was.
+    /// Takes the answer set for this request by [`SimulatedApns::answer_next`], if there is one.
     fn ordered(&mut self, token: &str) -> Option<Answer> {
         let fits = |order: &AnswerOrder| order.token.as_deref().is_none_or(|own| own == token);
         let position = self.orders.iter().position(fits)?;
@@ -422,23 +423,23 @@ impl Shared {
         self.state().courier.close();
     }
 
-    /// Ends when the connection has to be cut.
+    /// Completes when the connection has to be cut.
     async fn cut(&self, connection: u64) {
         // It can't fail while `self` holds the sender.
         let _ = self.ends.subscribe().wait_for(|ends| ends.stopped || ends.cut_through >= connection).await;
     }
 
-    /// Ends when nothing more may come through the connection.
+    /// Completes when the connection has to be frozen.
     async fn freeze(&self, connection: u64) {
         let _ = self.ends.subscribe().wait_for(|ends| ends.frozen_through >= connection).await;
     }
 
-    /// Ends when the connection has to close gracefully.
+    /// Completes when the connection has to close gracefully.
     async fn leave(&self, connection: u64) {
         let _ = self.ends.subscribe().wait_for(|ends| ends.go_away_through >= connection).await;
     }
 
-    /// Decides about one request and does what follows from it.
+    /// Checks one request, delivers or refuses it, records it and returns the answer.
     fn judge(&self, connection: u64, head: &http::request::Parts, body: Bytes, topic: Option<&str>) -> Answer {
         let verdict = check(&head.method, head.uri.path(), &head.headers, &body, topic);
         let mut state = self.state();
@@ -470,13 +471,13 @@ impl Shared {
 }
 
 fn acceptor(options: &SimulatedApnsOptions) -> io::Result<SslAcceptor> {
-    // TLS 1.2 and later, as Apple asks of its clients.
+    // TLS 1.2 and later, as Apple requires of its clients.
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     builder.set_certificate(&options.server_certificate)?;
     builder.set_private_key(&options.server_key)?;
     builder.check_private_key()?;
     let mut trusted = X509StoreBuilder::new()?;
-    // An issuer that was given explicitly comes with its intermediate, not with its root.
+    // With an explicitly given issuer, the chain ends at its intermediate and not at its root.
     trusted.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
     for certificate in &options.client_roots {
         trusted.add_cert(certificate.clone())?;
@@ -484,12 +485,12 @@ fn acceptor(options: &SimulatedApnsOptions) -> io::Result<SslAcceptor> {
     }
     builder.set_cert_store(trusted.build());
     builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-    // Every connection shows its certificate anew; none is taken for granted from a session before.
+    // Without sessions, every connection has to present its certificate anew.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_options(SslOptions::NO_TICKET);
     builder.set_alpn_select_callback(|_, offered| {
         openssl::ssl::select_next_proto(b"\x02h2", offered)
-            // The choice must live in the client's list.
+            // The result has to borrow from the client's list.
             .and_then(|chosen| offered.windows(chosen.len()).find(|part| *part == chosen))
             .ok_or(AlpnError::ALERT_FATAL)
     });
@@ -519,7 +520,7 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener) {
             tokio::spawn(async move {
                 tokio::select! {
                     () = shared.cut(connection) => {}
-                    // How a client breaks off is its own affair.
+                    // However the client ends the connection is no error here.
                     _ = serve(&shared, connection, tcp, &acceptor) => {}
                 }
             });
@@ -533,7 +534,7 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 
 type Connection = h2::server::Connection<WithReason<SslStream<TcpStream>>, Bytes>;
 
-/// Serves one connection to its end. Requests under way end with it.
+/// Serves one connection to its end. Pending requests end with it.
 async fn serve(shared: &Arc<Shared>, connection: u64, tcp: TcpStream, acceptor: &SslAcceptor) -> io::Result<()> {
     let opening = open(tcp, acceptor, shared.max_concurrent_streams);
     let (mut http, topic) = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await.map_err(io::Error::other)??;
@@ -553,7 +554,7 @@ async fn serve(shared: &Arc<Shared>, connection: u64, tcp: TcpStream, acceptor: 
             }
             _ = requests.join_next(), if !requests.is_empty() => {}
             () = &mut freeze => {
-                // The socket stays open, and nobody is at it.
+                // The socket stays open, but nothing reads or writes it.
                 requests.abort_all();
                 std::future::pending::<()>().await;
             }
@@ -571,8 +572,8 @@ async fn open(tcp: TcpStream, acceptor: &SslAcceptor, streams: u32) -> io::Resul
     if let Err(error) = Pin::new(&mut tls).accept().await {
         let refused = tls.get_mut();
         refused.shutdown().await?;
-        // What the client has sent on is read away: closing over it would reset the connection, and the alert that says
-        // why would be lost on its way.
+        // Reads away what the client has already sent: closing with unread data would reset the connection, and the
+        // alert with the reason would be lost.
         tokio::io::copy(refused, &mut tokio::io::sink()).await?;
         return Err(io::Error::other(error));
     }
@@ -586,7 +587,7 @@ async fn open(tcp: TcpStream, acceptor: &SslAcceptor, streams: u32) -> io::Resul
     Ok((http, topic))
 }
 
-/// The pass type identifier: the UID (0.9.2342.19200300.100.1.1) in the subject of a pass type certificate.
+/// Returns the pass type identifier: the UID (0.9.2342.19200300.100.1.1) in the subject of a pass type certificate.
 fn certificate_topic(certificate: &X509) -> Option<String> {
     let uid = certificate.subject_name().entries_by_nid(Nid::USERID).next()?;
     Some(uid.data().to_string().ok()?.to_owned())
@@ -600,7 +601,7 @@ async fn answer(
     mut respond: SendResponse<Bytes>,
 ) {
     let (head, stream) = request.into_parts();
-    // Without a body to judge there is nobody left to answer.
+    // A client that broke off within the body doesn't wait for an answer.
     let Ok(body) = read_body(stream).await else { return };
     let (hang, latency) = {
         let state = shared.state();
@@ -608,7 +609,7 @@ async fn answer(
     };
     shared.counts.send_modify(|counts| counts.requests += 1);
     if hang {
-        // Until the client gives up; the connection's end comes with the task's.
+        // Until the client gives up; when the connection ends, so does this task.
         let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
         return;
     }
@@ -621,7 +622,7 @@ async fn answer(
     if let Some(id) = id {
         response.headers_mut().insert("apns-id", id);
     }
-    // A client that went away meanwhile doesn't miss the answer.
+    // An error here only means that the client is gone.
     if let Ok(mut body) = respond.send_response(response, text.is_empty())
         && !text.is_empty()
     {
@@ -629,7 +630,7 @@ async fn answer(
     }
 }
 
-/// The body, cut one byte after what a payload may have.
+/// Reads the body, cut one byte beyond the payload limit.
 async fn read_body(mut stream: h2::RecvStream) -> Result<Bytes, h2::Error> {
     let mut body = Vec::new();
     while let Some(part) = stream.data().await {

@@ -1,4 +1,4 @@
-//! The sandbox's certificates: made on the first start, kept in a folder, renewed when they end.
+//! The sandbox's certificates: made on the first start, kept in a folder, renewed before they expire.
 
 use std::io;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 use crate::wallets::apple::certificates::development_chain::DevelopmentChain;
 
-/// The sandbox's pass type.
+/// The pass type of the sandbox.
 pub const PASS_TYPE: &str = "pass.dev.passloom.sandbox";
-/// The sandbox's team.
+/// The team of the sandbox.
 pub const TEAM: &str = "PASSLOOM00";
 
-/// Why there are no certificates.
+/// Why the sandbox's certificates can't be provided.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CertificatesError {
@@ -32,8 +32,8 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> CertificatesError {
     move |error| CertificatesError::File { path: path.clone(), error }
 }
 
-/// The chain kept in `folder` (`root.pem`, `wwdr.pem`, `pass.pem` and their keys), made there when it is absent,
-/// unreadable or about to end.
+/// Returns the chain kept in `folder` (`root.pem`, `wwdr.pem`, `pass.pem` and their keys), and makes it there when it
+/// is absent, unreadable or about to expire.
 ///
 /// # Errors
 /// When the folder can't be written or OpenSSL fails.
@@ -72,7 +72,7 @@ fn load(folder: &Path) -> Option<DevelopmentChain> {
     Some(DevelopmentChain { root, root_key, intermediate, intermediate_key, leaf, leaf_key })
 }
 
-/// Writes a file that only its owner may read, in one step: a crash leaves the old one or the new one.
+/// Writes a file that only its owner may read, atomically: a crash leaves the old one or the new one.
 ///
 /// # Errors
 /// When it can't be written.
@@ -86,7 +86,7 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), CertificatesError> {
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&unfinished, path)?;
-        // The new name must survive a power cut, too.
+        // Without this, the new name might not survive a power cut.
         path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), |p| std::fs::File::open(p)?.sync_all())
     })();
     done.map_err(file_error(path))

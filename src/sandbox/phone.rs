@@ -1,9 +1,9 @@
-//! A simulated iPhone: adds a pass from its address, checks it as Wallet does, registers, listens for pushes, asks
-//! what changed and fetches it (Apple, "Adding a Web Service to Update Passes", read 2026-11).
+//! A simulated iPhone: adds a pass from its address, checks it as Wallet does, registers, listens for pushes, asks what
+//! changed and fetches it (Apple, "Adding a Web Service to Update Passes", read 2026-11).
 //!
-//! It is as strict as the real one: only 200 and 201 count as registered, only 200 and 204 as a list, tags must be
-//! strings that move, and a pass that breaks a rule is refused and complained about. What it doesn't do: retry by
-//! itself, and show pictures.
+//! It is as strict as the real one: registering must be answered with 200 or 201, a list with 200 or 204; tags must be
+//! strings that change; and a pass that breaks a rule is refused and reported to the service's log. It doesn't retry by
+//! itself and doesn't show pictures.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::platform::random::{self, Random};
 use crate::wallets::apple::certificates::trust::Trust;
 use crate::wallets::apple::inspect::inspect;
 
-/// Why a phone could not do what it was asked.
+/// Why a phone couldn't do what was requested.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum PhoneError {
@@ -35,12 +35,12 @@ pub enum PhoneError {
     Setup(String),
 }
 
-/// What a phone is made of.
+/// The settings of a simulated phone.
 #[derive(Debug)]
 pub struct PhoneOptions {
-    /// The language of its owner, e.g. `lv`.
+    /// The owner's language, e.g. `lv`.
     pub language: String,
-    /// The root that signatures must lead to; Apple's when absent.
+    /// The root that signatures must chain to; Apple's when absent.
     pub root: Option<X509>,
 }
 
@@ -64,10 +64,10 @@ pub struct ShownField {
     pub value: String,
 }
 
-/// What an update brought.
+/// The result of an update.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
-    /// Which pass.
+    /// The serial number of the pass.
     pub serial: String,
     /// The notification, when a field with a change message changed.
     pub notice: Option<String>,
@@ -86,21 +86,21 @@ pub struct Phone {
     complaints: Vec<String>,
 }
 
-/// How long a server may say nothing.
+/// The longest time that a server may send nothing.
 const SILENCE: Duration = Duration::from_secs(30);
 
 const STYLES: [&str; 5] = ["storeCard", "coupon", "generic", "eventTicket", "boardingPass"];
 const FRONT: [&str; 4] = ["headerFields", "primaryFields", "secondaryFields", "auxiliaryFields"];
 
 impl Phone {
-    /// A new phone with a device id and a push token of its own.
+    /// Creates a phone with a device id and a push token of its own.
     ///
     /// # Errors
     /// When the HTTP client can't be made.
     pub fn new(random: &dyn Random, options: PhoneOptions) -> Result<Self, PhoneError> {
         let setup = |e: openssl::error::ErrorStack| PhoneError::Setup(e.to_string());
-        // A connection on which nothing more comes is given up, as a real phone does; the line for pushes says every 15
-        // seconds that it lives.
+        // A connection without data is given up, as a real phone does; the channel for pushes sends a sign of life
+        // every 15 seconds.
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
         let http = http.read_timeout(SILENCE).build()?;
         Ok(Self {
@@ -115,25 +115,26 @@ impl Phone {
         })
     }
 
-    /// The token under which APNs knows it.
+    /// Returns the token under which APNs knows the phone.
     pub fn push_token(&self) -> &str {
         &self.push_token
     }
 
-    /// The passes in its wallet, by serial number.
+    /// Returns the passes in the phone's wallet, by serial number.
     pub fn passes(&self) -> &BTreeMap<String, InstalledPass> {
         &self.passes
     }
 
-    /// What it would have written to the service's log.
+    /// Returns the entries that the phone would have written to the service's log.
     pub fn complaints(&self) -> &[String] {
         &self.complaints
     }
 
-    /// Adds the card at that address (its page, or the file itself), registers, and asks what changed. The serial number.
+    /// Adds the card at that address (its page, or the file itself), registers, and asks what changed. Returns the
+    /// serial number.
     ///
     /// # Errors
-    /// When the pass can't be had or is refused, or registering fails.
+    /// When the pass can't be fetched or is refused, or registering fails.
     pub async fn add(&mut self, address: &str, now: Timestamp) -> Result<String, PhoneError> {
         let address = address.trim_end_matches('/');
         let address = if address.ends_with(".pkpass") { address.to_owned() } else { format!("{address}/card.pkpass") };
@@ -165,7 +166,7 @@ impl Phone {
         Ok((serial, InstalledPass { pass, strings, last_modified }))
     }
 
-    /// The string table of the owner's language, else English.
+    /// Reads the string table of the owner's language, else English.
     fn read_strings(&self, archive: &[u8]) -> HashMap<String, String> {
         let base = self.language.split('-').next().unwrap_or_default();
         let mut report = crate::wallets::apple::rules::report::Report::default();
@@ -185,7 +186,7 @@ impl Phone {
         Ok(text(pass, "passTypeIdentifier").ok_or(PhoneError::Malformed("the pass"))?.to_owned())
     }
 
-    /// The web service's base, the pass type and the authentication of a pass.
+    /// Returns the web service's base, the pass type and the authentication of a pass.
     fn service(&self, serial: &str) -> Result<(String, String, String), PhoneError> {
         let pass = &self.installed(serial)?.pass;
         let part = |key| text(pass, key).map(ToOwned::to_owned).ok_or(PhoneError::Malformed("the pass"));
@@ -196,7 +197,7 @@ impl Phone {
     /// Registers for a pass, as after adding it or when the push token changed.
     ///
     /// # Errors
-    /// When it is answered anything but 200 or 201.
+    /// When the answer is anything but 200 or 201.
     pub async fn register(&mut self, serial: &str) -> Result<(), PhoneError> {
         let (base, pass_type, authorization) = self.service(serial)?;
         let url = format!("{base}/v1/devices/{}/registrations/{pass_type}/{serial}", self.device);
@@ -211,10 +212,10 @@ impl Phone {
         }
     }
 
-    /// Takes a pass out of the wallet.
+    /// Removes a pass from the wallet.
     ///
     /// # Errors
-    /// When it is answered anything but 200.
+    /// When the answer is anything but 200.
     pub async fn remove(&mut self, serial: &str) -> Result<(), PhoneError> {
         let (base, pass_type, authorization) = self.service(serial)?;
         let url = format!("{base}/v1/devices/{}/registrations/{pass_type}/{serial}", self.device);
@@ -229,7 +230,7 @@ impl Phone {
     /// Asks what changed for a pass type and fetches it, as after a push.
     ///
     /// # Errors
-    /// When the service answers anything that a phone doesn't understand.
+    /// When the service gives an answer that a phone doesn't understand.
     pub async fn update(&mut self, topic: &str, now: Timestamp) -> Result<Vec<Refreshed>, PhoneError> {
         let serial = self.passes.iter().find(|(_, p)| text(&p.pass, "passTypeIdentifier") == Some(topic));
         let Some(serial) = serial.map(|(serial, _)| serial.clone()) else { return Ok(Vec::new()) };
@@ -271,12 +272,12 @@ impl Phone {
                 self.complain(&base, format!("Update requested for unregistered serial number {serial}")).await;
             }
         }
-        // Kept only when everything was fetched: what failed is listed again.
+        // Stored only when everything was fetched, so that what failed is listed again.
         self.tags.insert(scope, tag);
         Ok(refreshed)
     }
 
-    /// Fetches one pass, as by pulling down on its back; what it brought, if anything.
+    /// Fetches one pass, as pulling down on its back does. Returns the update, if there was one.
     ///
     /// # Errors
     /// When the service answers anything but 200 and 304, or a pass that is refused.
@@ -314,27 +315,27 @@ impl Phone {
     async fn complain(&mut self, base: &str, message: String) {
         let log = self.http.post(format!("{base}/v1/log")).json(&json!({"logs": [message]})).send();
         self.complaints.push(message);
-        // A phone that can't even complain has nobody to tell.
+        // An error is ignored: a phone that can't reach the log has no other place to report to.
         drop(log.await);
     }
 
-    /// The front of a pass in the owner's language.
+    /// Returns the front of a pass in the owner's language.
     pub fn front(&self, serial: &str) -> Vec<ShownField> {
         self.passes.get(serial).map(|installed| installed.fields(&FRONT)).unwrap_or_default()
     }
 
-    /// The back of a pass in the owner's language.
+    /// Returns the back of a pass in the owner's language.
     pub fn back(&self, serial: &str) -> Vec<ShownField> {
         self.passes.get(serial).map(|installed| installed.fields(&["backFields"])).unwrap_or_default()
     }
 
-    /// The value of one field, front or back.
+    /// Returns the value of one field, front or back.
     pub fn field(&self, serial: &str, key: &str) -> Option<String> {
         let groups = [FRONT[0], FRONT[1], FRONT[2], FRONT[3], "backFields"];
         self.passes.get(serial)?.fields(&groups).into_iter().find(|f| f.key == key).map(|f| f.value)
     }
 
-    /// Opens the line on which the sandbox's APNs reaches this phone.
+    /// Opens the channel on which the sandbox's APNs reaches this phone.
     ///
     /// # Errors
     /// When the server has no sandbox.
@@ -350,7 +351,7 @@ impl Phone {
     }
 }
 
-/// The line on which pushes arrive.
+/// The channel on which pushes arrive.
 #[derive(Debug)]
 pub struct PushLine {
     response: Response,
@@ -358,10 +359,10 @@ pub struct PushLine {
 }
 
 impl PushLine {
-    /// The topic of the next push; `None` when the line was cut.
+    /// Returns the topic of the next push; `None` when the server closed the channel.
     ///
     /// # Errors
-    /// When the line broke.
+    /// When the connection broke.
     pub async fn next(&mut self) -> Result<Option<String>, PhoneError> {
         loop {
             while let Some((line, rest)) = self.unread.split_once('\n') {
@@ -380,17 +381,17 @@ impl PushLine {
 }
 
 impl InstalledPass {
-    /// The text that the owner reads: translated when it is a key of the string table.
+    /// Returns the text that the owner reads: translated when it is a key of the string table.
     fn shown<'a>(&'a self, text: &'a str) -> &'a str {
         self.strings.get(text).map_or(text, String::as_str)
     }
 
-    /// The organization's name.
+    /// Returns the organization's name.
     pub fn organization(&self) -> &str {
         self.shown(text(&self.pass, "organizationName").unwrap_or_default())
     }
 
-    /// What is read out.
+    /// Returns the description, which VoiceOver reads.
     pub fn description(&self) -> &str {
         self.shown(text(&self.pass, "description").unwrap_or_default())
     }
@@ -432,8 +433,8 @@ impl InstalledPass {
     }
 }
 
-/// The notification of an update: the message of the one field with a message whose value differs. Several such
-/// fields make the generic text that iOS shows then.
+/// Returns the notification of an update: the change message of the only changed field that has one. When several such
+/// fields changed, the generic text that iOS shows then.
 fn notice(old: &InstalledPass, new: &InstalledPass) -> Option<String> {
     let groups = [FRONT[0], FRONT[1], FRONT[2], FRONT[3], "backFields"];
     let before = old.raw_fields(&groups);
@@ -453,7 +454,7 @@ fn text<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
     value.get(key)?.as_str()
 }
 
-/// Reads `"key" = "value";` lines; the inspection has checked the form.
+/// Reads `"key" = "value";` lines; the inspection has already checked their form.
 fn parse_strings(table: &str) -> HashMap<String, String> {
     let mut texts = Vec::new();
     let mut letters = table.chars();

@@ -1,22 +1,22 @@
-//! From a drawing to the picture that a wallet takes: SVG in, PNG out.
+//! Converts drawings (SVG) to pictures (PNG) as wallets take them.
 //!
-//! For our own drawings only. A picture that a customer uploads is a PNG, JPEG or WebP and never comes here. Even so a
-//! drawing can't reach outside itself: no fonts of the machine, no file, no address, and a bounded size.
+//! For our own drawings only: customers upload PNG, JPEG or WebP, which never come here. Even so a drawing has no
+//! access to the machine's fonts, to files or to addresses, and its size is bounded.
 
 use std::sync::Arc;
 
 use resvg::{tiny_skia, usvg};
 
-/// The longest side of a picture, in pixels; beyond it a drawing would only cost memory.
+/// The longest side of a picture, in pixels; a larger drawing would only cost memory.
 pub const MAX_SIDE: u32 = 4096;
 
-/// Why a drawing didn't become a picture.
+/// Why a drawing couldn't be made into a picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// Not an SVG, or one that the renderer refuses (too many elements, an entity bomb, no size).
     #[error("the drawing can't be read: {0}")]
     Unreadable(#[from] usvg::Error),
-    /// The box asked for is empty or larger than [`MAX_SIDE`].
+    /// The requested box is empty or larger than [`MAX_SIDE`].
     #[error("a picture of {width} x {height} pixels was asked for; expected 1 to {MAX_SIDE} on each side")]
     Size {
         /// The box's width in pixels.
@@ -29,9 +29,9 @@ pub enum PictureError {
     Encode(String),
 }
 
-/// The box of a role in pixels at three times its points, the largest scale that phones ask for
-/// (Apple, "Human Interface Guidelines: Wallet", and Google, "Brand guidelines" for its three, read 2026-11).
-/// The strip is that of a store card or coupon. `None` for a role that no wallet knows.
+/// Returns the largest box of a role in pixels: three times its points, the largest scale that phones ask for (Apple,
+/// "Human Interface Guidelines: Wallet", and Google, "Brand guidelines" for its three, read 2026-11). The strip is that
+/// of a store card or coupon. `None` for a role that no wallet knows.
 pub fn largest_box(role: &str) -> Option<(u32, u32)> {
     Some(match role {
         "icon" => (114, 114),
@@ -51,10 +51,10 @@ pub fn largest_box(role: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Draws an SVG as large as fits into `width` x `height` pixels and gives the PNG.
+/// Draws an SVG as large as fits into `width` x `height` pixels and returns it as PNG.
 ///
-/// The drawing's own view box keeps its shape: a logo wider than its box is lower, not squeezed. Nothing is added
-/// around it, because wallets align logos by their edge.
+/// The drawing keeps its proportions: a logo wider than its box becomes lower and isn't squeezed. No margin is added,
+/// because wallets align logos by their edge.
 ///
 /// # Errors
 /// [`PictureError`]; nothing is drawn before the size is known to be bounded.
@@ -76,7 +76,7 @@ pub fn rasterise(svg: &[u8], width: u32, height: u32) -> Result<Vec<u8>, Picture
     pixmap.encode_png().map_err(|error| PictureError::Encode(error.to_string()))
 }
 
-/// Options by which a drawing sees nothing but itself. The default resolvers would read pictures from disk.
+/// Returns options under which a drawing can load nothing. The default resolvers would read pictures from disk.
 fn closed_options() -> usvg::Options<'static> {
     usvg::Options {
         image_href_resolver: usvg::ImageHrefResolver {

@@ -1,6 +1,6 @@
-//! Pictures of a pass: which roles there are, how large they are, and every scale made from one upload.
+//! Pictures of a pass: the known roles, their sizes, and the scales made from one upload.
 //!
-//! Sizes in points: Apple, Human Interface Guidelines "Wallet", read 2026-11. Pixels are points × scale.
+//! Sizes are in points (Apple, Human Interface Guidelines "Wallet", read 2026-11). Pixels are points × scale.
 
 use std::io::Cursor;
 
@@ -12,23 +12,23 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 pub use crate::domain::templates::picture::ROLES;
 use crate::domain::templates::styles::Style;
 
-/// The largest side of an upload in pixels.
+/// The largest side of an upload, in pixels.
 pub const MAX_SIDE: u32 = 16_384;
 /// The most pixels of an upload.
 pub const MAX_PIXELS: u64 = 40_000_000;
-/// The most memory that decoding an upload may take.
+/// The most memory that decoding an upload may take, in bytes.
 const MAX_MEMORY: u64 = 192 * 1024 * 1024;
-/// The most pixels of a picture that is turned as it is.
+/// The most pixels of a picture that is rotated at its full size.
 const MAX_TURNED: u64 = 10_000_000;
-/// The sides within which a larger one is turned: twice what the largest role needs.
+/// The sides to which a larger picture is reduced before it is rotated, in pixels: twice what the largest role needs.
 const TURNED_SIDE: u32 = 3072;
-/// What knowing a picture's size may take.
+/// The most memory that reading a picture's size may take, in bytes.
 const PROBE_MEMORY: u64 = 16 * 1024 * 1024;
 
 /// The most pixels of a part that is copied before it is scaled.
 const COPIED: u64 = 4_000_000;
 
-/// How a picture is brought to its size.
+/// How a picture is brought to its size, in points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fit {
     /// Exactly this many points: scaled to fill, then cropped around the middle.
@@ -37,7 +37,7 @@ pub enum Fit {
     Within(u32, u32),
 }
 
-/// How a role's picture is packed into a pass of that style; `None` when Apple's passes don't hold it.
+/// Returns how a role's picture is fitted in a pass of that style; `None` when Apple's passes don't hold the role.
 pub fn fit(role: &str, style: &Style) -> Option<Fit> {
     Some(match role {
         "icon" => Fit::Fill(38, 38),
@@ -58,7 +58,7 @@ pub fn fit(role: &str, style: &Style) -> Option<Fit> {
     })
 }
 
-/// Why an upload is no usable picture.
+/// Why an upload isn't a usable picture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ImageError {
@@ -72,7 +72,8 @@ pub enum ImageError {
     Damaged,
 }
 
-/// Reads with at most so much memory: what stands beside the pixels (a colour profile) may unpack to anything.
+/// Opens a picture with a memory limit, since what is stored beside the pixels (a colour profile) may unpack to any
+/// size.
 fn reader(bytes: &[u8], side: Option<u32>, memory: u64) -> Result<ImageReader<Cursor<&[u8]>>, ImageError> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| ImageError::Format)?;
     match reader.format() {
@@ -87,12 +88,12 @@ fn reader(bytes: &[u8], side: Option<u32>, memory: u64) -> Result<ImageReader<Cu
     Ok(reader)
 }
 
-/// Reads the declared size without decoding anything, and refuses what is too large.
+/// Reads the declared width and height without decoding anything, and refuses a picture that is too large.
 ///
 /// # Errors
-/// When it is no picture we take, or too large.
+/// When the format isn't one we take, or the picture is too large.
 pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    // A limit of the sides would hide the size that it refuses.
+    // Without a limit on the sides: it would hide the size that it refuses.
     let probe = reader(bytes, None, PROBE_MEMORY)?;
     let (width, height) = probe.into_dimensions().map_err(|_| ImageError::Damaged)?;
     if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
@@ -117,12 +118,12 @@ pub fn upright_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     Ok(if on_its_side { (height, width) } else { (width, height) })
 }
 
-/// Decodes an upload after checking its size, and turns it upright as its Exif orientation says: cameras store how they
-/// were held beside the pixels. Takes up to 192 MiB: one at a time, off the async threads. A large photo is
-/// made smaller before it is turned, since it is copied then.
+/// Decodes an upload after checking its size, and rotates it upright by its Exif orientation, since cameras store how
+/// they were held beside the pixels. Takes up to 192 MiB: call it for one picture at a time, off the async threads. A
+/// large photo is reduced before it is rotated, since rotating makes a copy.
 ///
 /// # Errors
-/// When it is no picture we take, too large, or damaged.
+/// When the format isn't one we take, or the picture is too large or damaged.
 pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     check_size(bytes)?;
     if is_cut_off_jpeg(bytes) {
@@ -133,7 +134,7 @@ pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
         _ => ImageError::Damaged,
     };
     let mut decoder = reader(bytes, Some(MAX_SIDE), MAX_MEMORY)?.into_decoder().map_err(failed)?;
-    // What can't be read of it is no reason to refuse a picture.
+    // An unreadable orientation is no reason to refuse a picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
     let large = u64::from(picture.width()) * u64::from(picture.height()) > MAX_TURNED;
@@ -144,11 +145,11 @@ pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     Ok(picture)
 }
 
-/// Whether a JPEG ends before its end: the decoder would fill up the rest with grey. The marker of the end stands nowhere
-/// else behind the head, which may hold a small picture of its own.
+/// Whether a JPEG ends before its end marker: the decoder would fill the missing part with grey. The marker occurs
+/// nowhere else after the header segments, which may hold a thumbnail with markers of its own.
 fn is_cut_off_jpeg(bytes: &[u8]) -> bool {
     let Some(mut rest) = bytes.strip_prefix(b"\xff\xd8") else { return false };
-    // Segments of the head tell their length; a scan doesn't.
+    // The header's segments state their length; a scan doesn't.
     while let [0xff, marker, high, low, ..] = rest
         && *marker != 0xda
     {
@@ -161,7 +162,7 @@ fn is_cut_off_jpeg(bytes: &[u8]) -> bool {
     !rest.windows(2).any(|pair| pair == [0xff, 0xd9])
 }
 
-/// The media type of an upload, from its content.
+/// Returns the media type of an upload, detected from its content; `None` when we don't take the format.
 pub fn media_type(bytes: &[u8]) -> Option<&'static str> {
     match image::guess_format(bytes).ok()? {
         ImageFormat::Png => Some("image/png"),
@@ -171,14 +172,14 @@ pub fn media_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// One scale as PNG. `scale` is 1, 2 or 3.
+/// Returns a picture at one scale (1, 2 or 3) as PNG.
 ///
 /// # Errors
 /// When the encoder fails.
 pub fn at_scale(picture: &DynamicImage, fit: Fit, scale: u32) -> Result<Vec<u8>, ImageError> {
     let scaled = match fit {
         Fit::Fill(width, height) => {
-            // Cropped before it is scaled: scaling a sliver first would make a huge picture of it on the way.
+            // Cropped before scaling: scaling a very narrow picture first would make a huge one on the way.
             let (own_width, own_height) = (u64::from(picture.width()), u64::from(picture.height()));
             let crop_width = (own_height * u64::from(width) / u64::from(height)).clamp(1, own_width) as u32;
             let crop_height = (own_width * u64::from(height) / u64::from(width)).clamp(1, own_height) as u32;
@@ -198,9 +199,9 @@ pub fn at_scale(picture: &DynamicImage, fit: Fit, scale: u32) -> Result<Vec<u8>,
     Ok(out)
 }
 
-/// A part of a picture (its left and upper edge, width and height) scaled to a size. Of a large part no copy is made.
+/// Scales a part of a picture (left, top, width and height) to a size, without copying the part when it is large.
 fn cropped_to(picture: &DynamicImage, [x, y, width, height]: [u32; 4], size: (u32, u32)) -> DynamicImage {
-    // Quicker than the view below, most of all in a build without optimisation: this one is compiled with the library.
+    // Faster than the view below, most of all in a debug build, since this one is compiled with the library.
     if u64::from(width) * u64::from(height) <= COPIED {
         return picture.crop_imm(x, y, width, height).resize_exact(size.0, size.1, Resample::Lanczos3);
     }
@@ -218,7 +219,7 @@ fn cropped_to(picture: &DynamicImage, [x, y, width, height]: [u32; 4], size: (u3
     by_kind!(ImageLuma8, ImageLumaA8, ImageRgb8, ImageRgba8, ImageLuma16, ImageLumaA16, ImageRgb16, ImageRgba16)
 }
 
-/// The file's name within a pass.
+/// Returns the picture's file name in a pass.
 pub fn file_name(role: &str, scale: u32) -> String {
     match scale {
         1 => format!("{role}.png"),

@@ -1,8 +1,8 @@
-//! By what the workspaces of this node sign and push: the certificates in memory, and which of them serves now.
+//! The registry of Apple issuers: each workspace's signing certificates in memory, and which of them is in use.
 //!
-//! The database holds the truth (`store::issuers`); `actions::issuers` loads it, and a job looks for what other nodes
-//! have set. A workspace may have several pass types, since a card keeps the one that it was issued under, and each
-//! pass type several certificates, so that a renewal overlaps with what it replaces.
+//! The database holds the truth (`store::issuers`); `actions::issuers` loads it, and a job looks for changes made by
+//! other nodes. A workspace may have several pass types, since a card keeps the one that it was issued under, and each
+//! pass type several certificates, so that a renewal overlaps with the certificate that it replaces.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,54 +13,54 @@ use crate::wallets::apple::certificates::identity::SigningIdentity;
 use crate::wallets::apple::certificates::trust::Proof;
 use crate::wallets::apple::push::apns::Apns;
 
-/// Where a certificate came from.
+/// The origin of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// From the configuration of this node, or the sandbox's own.
+    /// The configuration of this node, or the sandbox's own certificates.
     Configuration,
-    /// Set by API, at that moment. What was set by API goes before what is configured.
+    /// The API, at that moment. Takes precedence over the configuration.
     Api(Timestamp),
 }
 
-/// By what a workspace signs and pushes.
+/// A certificate with which a workspace signs passes and sends pushes.
 #[derive(Debug)]
 pub struct AppleIssuer {
-    /// Whose.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
     /// The certificate and key.
     pub identity: SigningIdentity,
     /// The connection to APNs under that certificate.
     pub apns: Apns,
-    /// Where it came from.
+    /// The origin of the certificate.
     pub source: Source,
-    /// How well it proves that the pass type is its workspace's.
+    /// How well the certificate proves that the pass type belongs to its workspace.
     pub proof: Proof,
 }
 
-/// All of them.
+/// The Apple issuers of all workspaces.
 #[derive(Debug, Default)]
 pub struct AppleIssuers(RwLock<HashMap<WorkspaceId, Vec<Arc<AppleIssuer>>>>);
 
 impl AppleIssuers {
-    /// By what new cards are issued: the newest valid certificate of the pass type that was set last.
+    /// Returns the issuer for new cards: the newest valid certificate of the most recently configured pass type.
     pub fn current(&self, workspace: &WorkspaceId, now: Timestamp) -> Option<Arc<AppleIssuer>> {
         let issuers = self.of_workspace(workspace);
         let newest = issuers.iter().max_by_key(|issuer| issuer.source)?.identity.pass_type.clone();
         serving(issuers.into_iter(), &newest, now)
     }
 
-    /// What signs and pushes for a pass type: its newest valid certificate; when none is valid, the one that ends last.
+    /// Returns the issuer of a pass type: its newest valid certificate; when none is valid, the one that expires last.
     pub fn of(&self, workspace: &WorkspaceId, pass_type: &PassTypeId, now: Timestamp) -> Option<Arc<AppleIssuer>> {
         serving(self.of_workspace(workspace).into_iter(), pass_type, now)
     }
 
-    /// Every certificate of a workspace.
+    /// Returns every certificate of a workspace.
     pub fn of_workspace(&self, workspace: &WorkspaceId) -> Vec<Arc<AppleIssuer>> {
         let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         issuers.get(workspace).cloned().unwrap_or_default()
     }
 
-    /// The workspaces that have certificates of a pass type, in an order that stays.
+    /// Returns the workspaces that have certificates of a pass type, in a stable order.
     pub fn workspaces_of(&self, pass_type: &PassTypeId) -> Vec<WorkspaceId> {
         let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let with_it = issuers.iter().filter(|(_, of)| of.iter().any(|issuer| &issuer.identity.pass_type == pass_type));
@@ -69,7 +69,7 @@ impl AppleIssuers {
         workspaces
     }
 
-    /// What serves now for each pass type of each workspace.
+    /// Returns the issuer in use for each pass type of each workspace.
     pub fn all_serving(&self, now: Timestamp) -> Vec<Arc<AppleIssuer>> {
         let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut serving_now = Vec::new();
@@ -80,19 +80,19 @@ impl AppleIssuers {
         serving_now
     }
 
-    /// Every certificate.
+    /// Returns every certificate.
     pub fn all(&self) -> Vec<Arc<AppleIssuer>> {
         let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         issuers.values().flatten().cloned().collect()
     }
 
-    /// Adds one beside the others.
+    /// Adds a certificate and keeps the others.
     pub fn add(&self, issuer: AppleIssuer) {
         let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         issuers.entry(issuer.workspace.clone()).or_default().push(Arc::new(issuer));
     }
 
-    /// Takes out those that `keep` doesn't want.
+    /// Removes the certificates for which `keep` returns false.
     pub fn retain(&self, keep: impl Fn(&AppleIssuer) -> bool) {
         let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         issuers.values_mut().for_each(|of_workspace| of_workspace.retain(|issuer| keep(issuer)));

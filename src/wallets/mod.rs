@@ -1,4 +1,4 @@
-//! The wallets that show our cards. Each knows its own formats and its own servers, and none knows the store.
+//! The wallets that show our cards. Each module knows one wallet's formats and servers; none uses the store.
 
 pub mod apple;
 pub mod drawings;
@@ -9,41 +9,41 @@ use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-/// What came of telling a wallet that a card changed.
+/// The result of notifying a wallet's service that a card changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// The wallet's service took it (it doesn't say that the phone got it).
+    /// The service accepted the push. This doesn't mean that the phone received it.
     Delivered,
-    /// The target doesn't exist any more. A target that registered after `since` lives again.
+    /// The target no longer exists. A target that registered after `since` is valid again.
     TargetGone {
-        /// Since when, as the wallet's service says; `None` when it doesn't say.
+        /// The moment from which the target is gone, as the service reports it; `None` when it reports none.
         since: Option<Timestamp>,
-        /// The service's own word.
+        /// The service's reason code.
         reason: String,
     },
-    /// This target is refused for a reason that asking again won't change.
+    /// The service refuses this target for a reason that a retry won't change.
     Refused {
-        /// The service's own word.
+        /// The service's reason code.
         reason: String,
     },
-    /// The issuer as a whole is refused (certificate, topic): every other push would be, too.
+    /// The service refuses the issuer as a whole (certificate, topic): every other push would be refused, too.
     IssuerRefused {
-        /// The service's own word.
+        /// The service's reason code.
         reason: String,
     },
-    /// Not this target now: it is told too often.
+    /// The service asks to send this target's push later, because it is notified too often.
     TryLater {
-        /// How long the service asks to wait, when it does.
+        /// The delay that the service asks for, when it names one.
         after: Option<Duration>,
         /// What went wrong, in plain words.
         reason: String,
     },
-    /// The service answers that it is unwell; other targets would fare no better.
+    /// The service reports trouble of its own; pushes to other targets would fail, too.
     ServiceUnwell {
         /// What went wrong, in plain words.
         reason: String,
     },
-    /// A connection stood, and no answer came on it.
+    /// A connection was open, but no answer came.
     NoAnswer {
         /// What went wrong, in plain words.
         reason: String,

@@ -1,22 +1,22 @@
-//! The rules by which APNs takes or refuses a request, as a pure function.
+//! The rules by which APNs accepts or refuses a request, as a pure function.
 //!
 //! Sources: Apple, "Sending notification requests to APNs" and "Handling notification responses from APNs", read
-//! 2026-11. Where Apple leaves an order of checks open, ours goes from the address to the body.
+//! 2026-11. Where Apple leaves the order of checks open, ours goes from the address to the body.
 
 use http::{HeaderMap, Method};
 
 use crate::domain::ids::PushToken;
 
-/// Largest payload, in bytes.
+/// The largest payload, in bytes.
 pub const PAYLOAD_LIMIT: usize = 4096;
 
-/// Fewest hexadecimal digits of a token.
+/// The fewest hexadecimal digits of a token.
 const TOKEN_MIN: usize = 64;
-/// Most hexadecimal digits of a token.
+/// The most hexadecimal digits of a token.
 const TOKEN_MAX: usize = 512;
-/// Longest collapse id, in bytes.
+/// The longest collapse id, in bytes.
 const COLLAPSE_ID_MAX: usize = 64;
-/// Longest topic we hold possible, in bytes.
+/// The longest topic that seems possible, in bytes.
 const TOPIC_MAX: usize = 255;
 
 const PUSH_TYPES: [&str; 11] = [
@@ -36,24 +36,24 @@ const PUSH_TYPES: [&str; 11] = [
 /// A request that passed every check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// In lower case, so that two spellings are one device.
+    /// The push token, in lower case, so that two spellings are one device.
     pub token: PushToken,
     /// The pass type identifier.
     pub topic: String,
-    /// Seconds since 1970; 0 means "try once", `None` that the header was absent.
+    /// The expiry in seconds since 1970; 0 means a single attempt, `None` that the header was absent.
     pub expiration: Option<u64>,
-    /// 1, 5 or 10; 10 when the header was absent.
+    /// The priority: 1, 5 or 10; 10 when the header was absent.
     pub priority: u8,
-    /// As sent, when it was.
+    /// The push type as sent, if it was.
     pub push_type: Option<String>,
 }
 
-/// Apple's word for a request that can't be taken.
+/// APNs' answer to a request that it refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// Apple's word.
+    /// Apple's reason.
     pub reason: &'static str,
 }
 
@@ -64,7 +64,7 @@ const fn bad(reason: &'static str) -> Refusal {
 /// Checks one request as APNs does.
 ///
 /// `body` may be cut after [`PAYLOAD_LIMIT`] + 1 bytes; `certificate_topic` is the UID in the subject of the client's
-/// certificate, the only topic it may push to and the default when a request names none.
+/// certificate: the only topic that it may push to, and the default when a request names none.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -102,7 +102,7 @@ pub fn check(
         Some("1") => 1,
         Some(_) => return Err(bad("BadPriority")),
     };
-    // "Always use priority 5. Using priority 10 is an error." A background push without the header has it by default.
+    // "Always use priority 5. Using priority 10 is an error." A background push without the header has 10 by default.
     if push_type == Some("background") && priority == 10 {
         return Err(bad("BadPriority"));
     }
@@ -153,7 +153,7 @@ fn check_payload(body: &[u8]) -> Result<(), Refusal> {
     }
     match serde_json::from_slice(body) {
         Ok(serde_json::Value::Object(_)) => Ok(()),
-        // Apple has no word of its own for a payload that isn't a JSON object.
+        // Apple names no reason for a payload that isn't a JSON object.
         _ => Err(bad("PayloadEmpty")),
     }
 }

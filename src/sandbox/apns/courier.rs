@@ -1,4 +1,4 @@
-//! The way from the simulated service to the phones: at once to those that are connected, else at their next connect.
+//! Delivers pushes from the simulated service to its phones: at once when connected, else when they connect next.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Most pushes kept for phones that are away, over all phones.
+/// The most pushes kept for phones that are away, over all phones.
 const STORED_LIMIT: usize = 10_000;
 
-/// Most pushes waiting for one connected phone that doesn't read.
+/// The most pushes waiting for one connected phone that doesn't read.
 const MAILBOX_LIMIT: usize = 256;
 
 /// A map of bounded size that forgets the oldest entry.
@@ -30,7 +30,7 @@ impl<K: Clone + Eq + Hash, V> Newest<K, V> {
         self.by_key.get(key).map(|(_, value)| value)
     }
 
-    /// Adds or renews an entry.
+    /// Adds an entry or makes it the newest.
     pub(super) fn insert(&mut self, key: K, value: V) {
         self.remove(&key);
         self.by_age.insert(self.next, key.clone());
@@ -49,13 +49,13 @@ impl<K: Clone + Eq + Hash, V> Newest<K, V> {
         }
     }
 
-    /// The keys that fit, oldest first. Looks at every entry.
+    /// Returns the matching keys, oldest first. Scans every entry.
     fn matching(&self, fits: impl Fn(&K) -> bool) -> Vec<K> {
         self.by_age.values().filter(|key| fits(key)).cloned().collect()
     }
 }
 
-/// What waits for one connected phone.
+/// The pushes waiting for one connected phone.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     waiting: Mutex<Waiting>,
@@ -72,7 +72,7 @@ impl Mailbox {
     fn put(&self, topic: &str) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.topics.len() >= MAILBOX_LIMIT {
-            // A push only says "ask again", so one that already waits says the same.
+            // A push only asks the phone to check for changes, so a second one for the same topic adds nothing.
             if waiting.topics.iter().any(|known| known == topic) {
                 return;
             }
@@ -92,7 +92,7 @@ impl Mailbox {
         left
     }
 
-    /// The next topic; `None` once the service has stopped. For one reader.
+    /// Returns the next topic; `None` once the service has stopped. For one reader.
     pub(super) async fn next(&self) -> Option<String> {
         loop {
             {
@@ -123,7 +123,7 @@ impl Courier {
         Self { next: 0, connected: HashMap::new(), stored: Newest::new(STORED_LIMIT), closed: false }
     }
 
-    /// Delivers to every connection of the device; when there is none, keeps the push if `keep` says so.
+    /// Delivers a push to every connection of the device; when there is none, keeps it as `keep` says.
     pub(super) fn deliver(&mut self, token: &str, topic: &str, keep: Keep) {
         match (self.connected.get(token), keep) {
             (Some(boxes), _) => boxes.iter().for_each(|(_, mailbox)| mailbox.put(topic)),
@@ -132,7 +132,7 @@ impl Courier {
         }
     }
 
-    /// Connects a device and hands over what was kept for it.
+    /// Connects a device and hands over the pushes kept for it.
     pub(super) fn connect(&mut self, token: &str) -> (u64, Arc<Mailbox>) {
         let mailbox = Arc::new(Mailbox::default());
         if self.closed {
@@ -148,7 +148,7 @@ impl Courier {
         (self.next, mailbox)
     }
 
-    /// Ends a connection; what the phone didn't read is kept for its next one.
+    /// Ends a connection; pushes that the phone didn't read are kept for its next one.
     pub(super) fn disconnect(&mut self, token: &str, id: u64) {
         let Some(boxes) = self.connected.get_mut(token) else { return };
         let Some(position) = boxes.iter().position(|(own, _)| *own == id) else { return };
@@ -171,12 +171,12 @@ impl Courier {
     }
 }
 
-/// Whether a push waits for a phone that is away.
+/// Whether a push is kept for a phone that is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// Until the phone connects.
+    /// Kept until the phone connects.
     UntilConnected,
-    /// `apns-expiration: 0`: one attempt and no more.
+    /// Not kept: `apns-expiration: 0` asks for a single attempt.
     Never,
 }
 

@@ -1,8 +1,8 @@
 //! Adds Apple's reason to the GOAWAY frames of an HTTP/2 connection.
 //!
-//! APNs says in a frame's debug data why it closes a connection (Apple, "Handling notification responses from APNs",
-//! read 2026-11). The `h2` crate has no way to set it, so this writer watches the frames that pass (RFC 9113, section
-//! 4.1) and lengthens the one kind.
+//! APNs states in a frame's debug data why it closes a connection (Apple, "Handling notification responses from APNs",
+//! read 2026-11). The `h2` crate has no way to set it, so this writer follows the frames it forwards (RFC 9113, section
+//! 4.1) and extends the GOAWAY frames.
 
 use std::io;
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What the debug data says.
+/// The debug data.
 pub(super) const REASON: &[u8] = br#"{"reason":"Shutdown"}"#;
 
 const HEAD: usize = 9;
 const GOAWAY: u8 = 7;
-/// Last stream and error code: the payload of a GOAWAY without debug data.
+/// The size in bytes of a GOAWAY without debug data: last stream and error code.
 const PLAIN_PAYLOAD: usize = 8;
-/// Beyond this many bytes held back, the writer waits for the reader.
+/// The most bytes held back before the writer waits for the reader.
 const HELD_LIMIT: usize = 64 * 1024;
 
-/// A connection whose GOAWAY frames give a reason.
+/// A connection that adds a reason to its GOAWAY frames.
 #[derive(Debug)]
 pub(super) struct WithReason<S> {
     inner: S,
@@ -34,7 +34,7 @@ impl<S> WithReason<S> {
     }
 }
 
-/// Follows the frames in a stream of bytes, however it is cut.
+/// Follows the frames in a stream of bytes, wherever it is split.
 #[derive(Debug, Default)]
 struct Frames {
     head: Vec<u8>,
@@ -69,7 +69,7 @@ impl Frames {
         }
         let payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.payload_left = payload;
-        // A payload of another length has a reason of its own.
+        // A payload of another length already has a reason.
         self.reason_due = kind == GOAWAY && payload == PLAIN_PAYLOAD;
         if self.reason_due {
             let length = u8::try_from(payload + REASON.len()).unwrap_or(u8::MAX);
@@ -101,7 +101,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WithReason<S> {
             ready!(self.poll_drain(cx))?;
         }
         self.frames.pass(bytes);
-        // What can't be sent now goes with the next flush, which h2 asks for after every write.
+        // What can't be sent now goes with the next flush, which h2 requests after every write.
         match self.poll_drain(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(bytes.len())),

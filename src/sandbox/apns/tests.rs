@@ -1,4 +1,4 @@
-//! The client of APNs and the simulated service, against each other over the wire.
+//! Tests the APNs client and the simulated service against each other over the network.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -35,7 +35,7 @@ struct Chain {
     server: Signed,
 }
 
-/// Adds to a name or certificate what is particular to one of them.
+/// What is particular to one kind of name or certificate.
 enum Role<'a> {
     Authority,
     Pass { topic: &'a str },
@@ -327,7 +327,7 @@ async fn pushes_that_wait_longer_for_a_stream_than_they_may_leave_a_connection_t
     let client = client_with(&patience, &chain().pass);
     assert_eq!(push(&client, &token(99)).await, PushOutcome::Delivered);
     service.set_latency(Duration::from_millis(200));
-    // So few that a server doesn't take those that are given up for an attack (HTTP/2 rapid reset).
+    // Few enough that a server doesn't take the abandoned requests for an attack (HTTP/2 rapid reset).
     let outcomes = push_all(&client, 26).await;
     let late = outcomes.iter().filter(|outcome| matches!(outcome, PushOutcome::NoAnswer { .. })).count();
     assert!(late >= 6, "at most ten turns of two within two seconds: {late} of 26 were late");
@@ -375,7 +375,7 @@ async fn a_goaway_gives_apples_reason_on_the_wire() {
     let tcp = TcpStream::connect(("127.0.0.1", service.handle.address.port())).await.expect("connected");
     let mut tls = SslStream::new(tls, tcp).expect("TLS");
     Pin::new(&mut tls).connect().await.expect("trusted");
-    // The preface and empty settings, all that HTTP/2 asks of a client (RFC 9113, section 3.4).
+    // The preface and empty settings, all that HTTP/2 requires of a client (RFC 9113, section 3.4).
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
     service.go_away();
     let mut heard = Vec::new();
@@ -431,7 +431,7 @@ async fn a_half_open_connection_is_left_behind_after_one_silence() {
     let client =
         client_with(&ApnsEndpoint { timeout: Duration::from_millis(300), ..endpoint(&service) }, &chain().pass);
     assert_eq!(push(&client, &token(1)).await, PushOutcome::Delivered);
-    // As when a firewall forgot the connection: it stands for us, and nothing comes through.
+    // As when a firewall dropped the connection from its table: it looks open to us, and nothing comes through.
     service.freeze_connections();
     let outcomes = push_all(&client, 20).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, PushOutcome::NoAnswer { .. })), "{outcomes:?}");

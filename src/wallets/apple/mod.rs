@@ -1,9 +1,9 @@
 //! Apple Wallet: signed `.pkpass` archives and empty pushes by APNs.
 //!
-//! The way of a pass: [`prepare`] makes everything that is the same for all cards of a published version ready
-//! once; [`mod@pass_json`] writes one card; [`archive`] joins both; [`signature`] signs the manifest.
-//! The way back: [`unpack`] opens any archive, [`verify`] its manifest and signature, [`rules`] all the rest; together
-//! they are [`mod@inspect`]. [`design_of_pass`] makes a template of what was opened.
+//! To make a pass, [`prepare`] prepares once what all cards of a published version share, [`mod@pass_json`] writes one
+//! card, [`archive`] joins both, and [`signature`] signs the manifest.
+//! To read one, [`unpack`] opens any archive, [`verify`] checks its manifest and signature, and [`rules`] checks all
+//! the rest; together they are [`mod@inspect`]. [`design_of_pass`] makes a template of what was opened.
 
 pub mod certificates;
 pub mod import;

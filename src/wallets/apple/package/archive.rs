@@ -1,9 +1,9 @@
-//! The ZIP archive of a pass, in two parts: the files that all cards of a version share, laid out once, and the few
-//! files of one card behind them.
+//! The ZIP archive of a pass, in two parts: the files that all cards of a version share, laid out once, followed by the
+//! few files of one card.
 //!
-//! Nothing is deflated: pictures would not shrink, and the rest is a few kilobytes. Entry times are constant, so
-//! that equal passes are equal bytes. Reading archives is the `zip` crate's business (see `inspect`); writing is
-//! ours because the shared part must be neither copied nor hashed again for each card.
+//! Nothing is deflated: pictures would not shrink, and the rest is a few kilobytes. Entry times are constant, so that
+//! equal passes are equal bytes. Reading archives is left to the `zip` crate (see `inspect`); writing is our own
+//! because the shared part must be neither copied nor hashed again for each card.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sha1::{Digest, Sha1};
@@ -14,22 +14,22 @@ const VERSION: u16 = 20;
 const MADE_BY_UNIX: u16 = 3 << 8 | VERSION;
 const REGULAR_FILE: u32 = 0o100_644 << 16;
 
-/// The files that every card of a version has, laid out, hashed and listed.
+/// The files shared by every card of a version, laid out, hashed and listed.
 #[derive(Debug, Clone)]
 pub struct SharedFiles {
-    /// Local headers and contents.
+    /// The local headers and contents.
     laid_out: Bytes,
     directory: Vec<u8>,
     count: u16,
-    /// The members of the manifest for these files, each followed by a comma.
+    /// The manifest's members for these files, each followed by a comma.
     manifest: String,
 }
 
 impl SharedFiles {
-    /// Lays out files in the given order. This is where they are hashed: once per version.
+    /// Lays out and hashes files in the given order; this happens once per version.
     ///
     /// # Errors
-    /// When the whole would pass the ZIP format's limits without ZIP64 (65,535 entries, 4 GiB).
+    /// When the whole would exceed the ZIP format's limits without ZIP64 (65,535 entries, 4 GiB).
     pub fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, TooLarge> {
         let mut parts = Parts::default();
         let mut manifest = String::new();
@@ -40,12 +40,12 @@ impl SharedFiles {
         Ok(Self { laid_out: parts.laid_out.freeze(), directory: parts.directory, count: parts.count, manifest })
     }
 
-    /// How many bytes they take in memory.
+    /// Returns how many bytes they take in memory.
     pub fn memory(&self) -> usize {
         self.laid_out.len() + self.directory.len() + self.manifest.len()
     }
 
-    /// The manifest of these files and one card's own.
+    /// Returns the manifest of these files and one card's own.
     pub fn manifest(&self, own: &[(&str, &[u8])]) -> Vec<u8> {
         let mut text = String::with_capacity(self.manifest.len() + 80 * own.len() + 2);
         text.push('{');
@@ -60,7 +60,7 @@ impl SharedFiles {
         text.into_bytes()
     }
 
-    /// The archive of these files and one card's own.
+    /// Returns the archive of these files and one card's own.
     ///
     /// # Errors
     /// As [`SharedFiles::new`].
@@ -90,24 +90,24 @@ impl SharedFiles {
 /// A finished archive; the shared part is not copied.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    /// What all cards of the version share.
+    /// The part shared by all cards of the version.
     pub shared: Bytes,
-    /// What follows for this card.
+    /// The part of this card, which follows it.
     pub own: Bytes,
 }
 
 impl Archive {
-    /// Bytes in all.
+    /// Returns the size in bytes.
     pub fn len(&self) -> usize {
         self.shared.len() + self.own.len()
     }
 
-    /// Never: even an archive without files has an end record.
+    /// Returns false: even an archive without files has an end record.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The archive in one piece.
+    /// Returns the archive in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
         [self.shared.as_ref(), self.own.as_ref()].concat()
     }

@@ -1,4 +1,5 @@
-//! A signed pass: the only way to one is [`build`], so an unsigned pass can't be served.
+//! Builds signed passes. [`build`] and [`sign`] are the only ways to a [`SignedPass`], so an unsigned pass can't be
+//! served.
 
 use std::sync::Arc;
 
@@ -11,20 +12,20 @@ use crate::wallets::apple::package::pass_json::{PassIdentity, pass_json};
 use crate::wallets::apple::package::prepare::PreparedPasses;
 use crate::wallets::apple::package::signature::PassSigner;
 
-/// A `.pkpass`.
+/// A `.pkpass` file.
 #[derive(Debug, Clone)]
 pub struct SignedPass {
     archive: Archive,
 }
 
 impl SignedPass {
-    /// The file.
+    /// Returns the file.
     pub fn archive(&self) -> &Archive {
         &self.archive
     }
 }
 
-/// Why a pass could not be made.
+/// Why a pass can't be made.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum BuildError {
@@ -34,7 +35,7 @@ pub enum BuildError {
     TooLarge(#[from] TooLarge),
 }
 
-/// Everything of a pass before it is signed.
+/// A pass before it is signed.
 #[derive(Debug)]
 pub struct UnsignedPass {
     shared: Arc<SharedFiles>,
@@ -44,7 +45,7 @@ pub struct UnsignedPass {
 }
 
 impl UnsignedPass {
-    /// The digests of all its files by name, which is what passes are alike by.
+    /// Returns the manifest: the digests of all files by name. Passes with the same manifest show the same.
     pub fn into_manifest(self) -> Vec<u8> {
         self.manifest
     }
@@ -70,7 +71,7 @@ pub fn write(
     Ok(UnsignedPass { shared, pass_json, tables, manifest })
 }
 
-/// Signs and packs. This costs an RSA operation: keep it off the async threads.
+/// Signs and packs a pass. This costs an RSA operation: keep it off the async threads.
 ///
 /// # Errors
 /// When OpenSSL fails or the files are too large.
@@ -83,7 +84,7 @@ pub fn sign(unsigned: &UnsignedPass, signer: &PassSigner, now: Timestamp) -> Res
     Ok(SignedPass { archive: unsigned.shared.with(&own)? })
 }
 
-/// [`write`] and [`sign`] in one.
+/// Combines [`write`] and [`sign`].
 ///
 /// # Errors
 /// As [`sign`].

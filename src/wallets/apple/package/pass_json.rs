@@ -1,4 +1,4 @@
-//! `pass.json` of one card.
+//! Writes the `pass.json` of one card.
 //!
 //! Key names and types: Apple, "Pass" and "PassFieldContent", read 2026-11. Phones refuse a pass with a value of the
 //! wrong JSON type, so numbers are numbers, and nothing is ever null.
@@ -13,16 +13,16 @@ use crate::domain::templates::{BarcodeFormat, DateStyle, Group, Template, merge}
 use crate::domain::values::locale::Language;
 use crate::wallets::apple::package::strings::{self, PREFIX, write_entry};
 
-/// Who a pass is and how its phone asks for updates; never from a template.
+/// The identity of a pass and how its phone asks for updates; never from a template.
 #[derive(Debug)]
 pub struct PassIdentity<'a> {
-    /// The pass's number.
+    /// The pass's serial number.
     pub serial: &'a SerialNumber,
     /// The certificate's pass type.
     pub pass_type: &'a PassTypeId,
     /// The certificate's team.
     pub team: &'a str,
-    /// The phone's proof that it holds the pass.
+    /// The token by which the phone proves that it holds the pass.
     pub auth_token: &'a AuthToken,
     /// The base of Apple's web service, without `/v1`.
     pub web_service_url: &'a str,
@@ -40,16 +40,17 @@ pub struct PassJson {
 struct Writer<'a> {
     own_entries: Vec<String>,
     languages: &'a [Language],
-    /// The place of the one language in which texts are written out, instead of as keys of `pass.strings`.
+    /// The index of the one language in which texts are written out, instead of as keys of `pass.strings`.
     written_out: Option<usize>,
 }
 
-/// Writes a card.
+/// Returns a card's pass.json and string entries.
 pub fn pass_json(card: &RenderedCard<'_>, identity: &PassIdentity<'_>) -> PassJson {
     write(card, identity, None)
 }
 
-/// The same pass.json as a phone of the template's language at that place shows it: its texts looked up. For previews.
+/// Returns the pass.json with its texts looked up, as a phone in the template's language at that index shows it. For
+/// previews.
 pub fn pass_json_in_language(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, place: usize) -> Value {
     write(card, identity, Some(place)).json
 }
@@ -83,7 +84,7 @@ fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Opti
     }
     if let Some(barcode) = &card.barcode {
         let written = write_barcode(barcode);
-        // Old readers know the single key only, and that without Code 128.
+        // Old readers know only the single key, and no Code 128.
         if barcode.format != BarcodeFormat::Code128 {
             put("barcode", written.clone());
         }
@@ -112,8 +113,8 @@ fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Opti
     for (group, fields) in &card.fields {
         let key = group_key(*group);
         let mut fields: Vec<Value> = fields.iter().map(|field| w.field(card.template, *group, field)).collect();
-        // Phones announce a field only when the pass before had its key. One that may appear waits at the end of the back,
-        // where a field without label and value shows next to nothing.
+        // Phones announce a field only if the previous version of the pass had its key. A field that may appear is
+        // therefore kept at the end of the back, where a field without label and value takes next to no space.
         if *group == Group::Back {
             fields.extend(card.awaited.iter().map(|key| json!({"key": key, "value": ""})));
             fields.push(w.message(card.message.as_ref()));
@@ -130,7 +131,7 @@ fn write(card: &RenderedCard<'_>, identity: &PassIdentity<'_>, written_out: Opti
     PassJson { json, own_entries: w.own_entries }
 }
 
-/// The key of a group of fields in a style dictionary.
+/// Returns the key of a group of fields in a style dictionary.
 pub fn group_key(group: Group) -> &'static str {
     match group {
         Group::Header => "headerFields",
@@ -142,13 +143,13 @@ pub fn group_key(group: Group) -> &'static str {
 }
 
 impl Writer<'_> {
-    /// The text, or the key under which `pass.strings` has it.
+    /// Returns the text, or the key under which `pass.strings` has it.
     fn text(&mut self, text: &Localised<'_>) -> String {
         if let Some(place) = self.written_out {
             return text.in_language(place).to_owned();
         }
         match text {
-            // A value that looks like one of our keys must not be looked up: an invisible character parts it from them.
+            // A value that looks like one of our keys must not be looked up: an invisible character sets it apart.
             Localised::Plain(text) if text.starts_with(PREFIX) => format!("\u{200B}{text}"),
             Localised::Plain(text) => text.clone(),
             Localised::Fixed { key, texts } => format!("{PREFIX}{}", strings::key(key, texts, self.languages)),
@@ -163,7 +164,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The field of the backend's own text; it has its place before there is one.
+    /// Returns the field of the backend's own text; it exists even before there is one.
     fn message(&mut self, message: Option<&RenderedMessage<'_>>) -> Value {
         let Some(message) = message else { return json!({"key": MESSAGE_KEY, "value": ""}) };
         let (label, value) = (self.text(&message.label), self.text(&message.text));
@@ -206,7 +207,7 @@ impl Writer<'_> {
             }
             FieldValue::DateTime(t) => {
                 let fixed = field.dates.ignores_time_zone;
-                // A phone that is to ignore its own zone shows the clock time as it is written.
+                // When a phone is to ignore its own time zone, it shows the clock time as written.
                 put("value", json!(if fixed { template.zone().to_rfc3339(*t) } else { t.to_rfc3339_seconds() }));
                 put("dateStyle", json!(date_style(field.dates.date.unwrap_or(DateStyle::Medium))));
                 put("timeStyle", json!(date_style(field.dates.time.unwrap_or(DateStyle::Short))));
@@ -236,7 +237,7 @@ fn date_style(style: DateStyle) -> &'static str {
     }
 }
 
-/// Whole numbers without a point.
+/// Returns a JSON number, whole numbers without a decimal point.
 fn number(d: crate::domain::values::money::Decimal) -> Value {
     d.to_fixed(0).parse::<i64>().map_or_else(|_| json!(d.to_f64()), |n| json!(n))
 }

@@ -1,6 +1,6 @@
-//! What all passes of one published version share, made once: pictures at every scale, string tables, hashes, and
-//! the laid-out archive for every look. A look is what a card shows, not whose card it is: a thousand cards with six
-//! stamps share one.
+//! Prepares what all passes of one published version share: pictures at every scale, string tables, hashes, and the
+//! laid-out archive for every look. A look is what a card shows, not whose card it is: a thousand cards with six stamps
+//! share one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,34 +13,34 @@ use crate::wallets::apple::package::archive::{SharedFiles, TooLarge};
 use crate::wallets::apple::package::strings;
 use crate::wallets::images::{Fit, ImageError, at_scale, decode, file_name};
 
-/// More looks than this are not kept laid out at once.
+/// The most looks of a version that are kept laid out.
 const MAX_LOOKS: usize = 200;
 /// The most bytes of looks of a version that are kept laid out; others are laid out for each pass.
 pub const MAX_LOOK_BYTES: usize = 16 * 1024 * 1024;
 
-/// A picture of a design, brought to its sizes.
+/// A picture of a design at all its scales.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// Its role, and which of the role's pictures.
+    /// The picture's role, and which of the role's pictures it is.
     pub name: PictureName,
-    /// For which language; all when absent.
+    /// The language it is for; all when absent.
     pub locale: Option<String>,
-    /// For which tier; all when absent.
+    /// The tier it is for; all when absent.
     pub tier: Option<String>,
-    /// At every scale: file names without folder, and PNGs.
+    /// The file names without folder and the PNGs, at every scale.
     pub scales: Arc<Vec<(String, Bytes)>>,
 }
 
 /// A ready picture file of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassFile {
-    /// The tier whose cards have it instead of the common one; all cards when absent.
+    /// The tier whose cards have it instead of the common file; all cards when absent.
     pub tier: Option<String>,
-    /// Which of its role's pictures it belongs to; the one that is shown when no other was chosen, when absent.
+    /// Which of its role's pictures it belongs to; when absent, the one shown when no other was chosen.
     pub variant: Option<String>,
     /// Its path in an archive: in a language's folder, or at the root for every language.
     pub path: String,
-    /// Its content.
+    /// The file's content.
     pub bytes: Bytes,
 }
 
@@ -58,7 +58,7 @@ impl PassFile {
     }
 }
 
-/// The picture files of a version.
+/// Returns the picture files of a version.
 pub fn picture_files(pictures: &[Picture]) -> Vec<PassFile> {
     let mut files = Vec::new();
     for picture in pictures {
@@ -73,7 +73,8 @@ pub fn picture_files(pictures: &[Picture]) -> Vec<PassFile> {
     files
 }
 
-/// An upload of that role at every scale. Slow (tenths of a second) and hungry (see [`decode`]): off the async threads.
+/// Returns an upload of that role at every scale. Slow (tenths of a second) and memory-hungry (see [`decode`]): off the
+/// async threads.
 ///
 /// # Errors
 /// When the picture can't be decoded.
@@ -82,17 +83,17 @@ pub fn scales(role: &str, fit: Fit, upload: &[u8]) -> Result<Vec<(String, Bytes)
     (1..=3).map(|scale| Ok((file_name(role, scale), at_scale(&picture, fit, scale)?.into()))).collect()
 }
 
-/// The folders of a pass's languages.
+/// Returns the folders of a pass's languages.
 pub fn folders(template: &Template) -> BTreeSet<String> {
     strings::languages(template).iter().map(|(language, _)| strings::folder(language)).collect()
 }
 
-/// The picture files in a pass of that look, by their paths.
+/// Returns the picture files in a pass of that look, by their paths.
 ///
-/// For each role and language the most special picture is taken: of the chosen variant and the tier, of the variant, of
-/// the tier, else the common one. A picture at the root hides those in the languages' folders, so a role whose pictures
-/// differ between languages stands in every folder and not at the root; but the icon must stand at the root whatever
-/// happens.
+/// For each role and language the most specific picture is taken: that of the chosen variant and the tier, of the
+/// variant, of the tier, else the common one. A picture at the root hides those in the languages' folders, so a role
+/// whose pictures differ between languages is written to every folder and not to the root; the icon alone must always
+/// be at the root.
 pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Look) -> BTreeMap<String, &'f Bytes> {
     let mut folders = folders.clone();
     folders.extend(files.iter().map(|f| f.folder().to_owned()).filter(|folder| !folder.is_empty()));
@@ -104,7 +105,7 @@ pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Lo
     for (role, files) in by_role {
         let (tier, variant) = (look.tier.as_deref(), look.variant(role));
         let ranks = [(tier, variant), (None, variant), (tier, None), (None, None)];
-        // The most special files in one of these folders.
+        // The most specific files in one of these folders.
         let pick = |wanted: &[&str]| {
             ranks.iter().find_map(|(tier, variant)| {
                 let found = files.iter().filter(|f| f.tier.as_deref() == *tier && f.variant.as_deref() == *variant);
@@ -140,13 +141,13 @@ pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Lo
 pub struct PreparedPasses {
     folders: BTreeSet<String>,
     pictures: Vec<PassFile>,
-    /// The looks that were asked for so far, with the fixed string tables among the files or without.
+    /// The looks laid out so far, each with or without the fixed string tables among its files.
     looks: Mutex<BTreeMap<(Look, bool), Arc<SharedFiles>>>,
     tiers: BTreeSet<String>,
     variants: BTreeSet<(String, String)>,
-    /// Path, place and fixed entries of each language's string table.
+    /// The path, the index of the language's texts, and the fixed entries of each string table.
     tables: Vec<(String, usize, String)>,
-    /// Whether every card has entries of its own, so that its tables are written for it.
+    /// Whether every card has entries of its own, so that its tables are written for each card.
     own_tables: bool,
     files_hashed: u64,
 }
@@ -177,7 +178,7 @@ impl PreparedPasses {
             own_tables,
             files_hashed: 0,
         };
-        // Made ready at once: the looks of the tiers. Those of chosen pictures are made when the first card shows them.
+        // The looks of the tiers are laid out now, those of chosen pictures when the first card shows them.
         let looks = std::iter::once(None).chain(prepared.tiers.iter().cloned().map(Some));
         for tier in looks.collect::<Vec<_>>() {
             if prepared.look_bytes() >= MAX_LOOK_BYTES {
@@ -216,7 +217,7 @@ impl PreparedPasses {
         looks.values().map(|files| files.memory()).sum()
     }
 
-    /// How many bytes this takes in memory, about: pictures, tables, and the looks that are laid out or may come to be.
+    /// Returns about how many bytes this takes in memory: pictures, tables, and the looks laid out now or later.
     pub fn memory(&self) -> usize {
         let tables = self.tables.iter().map(|(path, _, table)| path.len() + table.len());
         let looks =
@@ -224,7 +225,7 @@ impl PreparedPasses {
         self.picture_bytes() + tables.sum::<usize>() + looks + 256 * self.pictures.len()
     }
 
-    /// The shared files for a card of that look; `with_tables` when it has no string tables of its own.
+    /// Returns the shared files for a card of that look; `with_tables` when the card has no string tables of its own.
     ///
     /// # Errors
     /// When they don't fit into a ZIP archive.
@@ -237,19 +238,19 @@ impl PreparedPasses {
         }
     }
 
-    /// A role's largest picture in that look and language, for pages.
+    /// Returns a role's largest picture in that look and language, for web pages.
     pub fn picture(&self, look: &Look, language: &str, role: &str) -> Option<Bytes> {
         let files = laid_out(&self.folders, &self.pictures, &self.known(look));
         let name = format!("{role}@3x.png");
         files.get(&format!("{language}.lproj/{name}")).or_else(|| files.get(&name)).map(|bytes| (*bytes).clone())
     }
 
-    /// How many bytes the pictures have.
+    /// Returns how many bytes the pictures have.
     pub fn picture_bytes(&self) -> usize {
         self.pictures.iter().map(|file| file.bytes.len()).sum()
     }
 
-    /// The look without what makes no difference here, so that as many cards as possible share one.
+    /// Returns the look without what makes no difference in this version, so that as many cards as possible share one.
     fn known(&self, look: &Look) -> Look {
         Look {
             tier: look.tier.clone().filter(|tier| self.tiers.contains(tier)),
@@ -263,12 +264,13 @@ impl PreparedPasses {
         variant.is_some_and(|variant| self.variants.contains(&(name.role.to_owned(), variant)))
     }
 
-    /// How many files were hashed to prepare this; for the counter that shows it happens once.
+    /// Returns how many files were hashed to prepare this, for the counter that shows it happens once.
     pub fn files_hashed(&self) -> u64 {
         self.files_hashed
     }
 
-    /// The string tables with one card's own entries, when it has any or the template has phrases that hold a card's values.
+    /// Returns the string tables with one card's own entries, if the card has any or the template has phrases that hold
+    /// a card's values.
     pub fn own_tables(&self, own_entries: &[String]) -> Vec<(&str, String)> {
         let tables = self.tables.iter().filter(|_| self.own_tables || !own_entries.is_empty());
         tables

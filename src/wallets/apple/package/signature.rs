@@ -1,9 +1,10 @@
 //! The detached signature of a pass: CMS SignedData (RFC 5652) in DER over the manifest.
 //!
-//! Written by hand for two reasons: the signing time must come from the caller's clock, and everything but the
-//! digest, the time and the RSA operation is the same for every pass, so it is encoded once. Tests hold it against
-//! OpenSSL's own verification. What Apple asks for ("Building a pass", read 2026-11): the signer and the
-//! intermediate that issued it inside, the root not, and the signed attributes contentType, signingTime and messageDigest.
+//! Encoded by hand for two reasons: the signing time must come from the caller's clock, and everything but the digest,
+//! the time and the RSA operation is the same for every pass, so it is encoded once. Tests check it with OpenSSL's own
+//! verification. Apple's requirements ("Building a pass", read 2026-11): the signature includes the signer's
+//! certificate and the intermediate that issued it, but not the root, and the signed attributes contentType,
+//! signingTime and messageDigest.
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{Id, PKey, Private};
@@ -30,12 +31,12 @@ const RSA: &[u8] = &[0x30, 13, 0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1
 const ECDSA: &[u8] = &[0x30, 10, 0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2];
 const VERSION_1: &[u8] = &[0x02, 1, 1];
 
-/// Everything of a signature that doesn't change from pass to pass, and the key.
+/// The signing key, and the parts of a signature that are the same for every pass.
 pub struct PassSigner {
     key: PKey<Private>,
-    /// version, digestAlgorithms, encapContentInfo and certificates.
+    /// The encoded version, digestAlgorithms, encapContentInfo and certificates.
     head: Vec<u8>,
-    /// version, sid and digestAlgorithm of the signer's info.
+    /// The encoded version, sid and digestAlgorithm of the signer's info.
     signer: Vec<u8>,
 }
 
@@ -46,8 +47,8 @@ impl std::fmt::Debug for PassSigner {
 }
 
 impl PassSigner {
-    /// Encodes the constant parts. The key must be RSA or on P-256, and belong to `certificate`, which `intermediate` issued;
-    /// [`crate::wallets::apple::certificates::identity`] checks that.
+    /// Encodes the constant parts. The key must be RSA or on P-256 and belong to `certificate`, which `intermediate`
+    /// issued; [`crate::wallets::apple::certificates::identity`] checks that.
     ///
     /// # Errors
     /// When OpenSSL can't write a certificate.
@@ -60,13 +61,14 @@ impl PassSigner {
         Ok(Self { key, head, signer })
     }
 
-    /// Signs a manifest. This costs one operation with the key, for RSA about a quarter of a millisecond: keep it off the async threads.
+    /// Signs a manifest. This costs one operation with the key, for RSA about a quarter of a millisecond: keep it off
+    /// the async threads.
     ///
     /// # Errors
     /// When OpenSSL fails.
     pub fn sign(&self, manifest: &[u8], signing_time: Timestamp) -> Result<Vec<u8>, ErrorStack> {
         let digest = Sha256::digest(manifest);
-        // DER wants the attributes of a SET in ascending order of their encodings; these three stand so.
+        // DER requires the attributes of a SET in ascending order of their encodings, as these three are.
         let attributes = [
             tlv(SEQUENCE, &[OID_CONTENT_TYPE, &tlv(SET, OID_DATA)].concat()),
             tlv(SEQUENCE, &[OID_SIGNING_TIME, &tlv(SET, &time(signing_time))].concat()),
@@ -82,7 +84,8 @@ impl PassSigner {
         Ok(tlv(SEQUENCE, &content))
     }
 
-    /// The bare operation with the key (PKCS #1 v1.5, or ECDSA) on a SHA-256 digest: what a signature costs at least.
+    /// Performs the bare operation with the key (PKCS #1 v1.5, or ECDSA) on a SHA-256 digest: the least that a
+    /// signature costs.
     ///
     /// # Errors
     /// When OpenSSL fails.
@@ -98,7 +101,7 @@ impl PassSigner {
         Ok(signature)
     }
 
-    /// Whether what it signs holds under a certificate: that its key really belongs to it.
+    /// Whether a trial signature verifies with a certificate, that is, whether the key really belongs to it.
     ///
     /// # Errors
     /// When OpenSSL fails.
@@ -142,7 +145,7 @@ fn unsigned_integer(bytes: &[u8]) -> Vec<u8> {
 fn time(t: Timestamp) -> Vec<u8> {
     let (year, month, day, hour, minute, second) = t.civil();
     let rest = format!("{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
-    // RFC 5652, 11.3: UTCTime until the year 2049.
+    // RFC 5652, 11.3: UTCTime through the year 2049.
     if (1950..2050).contains(&year) {
         tlv(UTC_TIME, format!("{:02}{rest}", year % 100).as_bytes())
     } else {

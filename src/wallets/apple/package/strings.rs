@@ -1,6 +1,6 @@
 //! `pass.strings`: the translations of a pass, one file per language.
 //!
-//! Keys are ours, under one prefix, never the texts themselves: a member called "Points" stays "Points".
+//! The keys are ours, under one prefix, never the texts themselves: a member called "Points" stays "Points".
 
 use std::fmt::Write;
 
@@ -9,16 +9,17 @@ use sha2::{Digest, Sha256};
 use crate::domain::templates::Template;
 use crate::domain::values::locale::Language;
 
-/// What every string key begins with.
+/// The prefix of every string key.
 pub const PREFIX: &str = "l10n:";
 
-/// How many bytes of a hash tell two values of one field apart.
+/// The bytes of a hash by which two values of one field differ.
 const FINGERPRINT: usize = 8;
 
 /// Returns the key of a phrase under [`PREFIX`]; `texts` are in the order of the languages.
 ///
-/// Phones announce a field when its `value` in pass.json differs, and don't look at what stands in `pass.strings`. The key of
-/// a field's value is therefore made of what it shows: it changes when the text changes in any language, and only then.
+/// Phones announce a field when its `value` in pass.json differs, and ignore what `pass.strings` has. The key of a
+/// field's value is therefore derived from what it shows: it changes when the text changes in any language, and only
+/// then.
 pub fn key(phrase: &str, texts: &[String], languages: &[Language]) -> String {
     if !phrase.ends_with(".value") {
         return phrase.to_owned();
@@ -26,7 +27,8 @@ pub fn key(phrase: &str, texts: &[String], languages: &[Language]) -> String {
     let mut hash = Sha256::new();
     let first = texts.first().map_or("", String::as_str);
     hash.update(first);
-    // A language that shows what the first one shows makes no difference, so that adding one is no change of the value.
+    // Languages with the same text as the first one are left out, so that adding such a language doesn't change the
+    // value.
     for (text, language) in texts.iter().zip(languages).filter(|(text, _)| *text != first) {
         for part in [language.as_str(), text] {
             hash.update([0]);
@@ -37,13 +39,14 @@ pub fn key(phrase: &str, texts: &[String], languages: &[Language]) -> String {
     format!("{phrase}.{}", hex::encode(hash.get(..FINGERPRINT).unwrap_or(&hash)))
 }
 
-/// The folder of a language.
+/// Returns the folder of a language.
 pub fn folder(language: &Language) -> String {
     format!("{language}.lproj")
 }
 
-/// The languages of a pass with the place of their texts in the template: the template's own, and English, to which
-/// phones fall back when none of their owner's languages is there; it then has the texts of the template's first language.
+/// Returns the languages of a pass with the index of their texts in the template: the template's own, and English, to
+/// which phones fall back when the pass has none of their owner's languages; it then has the texts of the template's
+/// first language.
 pub fn languages(template: &Template) -> Vec<(Language, usize)> {
     let own = &template.languages;
     let mut all: Vec<_> = own.iter().cloned().enumerate().map(|(i, l)| (l, i)).collect();
@@ -55,7 +58,7 @@ pub fn languages(template: &Template) -> Vec<(Language, usize)> {
     all
 }
 
-/// One entry.
+/// Writes one entry.
 pub fn write_entry(out: &mut String, key: &str, text: &str) {
     out.push('"');
     escape(out, PREFIX);
@@ -80,7 +83,7 @@ fn escape(out: &mut String, text: &str) {
     }
 }
 
-/// The entries that are the same for every card, for the texts at `place`.
+/// Returns the entries that are the same for every card, for the texts at index `place`.
 pub fn fixed_entries(template: &Template, place: usize) -> String {
     let mut out = String::new();
     for phrase in template.phrases() {

@@ -1,11 +1,11 @@
-//! Telling Apple's phones that a card changed: the client of APNs for one pass type certificate.
+//! The APNs client of one pass type certificate: notifies iPhones that a card changed.
 //!
-//! A push for a pass carries nothing; it makes the phone ask our web service what changed. One [`Apns`] holds one
-//! HTTP/2 connection for hours, as Apple asks (many quick connections look like an attack). For a renewed certificate
-//! build a new one and drop the old, which closes its connection. A connection that broke under a push, or that Apple
-//! says it closes, is replaced and the push sent once more, since a repeat does no harm; one that fell silent is given up
-//! for a new one. Beyond that it
-//! doesn't retry, wait or count: that is the business of whoever keeps the queue.
+//! A push for a pass carries nothing; it makes the phone ask our web service what changed. One [`Apns`] keeps one
+//! HTTP/2 connection open for hours, as Apple asks (many short connections look like an attack). For a renewed
+//! certificate build a new client and drop the old one, which closes its connection. A connection that broke during a
+//! push, or that Apple announces to close, is replaced and the push sent once more, since a repeat does no harm; one
+//! that stopped answering is replaced by a new one. The client does no other retries, waits or counting: those belong
+//! to the delivery engine.
 //!
 //! Sources: Apple, "Sending notification requests to APNs" and "Adding a Web Service to Update Passes", read 2026-11.
 
@@ -22,21 +22,21 @@ use crate::platform::http_cause::{cause, refuses_our_certificate};
 use crate::wallets::PushOutcome;
 use crate::wallets::apple::push::apns_reason;
 
-/// How a push is announced to APNs. Apple's documentation names no type for passes; the field reports that each of these
-/// works, so which one is left to the operator (Apple, "Sending notification requests to APNs", read 2026-11).
+/// The type under which a push is announced to APNs. Apple's documentation names no type for passes; operators report
+/// that each of these works, so the choice is theirs (Apple, "Sending notification requests to APNs", read 2026-11).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PushType {
-    /// No type: APNs takes the push as it took those of the time before there were types.
+    /// No type: APNs treats the push as those sent before types existed.
     #[default]
     None,
-    /// As news for an app in the background, which phones may take their time for.
+    /// `background`: an update for an app in the background, which phones may delay.
     Background,
-    /// As a visible notice.
+    /// `alert`: a visible notification.
     Alert,
 }
 
 impl PushType {
-    /// The type by its name.
+    /// Returns the type of that name.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "none" => Some(Self::None),
@@ -46,7 +46,7 @@ impl PushType {
         }
     }
 
-    /// The `apns-push-type` header.
+    /// Returns the value of the `apns-push-type` header.
     fn header(self) -> Option<&'static str> {
         match self {
             Self::None => None,
@@ -55,7 +55,7 @@ impl PushType {
         }
     }
 
-    /// The `apns-priority` header: 10 is at once, which APNs refuses for `background`.
+    /// Returns the value of the `apns-priority` header. 10 means immediately, which APNs refuses for `background`.
     fn priority(self) -> &'static str {
         match self {
             Self::Background => "5",
@@ -64,36 +64,38 @@ impl PushType {
     }
 }
 
-/// APNs wants a body and ignores this one: the phone learns what changed from our web service.
+/// The body of every push. APNs requires one; the phone ignores it and learns from our web service what changed.
 pub const BODY: &str = "{}";
 
-/// How often a quiet connection is probed, so that one that a firewall forgot is replaced before a push needs it.
+/// The interval at which an idle connection is probed, so that one dropped by a firewall is replaced before a push
+/// needs it.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a probe may stay without an answer until the connection counts as lost.
+/// The time to wait for the answer to a probe before the connection counts as lost.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Longest wait taken over from a Retry-After: a misread number must not silence a phone for a year.
+/// The longest wait accepted from a Retry-After header: a misread number must not silence a phone for a year.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where APNs is and how long we wait for it.
+/// The address of APNs and the timeouts towards it.
 #[derive(Debug, Clone)]
 pub struct ApnsEndpoint {
     /// `https`, host and port, without a path.
     pub url: String,
-    /// Certificates (PEM) that alone are trusted in place of the system's roots; for tests, the sandbox and proxies.
+    /// Certificates (PEM) trusted in place of the system's roots; for tests, the sandbox and proxies.
     pub ca_pem: Option<Vec<u8>>,
-    /// For TCP and TLS together.
+    /// The timeout for TCP and TLS together.
     pub connect_timeout: Duration,
-    /// For one push from start to end, waiting for a free stream included: keep the number of pushes under way near
-    /// the server's stream limit (Apple's is about 1,000 a connection), else the queue counts as slowness.
+    /// The timeout for one push from start to end, waiting for a free stream included. Keep the number of concurrent
+    /// pushes near the server's stream limit (Apple's is about 1,000 a connection); otherwise the queue counts as
+    /// slowness.
     pub timeout: Duration,
-    /// How pushes are announced.
+    /// The type under which pushes are announced.
     pub push_type: PushType,
 }
 
 impl ApnsEndpoint {
-    /// Apple's production service. Passes have no other: the developer environment doesn't serve them.
+    /// Returns Apple's production service. Passes have no other: the development environment doesn't serve them.
     pub fn apple() -> Self {
         Self {
             url: "https://api.push.apple.com".to_owned(),
@@ -105,15 +107,15 @@ impl ApnsEndpoint {
     }
 }
 
-/// Why no client could be made.
+/// Why a client can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ApnsError {
-    /// The address can't be one of APNs.
+    /// The address isn't a valid one for APNs.
     #[error(
         "the address of APNs is {found:?}; expected https, a host and perhaps a port, e.g. https://api.push.apple.com"
     )]
     Url {
-        /// What was given.
+        /// The given address.
         found: String,
     },
     /// The trusted certificates can't be read.
@@ -131,18 +133,18 @@ pub enum ApnsError {
 #[derive(Clone)]
 pub struct Apns {
     line: Arc<Line>,
-    /// `https://host:port/3/device/`
+    /// The base URL of pushes: `https://host:port/3/device/`.
     devices: String,
 }
 
-/// From what a client is built anew, and the one in use.
+/// The client in use, and what a new one is built from.
 struct Line {
     endpoint: ApnsEndpoint,
     identity: reqwest::Identity,
     roots: Vec<reqwest::Certificate>,
-    /// Counts the clients, so that of many that fell silent together only the first builds a new one.
+    /// The client with its number, so that when many pushes time out together only the first one builds a new client.
     client: RwLock<(u64, reqwest::Client)>,
-    /// How many answers came: a line that answers others isn't silent, it is only slow.
+    /// How many answers have arrived: a connection that answers other pushes isn't silent, only slow.
     answers: AtomicU64,
 }
 
@@ -155,7 +157,7 @@ impl Line {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Leaves the connection of that client behind: whatever comes next connects anew.
+    /// Replaces the client with that number, so that the next push opens a new connection.
     fn renew(&self, number: u64) {
         let mut client = self.client.write().unwrap_or_else(PoisonError::into_inner);
         if client.0 == number
@@ -175,17 +177,18 @@ fn build(
         .identity(identity)
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
         .https_only(true)
-        // Apple's documented trust is direct; a proxy of the environment would see device tokens in addresses.
+        // No proxy: Apple documents direct trust, and a proxy from the environment would see device tokens in
+        // addresses.
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        // Without this every push that waits for the first connection dials one of its own (hyper#1485).
+        // Without this every push that waits for the first connection opens one of its own (hyper#1485).
         .http2_prior_knowledge()
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .http2_keep_alive_while_idle(true)
         .pool_idle_timeout(None)
         .connect_timeout(endpoint.connect_timeout);
-    // `.retry(…)` stays untouched: by default exactly what the server says it never looked at is sent again.
+    // The default of `.retry(…)` is what we want: it resends exactly what the server reports as unprocessed.
     if !roots.is_empty() {
         builder = builder.tls_certs_only(roots);
     }
@@ -201,7 +204,7 @@ impl std::fmt::Debug for Apns {
 impl Apns {
     /// Prepares a client; the first push connects.
     ///
-    /// `certificate_chain_pem` begins with the pass type certificate, `key_pkcs8_pem` is its key, not encrypted.
+    /// `certificate_chain_pem` begins with the pass type certificate; `key_pkcs8_pem` is its key, unencrypted.
     ///
     /// # Errors
     /// When address, certificates or key can't be read or used; the text never holds key material.
@@ -234,10 +237,10 @@ impl Apns {
 
     /// Sends one empty push, which makes the device with this token ask for changes of the topic's passes.
     ///
-    /// APNs keeps it until `expires` (at most about 30 days) for a device that is out of reach. A repeat does no harm.
-    /// No outcome's text holds the token, and nothing is logged here.
+    /// APNs keeps it until `expires` (at most about 30 days) for a device that is offline. A repeat does no harm. The
+    /// text of an outcome never holds the token, and nothing is logged here.
     pub async fn push(&self, topic: &PassTypeId, token: &PushToken, expires: Timestamp) -> PushOutcome {
-        // Readers on other systems register tokens of any shape; only this one may become a part of the path.
+        // Other systems' readers register tokens of any shape; only a hexadecimal one may become part of the path.
         if !token.is_hexadecimal() {
             return PushOutcome::Refused {
                 reason: "the push token is not one of APNs: it is not hexadecimal".to_owned(),
@@ -280,19 +283,19 @@ impl Apns {
             };
             let what = cause(&error);
             return match (error.is_connect(), error.is_timeout()) {
-                // TLS tells what a 403 would: it is the certificate, not the line.
+                // This TLS alert means what a 403 would: the certificate is at fault, not the connection.
                 _ if refuses_our_certificate(&what) => PushOutcome::IssuerRefused { reason: what },
                 (true, true) => PushOutcome::Unreachable { reason: "can't connect: no answer in time".to_owned() },
                 (true, false) => PushOutcome::Unreachable { reason: format!("can't connect: {what}") },
                 (false, true) => {
-                    // A second try may have had too little time to judge by.
+                    // A second attempt may have had too little time to conclude anything from its timeout.
                     let had_time = tried.elapsed() * 2 >= timeout;
                     if had_time && self.line.answers.load(Ordering::Relaxed) == before {
                         self.line.renew(number);
                     }
                     PushOutcome::NoAnswer { reason: format!("no answer within {} s", timeout.as_secs_f32()) }
                 }
-                // Whether it was taken nobody knows.
+                // It is unknown whether the push was accepted; a repeat does no harm.
                 (false, false) if std::mem::take(&mut again) => continue,
                 (false, false) => PushOutcome::NoAnswer { reason: format!("the connection broke: {what}") },
             };
@@ -300,7 +303,7 @@ impl Apns {
     }
 }
 
-/// Says it before the TLS library would, and in words.
+/// Checks that certificate and key are readable and match, before the TLS library does, for clearer messages.
 fn check_pair(certificate_chain_pem: &[u8], key_pem: &[u8]) -> Result<(), ApnsError> {
     let unreadable = |error: openssl::error::ErrorStack| ApnsError::Identity(error.to_string());
     let certified = X509::from_pem(certificate_chain_pem).and_then(|own| own.public_key()).map_err(unreadable)?;
@@ -330,7 +333,7 @@ async fn read(mut response: reqwest::Response) -> PushOutcome {
     let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).and_then(retry_after);
     let mut body = Vec::new();
     if status != 200 {
-        // A body that breaks off counts as far as it came: the status alone says most of it.
+        // A body that breaks off is used as far as it came: the status alone says most of it.
         while let Ok(Some(chunk)) = response.chunk().await {
             let room = apns_reason::ANSWER_LIMIT - body.len();
             body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
@@ -342,13 +345,14 @@ async fn read(mut response: reqwest::Response) -> PushOutcome {
     apns_reason::outcome(status, after, &body)
 }
 
-/// The seconds of a Retry-After. Its other form, a date, would need a clock; the queue's own schedule serves then.
+/// Returns the delay of a Retry-After header in seconds. Its other form, a date, would need a clock; the queue's own
+/// schedule serves then.
 fn retry_after(value: &str) -> Option<Duration> {
     let seconds: u64 = value.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_LIMIT))
 }
 
-/// A last guard: whatever text came back, the token is not in it.
+/// Removes the token from an outcome's text, as a last safeguard, whatever the server sent back.
 fn without(token: &PushToken, outcome: PushOutcome) -> PushOutcome {
     let clean = |reason: String| reason.replace(token.as_str(), "***");
     match outcome {

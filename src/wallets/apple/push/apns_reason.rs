@@ -1,39 +1,40 @@
-//! What an answer of APNs means for the push, its device and its certificate. Pure: no connection, no clock.
+//! Interprets an answer of APNs: what it means for the push, its device and its certificate. Pure: no connection, no
+//! clock.
 //!
 //! Source of the table: Apple, "Handling notification responses from APNs", read 2026-11.
-//! A new reason of Apple's is one line in [`meaning`]; until then it counts by its status.
+//! To add a new reason of Apple's, add one line in [`meaning`]; until then its status decides.
 
 use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 use crate::wallets::PushOutcome;
 
-/// How much of an answer is read, in bytes. Apple's own are under 100.
+/// The most bytes of an answer that are read. Apple's own are under 100.
 pub const ANSWER_LIMIT: usize = 4096;
 
-/// Longest word taken over from an answer, in characters; Apple's longest has 26.
+/// The longest reason taken over from an answer, in characters; Apple's longest has 26.
 const REASON_LIMIT: usize = 64;
 
-/// What a reason says about who is at fault.
+/// What a reason means, and for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    /// The token lives no longer, or never did.
+    /// The token is no longer valid, or never was.
     Gone,
-    /// This push can't succeed: a wrong pairing of token and pass type, or a mistake of ours in the request.
+    /// This push can't succeed: token and pass type don't match, or our request is wrong.
     Refused,
     /// The certificate or the topic is refused, and with it every other push of this issuer.
     IssuerRefused,
-    /// Nothing is wrong with the push; this device is told too often.
+    /// The push is fine, but this device is notified too often.
     Later,
-    /// Nothing is wrong with the push; the service is unwell.
+    /// The push is fine, but the service has trouble.
     Unwell,
 }
 
-/// Reads an answer of APNs.
+/// Returns the outcome that an answer of APNs stands for.
 ///
-/// `retry_after` is the header of that name, `body` at most [`ANSWER_LIMIT`] bytes of the answer.
-/// Any input gives an outcome. Its text is Apple's word, or a sentence about the status when there is no such word:
-/// nothing else of the body is ever repeated, since a proxy in between could put the request's address there.
+/// `retry_after` is the header of that name, `body` at most [`ANSWER_LIMIT`] bytes of the answer. Any input gives an
+/// outcome. Its text is Apple's reason, or a sentence about the status when there is none: nothing else of the body is
+/// ever repeated, since a proxy in between could put the request's address there.
 pub fn outcome(status: u16, retry_after: Option<Duration>, body: &[u8]) -> PushOutcome {
     if status == 200 {
         return PushOutcome::Delivered;
@@ -50,30 +51,30 @@ pub fn outcome(status: u16, retry_after: Option<Duration>, body: &[u8]) -> PushO
     }
 }
 
-/// Whether APNs only says that this connection comes to its end: the same push has a better chance on another one.
+/// Whether APNs only announces the end of this connection: the same push has a better chance on a new one.
 pub fn is_about_the_connection(outcome: &PushOutcome) -> bool {
     matches!(outcome, PushOutcome::ServiceUnwell { reason } if reason == "IdleTimeout" || reason == "Shutdown")
 }
 
 fn meaning(status: u16, word: Option<&str>) -> Meaning {
     match (status, word) {
-        // The token was never one of this environment: as dead as one that is gone.
+        // The token never belonged to this environment: handled as one that is gone.
         (400, Some("BadDeviceToken")) => Meaning::Gone,
-        // Apple closed an idle connection under the request.
+        // Apple closed an idle connection during the request.
         (400, Some("IdleTimeout")) => Meaning::Unwell,
-        // These three speak of the topic, which is the certificate's and so the same in every push.
+        // These three concern the topic, which is the certificate's and so the same in every push.
         (400, Some("TopicDisallowed" | "BadTopic" | "MissingTopic")) => Meaning::IssuerRefused,
-        // DeviceTokenNotForTopic is about this pair alone; the rest (BadPriority, PayloadEmpty, BadPath, …) are our
-        // own mistakes, which asking again won't mend.
+        // DeviceTokenNotForTopic concerns this pair alone; the rest (BadPriority, PayloadEmpty, BadPath, …) are our own
+        // mistakes, which a retry won't fix.
         (400 | 404 | 405 | 413, Some(_)) => Meaning::Refused,
-        // BadCertificate, BadCertificateEnvironment, Forbidden and the words about provider tokens.
+        // BadCertificate, BadCertificateEnvironment, Forbidden and the reasons about provider tokens.
         (403, _) => Meaning::IssuerRefused,
-        // Unregistered and ExpiredToken. The status alone says enough.
+        // Unregistered and ExpiredToken. The status alone is enough.
         (410, _) => Meaning::Gone,
-        // TooManyRequests is about this device; TooManyProviderTokenUpdates can't happen with certificates.
+        // TooManyRequests concerns this device; TooManyProviderTokenUpdates can't happen with certificates.
         (429, _) => Meaning::Later,
-        // 5xx (Shutdown, ServiceUnavailable, InternalServerError) ask for patience. Any other answer without Apple's form
-        // didn't come from APNs but from something in between: no reason to give a device up.
+        // 5xx (Shutdown, ServiceUnavailable, InternalServerError) are temporary. An answer that hasn't Apple's form
+        // didn't come from APNs but from something in between, which is no reason to give up a device.
         _ => Meaning::Unwell,
     }
 }
@@ -84,7 +85,8 @@ struct Answer {
     timestamp: Option<serde_json::Value>,
 }
 
-/// Apple's word, and the moment a token died (milliseconds since 1970 on the wire), as far as they can be read.
+/// Reads Apple's reason and the moment since which a token is invalid (milliseconds since 1970), as far as they are
+/// readable.
 fn read_body(body: &[u8]) -> (Option<String>, Option<Timestamp>) {
     let Ok(answer) = serde_json::from_slice::<Answer>(body.get(..ANSWER_LIMIT).unwrap_or(body)) else {
         return (None, None);
@@ -99,7 +101,7 @@ fn read_body(body: &[u8]) -> (Option<String>, Option<Timestamp>) {
     (word.map(str::to_owned), since)
 }
 
-/// All of Apple's reasons are letters. A push token has digits, so it can't slip through as a reason.
+/// Whether a text may be one of Apple's reasons: letters only. A push token has digits, so it can't pass as a reason.
 fn is_word(word: &str) -> bool {
     (1..=REASON_LIMIT).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphabetic())
 }

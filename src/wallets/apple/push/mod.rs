@@ -1,4 +1,4 @@
-//! Apple's push service.
+//! The client of Apple's push service (APNs).
 
 pub mod apns;
 pub mod apns_reason;
