@@ -238,7 +238,7 @@ async fn pushes_and_fetches_are_told_in_the_timeline_of_the_cards_they_were_abou
     service.deliver().await;
     assert_eq!(kinds(&told(&service, "M-1").await.split_off(before + 2)), ["card.pushed", "card.pushed"]);
 
-    // PublishReport is a push about every card; erasing is told to the phone only.
+    // Publishing is a push about every card; erasing is told to the phone only.
     let mut document = bakery();
     document["logo_text"] = json!("Newer");
     service.publish("bakery", &document).await;

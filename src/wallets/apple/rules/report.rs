@@ -15,17 +15,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// FetchRecorder something that a phone would refuse or show broken.
+    /// Records something that a phone would refuse or show broken.
     pub fn error(&mut self, rule: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
         self.add(Issue::error(rule, pointer, detail));
     }
 
-    /// FetchRecorder something that works, but not as the author probably meant.
+    /// Records something that works, but not as the author probably meant.
     pub fn warning(&mut self, rule: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
         self.add(Issue::warning(rule, pointer, detail));
     }
 
-    /// FetchRecorder with a severity decided elsewhere.
+    /// Records a problem with a severity decided elsewhere.
     pub fn add(&mut self, issue: Issue) {
         let count = self.counts.entry((issue.rule, issue.severity)).or_default();
         *count += 1;

@@ -110,7 +110,7 @@ async fn a_refresh_waits_for_its_moment_on_every_node(database: TestDatabase) {
     assert_eq!((unfinished.count, unfinished.next_at), (2, at(12.0)));
     assert!(claim(&mut tx, 11.9).await.is_none());
     assert_eq!(claim(&mut tx, 12.0).await.unwrap().workspace_id, shop.workspace);
-    // PublishReport once more doesn't go faster.
+    // Publishing once more doesn't go faster.
     refreshes::start(&mut tx, &shop.workspace, &shop.template, at(11.0)).await.unwrap();
     assert!(claim(&mut tx, 11.9).await.is_none());
     // The clock went back by more than any pause lasts.
