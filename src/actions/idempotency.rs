@@ -14,12 +14,12 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// only one whose node died reaches it.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
-/// What to do with a request.
+/// The way to handle a request.
 #[derive(Debug)]
 pub enum Turn {
     /// It is the first with its key: answer it, then call [`keep`] or [`abandon`].
     First(Attempt),
-    /// It was answered with this.
+    /// It was answered already, with this.
     Answered(Vec<u8>),
     /// The first request with this key is still being answered.
     UnderWay,

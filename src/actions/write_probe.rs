@@ -22,7 +22,7 @@ const SIZE: usize = 32 * 1024;
 #[derive(Debug, Default)]
 pub struct WriteProbe(Mutex<Option<(Timestamp, Result<(), &'static str>)>>);
 
-/// Whether the database can be written.
+/// Tests whether the database can be written.
 ///
 /// # Errors
 /// The reason why it can't, in words.

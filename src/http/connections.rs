@@ -31,7 +31,7 @@ pub const HEADERS: Duration = Duration::from_secs(10);
 const MOST: usize = 8192;
 /// Open files reserved for everything else: the database, connections to push services, files that are read.
 const OTHER_FILES: std::ops::RangeInclusive<u64> = 128..=1024;
-/// An address may have at most one part in this many of the connections.
+/// The divisor of the connections that gives the most an address may have.
 const PART_OF_AN_ADDRESS: usize = 4;
 
 /// Returns how many connections a process may have with this limit of open files: most of the files, and never more

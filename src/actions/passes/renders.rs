@@ -170,7 +170,7 @@ impl App {
     }
 }
 
-/// Returns an error of the caller's own: a cache hands one error to all who waited, but actions return theirs by value.
+/// Turns a shared error into an owned one: a cache hands one error to all who waited, but actions return it by value.
 pub fn own_error(shared: Arc<ActionError>) -> ActionError {
     match Arc::try_unwrap(shared) {
         Ok(error) => error,

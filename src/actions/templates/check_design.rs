@@ -161,8 +161,7 @@ impl<'a> Texts<'a> {
         };
         let mut seen: Vec<&str> = Vec::new();
         for (at, text, _) in self.all().into_iter().filter(|(.., words)| *words == Words::Message) {
-            // If every language has a translation, nobody sees the document's own text, but it is also the first
-            // language's.
+            // Checked even if every language has a translation and nobody sees it: it is the first language's text.
             add(at, text);
             if seen.contains(&text) {
                 continue;
