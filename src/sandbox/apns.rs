@@ -336,7 +336,7 @@ struct AnswerOrder {
     times: u32,
 }
 
-/// The highest number of the connections (counting from 1) to be ended, for each way of ending.
+/// The numbers (counting from 1) up to which connections have to end, for each way of ending.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ends {
     go_away_through: u64,
@@ -477,7 +477,7 @@ fn acceptor(options: &SimulatedApnsOptions) -> io::Result<SslAcceptor> {
     builder.set_private_key(&options.server_key)?;
     builder.check_private_key()?;
     let mut trusted = X509StoreBuilder::new()?;
-    // With an explicitly given issuer, the chain ends at its intermediate and not at its root.
+    // The chain of an explicitly trusted issuer ends at its intermediate, not at a root.
     trusted.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
     for certificate in &options.client_roots {
         trusted.add_cert(certificate.clone())?;

@@ -1,8 +1,9 @@
-//! A template document made of a finished pass, or of one of Apple's `.pkpasstemplate` bundles, which has the same files.
+//! Makes a template document from a finished pass, or from one of Apple's `.pkpasstemplate` bundles, which have the
+//! same files.
 //!
-//! A pass doesn't say what in it is one member's. So each value on the front becomes an attribute, named after the field's
-//! key, with the value as its default; the code becomes the card's id; and what is one member's without being seen
-//! (`userInfo`, `semantics`) is left out. Texts come with the translations that the pass has for them.
+//! A pass doesn't say which of its values belong to one member. So each value on the front becomes an attribute, named
+//! after the field's key, with the value as its default; the code becomes the card's id; and invisible data of one
+//! member (`userInfo`, `semantics`) is left out. Texts come with the translations that the pass has for them.
 //!
 //! Source of the bundle's form: Apple, "PassKit Package Format Reference" and Pass Designer's files, read 2026-11.
 
@@ -24,15 +25,15 @@ use crate::domain::values::zone::Zone;
 use crate::wallets::apple::package::pass_json::group_key;
 use crate::wallets::apple::rules::{Files, parse_pass, strings, values};
 
-/// The pass itself, in its archive.
+/// The path of the pass itself in its archive.
 pub const PASS: &str = "pass.json";
 
-/// What a pass looks like, for cards to come.
+/// The design of a pass, from which new cards can be made.
 #[derive(Debug)]
 pub struct Design {
-    /// A template document.
+    /// The template document.
     pub document: Value,
-    /// Its pictures, each at the largest scale there is.
+    /// The design's pictures, each at the largest scale there is.
     pub pictures: Vec<DesignPicture>,
 }
 
@@ -42,16 +43,16 @@ pub struct Design {
 pub struct DesignPicture {
     pub role: &'static str,
     pub language: Option<Language>,
-    /// Where it stood in the archive.
+    /// The picture's path in the archive.
     pub path: String,
     pub bytes: Vec<u8>,
 }
 
-/// The most fields of a group and languages of a template.
+/// The most fields of a group, and the most languages of a template.
 const MOST_FIELDS: usize = 50;
 const MOST_LANGUAGES: usize = 50;
 
-/// Members that are written anew from what the template document says, or that are one card's.
+/// Members that are written anew from the template document, or that belong to one card.
 const TAKEN: [&str; 11] = [
     "expirationDate",
     "organizationName",
@@ -66,7 +67,7 @@ const TAKEN: [&str; 11] = [
     "userInfo",
 ];
 
-/// Makes a template document of a pass's files.
+/// Makes a template document from a pass's files.
 ///
 /// # Errors
 /// When `pass.json` can't be read, or has none of the styles that templates have.
@@ -87,7 +88,7 @@ pub fn design_of_pass(files: &Files) -> Result<Design, Problems> {
 
 /// The texts of a pass in its languages.
 struct Tables {
-    /// Those that templates can have; the first is the language of the document to be.
+    /// The languages that templates can have; the first one is the language of the new document.
     languages: Vec<Language>,
     texts: HashMap<Language, HashMap<String, String>>,
 }
@@ -103,7 +104,7 @@ impl Tables {
             texts.insert(language.clone(), entries.into_iter().collect());
             languages.push(language);
         }
-        // Phones without any of the pass's languages show English, so that is what its author wrote first.
+        // Phones without any of the pass's languages show English, so that is probably what its author wrote first.
         languages.sort_by_key(|language| (*language != Language::english(), language.as_str().to_owned()));
         languages.truncate(MOST_LANGUAGES);
         if languages.is_empty() {
@@ -122,7 +123,7 @@ struct Writer {
     attributes: Vec<Value>,
     names: Vec<String>,
     keys: Vec<String>,
-    /// Offsets from UTC in which clock times are written that phones show as they stand.
+    /// The offsets from UTC of clock times that phones show as written.
     zones: Vec<String>,
     strings: BTreeMap<Language, Map<String, Value>>,
 }
@@ -185,10 +186,10 @@ impl Writer {
     fn field(&mut self, group: Group, field: &Map<String, Value>) -> Option<Value> {
         let is_blank = |member: &str| field.get(member).is_none_or(|value| value == "");
         if field.get("key").is_some_and(|key| key == MESSAGE_KEY) {
-            return None; // what one of our own passes said to its owner
+            return None; // the message to the owner in one of our own passes
         }
         if group == Group::Back && ["value", "attributedValue", "label", "changeMessage"].into_iter().all(is_blank) {
-            return None; // our own passes keep a place for fields that may appear
+            return None; // our own passes have empty fields for those that may appear
         }
         let key = field.get("key").and_then(Value::as_str).unwrap_or("field");
         let key = unused(&spelt(key, |c| c.is_ascii_alphanumeric() || c == '-'), &mut self.keys);
@@ -218,7 +219,7 @@ impl Writer {
         Some(written)
     }
 
-    /// Declares an attribute of the value's kind; its name, and how its dates are written where that isn't the custom.
+    /// Declares an attribute of the value's kind. Returns its name, and its date styles where they aren't the default.
     fn attribute(
         &mut self,
         key: &str,
@@ -282,7 +283,7 @@ impl Writer {
         Some(written)
     }
 
-    /// What a template document has no words of its own for.
+    /// Returns the members that a template document has no equivalent for.
     fn rest(&self, pass: &Map<String, Value>, style: &Style, dictionary: &Map<String, Value>) -> Value {
         let left = |name: &str| {
             TAKEN.contains(&name) || PROTECTED.contains(&name) || name == style.name || name == "semantics"
@@ -292,7 +293,7 @@ impl Writer {
             .filter(|(name, _)| !left(name))
             .map(|(name, value)| (name.clone(), self.verbatim(value)))
             .collect();
-        // What a reader at the till gets is the member's own.
+        // The message that an NFC reader gets is the member's own.
         if let Some(nfc) = rest.get_mut("nfc").and_then(Value::as_object_mut) {
             nfc.insert("message".to_owned(), json!("{{ card.id }}"));
         }
@@ -308,7 +309,7 @@ impl Writer {
         Value::Object(rest)
     }
 
-    /// Texts that stay as they are, in the document's own language.
+    /// Returns a value with its texts in the document's own language, without translations.
     fn verbatim(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => {
@@ -328,7 +329,7 @@ impl Writer {
         json!(without_expressions(&clean(&first.unwrap_or_default(), most, Lines::One)))
     }
 
-    /// A text with its translations.
+    /// Returns a text in the document's own language and records its translations.
     fn phrase(&mut self, text: &str, most: usize, lines: Lines) -> Value {
         let mut written = self
             .tables
@@ -371,7 +372,7 @@ fn barcode(pass: &Map<String, Value>) -> Option<Value> {
     Some(barcode)
 }
 
-/// The largest scale of each picture that templates know.
+/// Returns the largest scale of each picture that templates know.
 fn pictures(files: &Files) -> Vec<DesignPicture> {
     let mut largest: BTreeMap<(Option<&str>, &'static str), (u32, &String)> = BTreeMap::new();
     for path in files.keys() {
@@ -405,12 +406,12 @@ fn pictures(files: &Files) -> Vec<DesignPicture> {
     pictures.collect()
 }
 
-/// A key of another's spelling in ours: other characters become `_`.
+/// Returns a foreign key in our spelling: characters that aren't allowed become `_`.
 fn spelt(text: &str, allowed: fn(char) -> bool) -> String {
     text.chars().take(60).map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
-/// That name, or one with a number when it is taken; from now on it is.
+/// Returns that name, or one with a number when it is taken, and marks it as taken.
 fn unused(name: &str, taken: &mut Vec<String>) -> String {
     let numbered = (2..).map(|n| format!("{name}_{n}"));
     let free = std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name));
@@ -419,13 +420,13 @@ fn unused(name: &str, taken: &mut Vec<String>) -> String {
     free
 }
 
-/// Our word for a style of dates.
+/// Returns our name for a date style.
 fn date_style(style: Option<&Value>) -> Option<&'static str> {
     let style = style?.as_str()?.strip_prefix("PKDateStyle")?;
     DateStyle::ALL.iter().find(|(word, _)| word.eq_ignore_ascii_case(style)).map(|(word, _)| *word)
 }
 
-/// The offset from UTC at the end of a date, as a zone.
+/// Returns the offset from UTC at the end of a date, as a zone.
 fn offset(date: &str) -> Option<String> {
     if date.ends_with(['Z', 'z']) {
         return Some(Zone::utc().to_string());
@@ -442,7 +443,7 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// Where the first link in a field's markup leads.
+/// Returns the target of the first link in a field's markup.
 fn link(markup: &str) -> Option<&str> {
     let (_, rest) = markup.split_once("href=")?;
     let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
@@ -450,14 +451,14 @@ fn link(markup: &str) -> Option<&str> {
     ["https://", "http://", "mailto:", "tel:"].iter().any(|scheme| link.starts_with(scheme)).then_some(link)
 }
 
-/// A text within our bounds: without characters that no text may hold, on one line where it must be.
+/// Returns a text within our limits: without forbidden characters, and on one line where required.
 fn clean(text: &str, most: usize, lines: Lines) -> String {
     let one_line = |c: char| if lines == Lines::One && c.is_control() { ' ' } else { c };
     let fit = |c: &char| forbidden_character(c.encode_utf8(&mut [0; 4]), lines).is_none();
     with_line_feeds(text).chars().map(one_line).filter(fit).take(most).collect()
 }
 
-/// A text in which nothing is computed.
+/// Returns a text in which nothing is evaluated as an expression.
 fn without_expressions(text: &str) -> String {
     text.replace("{{", "{{ '{{' }}")
 }

@@ -1,4 +1,4 @@
-//! All that can be said about a `.pkpass` from the file alone; what `passloom inspect` prints.
+//! Reports all that can be said about a `.pkpass` from the file alone; `passloom inspect` prints it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,28 +11,28 @@ use crate::domain::time::Timestamp;
 use crate::wallets::apple::certificates::trust::Trust;
 use crate::wallets::apple::inspect::verify::SignerInfo;
 
-/// What was found in a `.pkpass`.
+/// The findings about a `.pkpass`.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Inspection {
     /// Whether no rule of severity error is broken.
     pub valid: bool,
     /// The broken rules, errors first, else in the order of the archive, the manifest, the signature and the pass.
     pub issues: Vec<Issue>,
-    /// pass.json, when it could be read.
+    /// The pass.json, when readable.
     pub pass: Option<Value>,
     /// The packaged files with their sizes in bytes.
     pub files: BTreeMap<String, u64>,
-    /// Who signed, when that could be read.
+    /// The signer, when readable.
     pub signer: Option<SignerInfo>,
-    /// What phones show in the place of texts that are keys, in English or else the first language.
+    /// The texts that phones show in place of keys, in English or else the first language.
     #[serde(skip)]
     pub texts: HashMap<String, String>,
 }
 
 /// Checks an archive against every rule of the catalogue.
 ///
-/// `archive` may be hostile: at most 64 MiB and 1000 entries are unpacked, and no image is decoded that declares
-/// more than 4096 pixels a side. A pass whose `webServiceURL` leads to this machine is judged as one of a sandbox.
+/// `archive` may be hostile: at most 64 MiB and 1000 entries are unpacked, and no image that declares more than 4096
+/// pixels a side is decoded. A pass whose `webServiceURL` leads to this machine is checked as a sandbox's pass.
 pub fn inspect(archive: &[u8], trust: &Trust, now: Timestamp) -> Inspection {
     let mut report = Report::default();
     let unpacked = unpack::unpack(archive, &mut report);

@@ -1,7 +1,7 @@
-//! A strict reader of DER, for the parts of signatures, keys and PKCS#12 files that OpenSSL's Rust interface doesn't show,
-//! or that must be known before OpenSSL gets to work.
+//! A strict DER reader, for the parts of signatures, keys and PKCS#12 files that OpenSSL's Rust interface doesn't
+//! expose, or that must be known before OpenSSL processes them.
 //!
-//! It only looks: what it finds is reported, and whether a signature holds is always OpenSSL's decision.
+//! It only reads: findings are reported, and whether a signature is valid is always OpenSSL's decision.
 //! Rules: ITU-T X.690 (2021), chapter 10; the structures are those of RFC 5652 and RFC 5280.
 //! Input is hostile: every length is checked, nothing recurses, nothing panics.
 
@@ -12,7 +12,7 @@ pub(super) mod tag {
     pub const INTEGER: u8 = 0x02;
     pub const OCTET_STRING: u8 = 0x04;
     pub const OID: u8 = 0x06;
-    /// An octet string in parts, which only BER has.
+    /// An octet string in parts, which exists only in BER.
     pub const OCTET_STRING_IN_PARTS: u8 = 0x24;
     pub const UTC_TIME: u8 = 0x17;
     pub const GENERALIZED_TIME: u8 = 0x18;
@@ -21,7 +21,7 @@ pub(super) mod tag {
     pub const CONTEXT_0: u8 = 0xa0;
     pub const CONTEXT_1: u8 = 0xa1;
     pub const CONTEXT_3: u8 = 0xa3;
-    /// A subject key identifier as signer identifier: `[0]`, primitive.
+    /// A subject key identifier that identifies a signer: `[0]`, primitive.
     pub const CONTEXT_0_PRIMITIVE: u8 = 0x80;
 }
 
@@ -41,12 +41,12 @@ pub mod oid {
     pub const APPLE_NFC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x63, 0x64, 0x06, 0x01, 0x1a];
 }
 
-/// Why some bytes are not what was expected; a half sentence fit for a report.
+/// Why some bytes are not what was expected: half a sentence, fit for a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotDer(&'static str);
 
-/// One element: its tag and what it holds.
+/// One element: its tag and its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Element<'a> {
     pub(super) tag: u8,
@@ -111,11 +111,11 @@ fn read_length(bytes: &[u8]) -> Result<(usize, &[u8]), NotDer> {
     Ok((usize::try_from(length).map_err(|_| NotDer("a length is too large"))?, rest))
 }
 
-/// How deep BER may be nested.
+/// The deepest nesting of BER.
 const DEPTH: usize = 32;
 
-/// Rewrites BER as DER, as far as lengths and octet strings in parts go: Keychain and Firefox write PKCS#12 files with
-/// lengths that only the end tells. What follows the first element is left out.
+/// Rewrites BER as DER, as far as lengths and octet strings in parts are concerned: Keychain and Firefox write PKCS#12
+/// files with indefinite lengths. Anything after the first element is left out.
 ///
 /// # Errors
 /// When it isn't BER, or is nested deeper than any file of keys.
@@ -171,7 +171,7 @@ fn rewrite(bytes: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), Not
     Ok(())
 }
 
-/// The octets of a string in parts.
+/// Joins the octets of a string in parts.
 pub(super) fn octets_in_parts(content: &[u8]) -> Result<Vec<u8>, NotDer> {
     let (mut parts, mut octets) = (Reader(content), Vec::with_capacity(content.len()));
     while !parts.is_empty() {
@@ -195,7 +195,7 @@ pub(super) fn write(tag: u8, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(content);
 }
 
-/// An integer that isn't negative; one that is, or has more than 63 bits, counts as the largest there is.
+/// Returns a non-negative integer; a negative one, or one of more than 63 bits, counts as the largest value.
 pub(super) fn counted(content: &[u8]) -> u64 {
     match (content.first(), without_leading_zeros(content)) {
         (Some(0..0x80), digits) if digits.len() <= 8 => {
@@ -205,7 +205,7 @@ pub(super) fn counted(content: &[u8]) -> u64 {
     }
 }
 
-/// How many bits an integer that isn't negative has.
+/// Returns how many bits a non-negative integer has.
 pub(super) fn bits(content: &[u8]) -> u32 {
     let digits = without_leading_zeros(content);
     let first = digits.first().map_or(0, |first| first.leading_zeros());
@@ -229,18 +229,18 @@ pub enum SignerName<'a> {
 /// One signer of a CMS signature.
 #[derive(Debug, Clone)]
 pub struct Signer<'a> {
-    /// Which certificate.
+    /// The identification of the certificate.
     pub name: SignerName<'a>,
-    /// Content of the digest algorithm's object identifier.
+    /// The content of the digest algorithm's object identifier.
     pub digest: &'a [u8],
-    /// The signed attribute signingTime, when there is one that can be read.
+    /// The signed attribute signingTime, when present and readable.
     pub signing_time: Option<Timestamp>,
 }
 
 /// The parts of a CMS SignedData (RFC 5652, 5.1) that a report needs.
 #[derive(Debug, Clone)]
 pub struct SignedData<'a> {
-    /// Whether the signed content lies inside.
+    /// Whether the signed content is included.
     pub attached: bool,
     /// DER of each certificate.
     pub certificates: Vec<&'a [u8]>,
@@ -251,7 +251,7 @@ pub struct SignedData<'a> {
 /// Reads a CMS SignedData.
 ///
 /// # Errors
-/// What is wrong with the first part that isn't strict DER or isn't SignedData.
+/// The fault of the first part that isn't strict DER or isn't SignedData.
 pub fn signed_data(bytes: &[u8]) -> Result<SignedData<'_>, NotDer> {
     let mut outer = Reader(bytes);
     let mut info = Reader(outer.expect(tag::SEQUENCE, "it does not begin with a sequence")?.content);
@@ -273,7 +273,7 @@ pub fn signed_data(bytes: &[u8]) -> Result<SignedData<'_>, NotDer> {
         let mut set = Reader(set.content);
         while !set.is_empty() {
             let certificate = set.next()?;
-            // Other choices (attribute certificates and the like) are of no use to a pass.
+            // Other choices (attribute certificates and the like) have no use in a pass.
             if certificate.tag == tag::SEQUENCE {
                 certificates.push(certificate.whole);
             }
@@ -327,7 +327,7 @@ fn without_leading_zeros(number: &[u8]) -> &[u8] {
     number.get(start..).unwrap_or_default()
 }
 
-/// UTCTime or GeneralizedTime in the only form that DER has: to the second and with `Z`.
+/// Reads a UTCTime or GeneralizedTime in the only form that DER allows: to the second and with `Z`.
 fn time(element: Element<'_>) -> Option<Timestamp> {
     let text = std::str::from_utf8(element.content).ok()?.strip_suffix('Z')?;
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -337,7 +337,7 @@ fn time(element: Element<'_>) -> Option<Timestamp> {
         (tag::UTC_TIME, 12) => {
             let (year, rest) = text.split_at_checked(2)?;
             let year: i16 = year.parse().ok()?;
-            // RFC 5652, 11.3: 50 to 99 are of the last century.
+            // RFC 5652, 11.3: 50 to 99 belong to the last century.
             (if year < 50 { 2000 + year } else { 1900 + year }, rest)
         }
         (tag::GENERALIZED_TIME, 14) => {
@@ -352,7 +352,7 @@ fn time(element: Element<'_>) -> Option<Timestamp> {
     Some(Timestamp::from_seconds(zoned.timestamp().as_second()))
 }
 
-/// The value of a certificate's extension, or `None` when it has none of that kind or can't be read.
+/// Returns the value of a certificate's extension, or `None` when it has none of that kind or can't be read.
 pub fn certificate_extension<'a>(certificate: &'a [u8], kind: &[u8]) -> Option<&'a [u8]> {
     let mut outer = Reader(Reader(certificate).expect(tag::SEQUENCE, "").ok()?.content);
     let mut body = Reader(outer.expect(tag::SEQUENCE, "").ok()?.content);
@@ -367,7 +367,7 @@ pub fn certificate_extension<'a>(certificate: &'a [u8], kind: &[u8]) -> Option<&
             if extension.expect(tag::OID, "").ok()?.content != kind {
                 continue;
             }
-            // The optional "critical" flag stands before the value.
+            // The optional "critical" flag precedes the value.
             while !extension.is_empty() {
                 let value = extension.next().ok()?;
                 if value.tag == tag::OCTET_STRING {
@@ -379,7 +379,7 @@ pub fn certificate_extension<'a>(certificate: &'a [u8], kind: &[u8]) -> Option<&
     None
 }
 
-/// The text in an extension: a DER string of any kind, or the bare text that some issuers put there.
+/// Returns the text in an extension: a DER string of any kind, or the bare text that some issuers write.
 pub fn text_of(value: &[u8]) -> Option<&str> {
     let mut reader = Reader(value);
     let content = match reader.next() {

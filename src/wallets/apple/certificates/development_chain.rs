@@ -1,7 +1,8 @@
 //! A certificate chain of our own, shaped like Apple's: root, intermediate, pass certificate.
 //!
-//! The sandbox signs with it, the simulated APNs shows a certificate of the same root, and the tests mint one each.
-//! No phone trusts it, and nothing here is ever used with a real issuer. Keys live where the caller puts them.
+//! The sandbox signs with it, the simulated APNs presents a certificate of the same root, and the tests create one
+//! each. No phone trusts it, and nothing here is ever used with a real issuer. Keys are stored where the caller puts
+//! them.
 
 use std::time::Duration;
 
@@ -22,13 +23,16 @@ use crate::domain::ids::PassTypeId;
 use crate::domain::time::Timestamp;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// About as long as Apple's pass certificates last; longer ones are refused as TLS certificates by browsers and macOS.
+/// The validity of a pass certificate, about that of Apple's; browsers and macOS refuse TLS certificates that last
+/// longer.
 const LEAF_LIFE: Duration = DAY.saturating_mul(395);
 const ROOT_LIFE: Duration = DAY.saturating_mul(3652);
-/// Certificates begin a little in the past, so that two machines whose clocks differ agree that they are valid.
+/// How far certificates' validity begins in the past, so that two machines whose clocks differ agree that they are
+/// valid.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
-/// What Apple's pass certificates may be used for (Apple's open-source security framework, policy for pass signing).
+/// The extended key usage of Apple's pass certificates (Apple's open-source security framework, policy for pass
+/// signing).
 const PASS_SIGNING: &str = "1.2.840.113635.100.4.14";
 /// The extension in which Apple repeats the pass type identifier.
 pub(super) const PASS_TYPE_EXTENSION: &str = "1.2.840.113635.100.6.1.16";
@@ -36,22 +40,22 @@ pub(super) const PASS_TYPE_EXTENSION: &str = "1.2.840.113635.100.6.1.16";
 /// A root, the intermediate that it issued, and a pass certificate from that, with their private keys.
 #[derive(Clone)]
 pub struct DevelopmentChain {
-    /// What a verifier has to trust (see `Trust::only`).
+    /// The root that a verifier has to trust (see `Trust::only`).
     pub root: X509,
-    /// Signs intermediates and the certificates of simulated servers.
+    /// The key that signs intermediates and the certificates of simulated servers.
     pub root_key: PKey<Private>,
-    /// Stands where Apple's WWDR intermediate stands.
+    /// The counterpart of Apple's WWDR intermediate.
     pub intermediate: X509,
-    /// Signs pass certificates.
+    /// The key that signs pass certificates.
     pub intermediate_key: PKey<Private>,
     /// The pass certificate: UID is the pass type, OU the team.
     pub leaf: X509,
-    /// Signs passes, and is the TLS client key towards APNs.
+    /// The key that signs passes, also the TLS client key towards APNs.
     pub leaf_key: PKey<Private>,
 }
 
 impl DevelopmentChain {
-    /// Makes a new chain with RSA-2048 keys. The pass certificate is valid from an hour before `now` for 395 days,
+    /// Creates a new chain with RSA-2048 keys. The pass certificate is valid from an hour before `now` for 395 days,
     /// the root and the intermediate for ten years.
     ///
     /// # Errors
@@ -80,7 +84,7 @@ impl DevelopmentChain {
         Ok(Self { root, root_key, intermediate, intermediate_key, leaf, leaf_key })
     }
 
-    /// Another pass certificate from the same intermediate: a renewal, or one for a second pass type.
+    /// Returns another pass certificate from the same intermediate: a renewal, or one for a second pass type.
     ///
     /// # Errors
     /// OpenSSL's.
@@ -93,7 +97,7 @@ impl DevelopmentChain {
         issue_leaf(&self.intermediate, &self.intermediate_key, pass_type, team, now)
     }
 
-    /// A pass certificate for a key that somebody else keeps, as Apple answers a request.
+    /// Returns a pass certificate for a key held elsewhere, as Apple does for a certificate request.
     ///
     /// # Errors
     /// OpenSSL's.
@@ -107,8 +111,8 @@ impl DevelopmentChain {
         certify(&self.intermediate, &self.intermediate_key, key, pass_type, team, now)
     }
 
-    /// A TLS server certificate for a simulated server, signed by the root directly, with a P-256 key.
-    /// Names and addresses go into the subject alternative name; with none of either, nobody will accept it.
+    /// Returns a TLS server certificate for a simulated server, signed by the root directly, with a P-256 key. Names
+    /// and addresses go into the subject alternative name; without any, no client accepts it.
     ///
     /// # Errors
     /// OpenSSL's, for instance when an address isn't one.
@@ -190,8 +194,8 @@ fn p256_key() -> Result<PKey<Private>, ErrorStack> {
     PKey::from_ec_key(EcKey::generate(&group)?)
 }
 
-/// Appends with an explicit type, because OpenSSL else refuses a common name over 64 characters,
-/// and a pass type identifier may be longer.
+/// Builds a name with explicit string types, because OpenSSL otherwise refuses a common name over 64 characters, and a
+/// pass type identifier may be longer.
 fn name(entries: &[(Nid, &str)]) -> Result<X509Name, ErrorStack> {
     let mut builder = X509Name::builder()?;
     for &(nid, value) in entries {
@@ -211,7 +215,7 @@ fn begin(
     let from = now.minus(BACKDATED);
     let asn1_time = |at: Timestamp| Asn1Time::from_unix(at.seconds());
     let mut serial = BigNum::new()?;
-    // 20 octets at most and positive (RFC 5280, 4.1.2.2).
+    // At most 20 octets and positive (RFC 5280, 4.1.2.2).
     serial.rand(159, MsbOption::ONE, false)?;
     let mut builder = X509::builder()?;
     builder.set_version(2)?;
@@ -245,7 +249,7 @@ fn add_key_identifiers(builder: &mut X509Builder, issuer: Option<&X509Ref>) -> R
     Ok(())
 }
 
-/// DER of a UTF8String of at most 255 bytes; a pass type identifier has at most 128.
+/// Returns the DER of a UTF8String of at most 255 bytes; a pass type identifier has at most 128.
 fn der_utf8_string(text: &str) -> Vec<u8> {
     let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
     let mut der = vec![0x0c];

@@ -1,4 +1,5 @@
-//! Who signs: a pass type certificate with its key and the intermediate that issued it, read once and checked.
+//! The signing identity: a pass type certificate with its key and the intermediate that issued it, read once and
+//! checked.
 
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -14,20 +15,20 @@ use crate::wallets::apple::certificates::private_key::{self, KeyError, LEAST_BIT
 use crate::wallets::apple::certificates::{der, trust};
 use crate::wallets::apple::package::signature::PassSigner;
 
-/// Subject attribute UID, which holds the pass type.
+/// The subject attribute UID, which holds the pass type.
 const UID: &str = "0.9.2342.19200300.100.1.1";
 /// 2.5.29.37, extended key usage.
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
-/// Usages that fit: signing passes (1.2.840.113635.100.4.14), and TLS towards APNs (1.3.6.1.5.5.7.3.2).
+/// The accepted usages: signing passes (1.2.840.113635.100.4.14), and TLS towards APNs (1.3.6.1.5.5.7.3.2).
 const USAGES: [&[u8]; 2] = [
     &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x63, 0x64, 0x04, 0x0e],
     &[0x06, 8, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02],
 ];
-/// Apple takes requests with RSA keys of this many bits.
+/// The size of RSA keys in the requests that Apple accepts, in bits.
 pub const KEY_BITS: u32 = 2048;
-/// No certificate is as long, in bytes: each stands in every pass that it signs.
+/// The most bytes of a certificate. Real ones are shorter, and each is part of every pass that it signs.
 const LONGEST_CERTIFICATE: usize = 16 * 1024;
-/// How many certificates beside the first are looked at for the one that issued it.
+/// The most certificates, beside the first, that are searched for the one that issued it.
 const MOST_OTHERS: usize = 20;
 
 /// A usable signing identity.
@@ -37,19 +38,19 @@ pub struct SigningIdentity {
     pub pass_type: PassTypeId,
     /// The certificate's team.
     pub team: String,
-    /// What the certificate calls itself.
+    /// The certificate's common name.
     pub name: String,
-    /// Who issued it.
+    /// The issuer's name.
     pub issued_by: String,
     /// Its serial number in hexadecimal digits.
     pub serial_number: String,
     /// Its SHA-256 in hexadecimal digits.
     pub fingerprint: String,
-    /// When the certificate begins to be valid.
+    /// The first moment at which the certificate is valid.
     pub not_before: Timestamp,
-    /// When it ends.
+    /// The moment at which it expires.
     pub not_after: Timestamp,
-    /// Signs manifests.
+    /// The signer of manifests.
     pub signer: PassSigner,
     /// The certificate and its intermediate in PEM, for the connection to APNs.
     pub chain_pem: Vec<u8>,
@@ -57,7 +58,7 @@ pub struct SigningIdentity {
     pub key_pem: Secret,
 }
 
-/// Bytes that never print, and are cleared when they are let go.
+/// Bytes that are never printed, and are cleared when dropped.
 pub struct Secret(pub Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for Secret {
@@ -129,7 +130,7 @@ pub enum IdentityError {
     OpenSsl(#[from] ErrorStack),
 }
 
-/// What has to be mended.
+/// The part that has to be corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Part {
@@ -140,7 +141,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// What it should be.
+    /// Returns a description of what the part should be.
     pub fn expected(self) -> &'static str {
         match self {
             Self::Certificate => "a pass type certificate that Apple issued, as PEM, DER or PKCS#12",
@@ -154,7 +155,7 @@ impl Part {
 }
 
 impl IdentityError {
-    /// Which of the parts is wrong.
+    /// Returns which of the parts is wrong.
     pub fn part(&self) -> Part {
         match self {
             Self::Key | Self::KeyMissing | Self::KeyMismatch | Self::KeyKind | Self::KeyBits(_) | Self::KeyCipher => {
@@ -174,7 +175,7 @@ impl SigningIdentity {
     /// Joins the three and checks that they belong together.
     ///
     /// # Errors
-    /// A sentence that names what is wrong. Dates are not judged here: an expired identity is known, not unusable.
+    /// A sentence that names what is wrong. Dates are not checked here: an expired identity is known, not unusable.
     pub fn new(certificate: &X509, key: PKey<Private>, intermediate: &X509) -> Result<Self, IdentityError> {
         let (pass_type, team) = check_pair(certificate, &key)?;
         check_intermediate(intermediate)?;
@@ -185,7 +186,7 @@ impl SigningIdentity {
         let facts = CertificateFacts::of(certificate)?;
         let key_pem = Secret(Zeroizing::new(key.private_key_to_pem_pkcs8()?));
         let signer = PassSigner::new(certificate, intermediate, key)?;
-        // That the public numbers agree proves nothing: whoever has seen a pass knows them.
+        // Matching public numbers prove nothing: they are known to anybody who has seen a pass.
         if !signer.signs_as(certificate)? {
             return Err(IdentityError::KeyMismatch);
         }
@@ -204,18 +205,18 @@ impl SigningIdentity {
         })
     }
 
-    /// How well it proves that it may sign for its pass type.
+    /// Returns how well the certificate proves that it may sign for its pass type.
     pub fn proof(&self, roots: &trust::Roots, now: Timestamp) -> trust::Proof {
         roots.proof(&self.chain_pem, (self.not_before, self.not_after), now)
     }
 
-    /// Whether the certificate is within its dates.
+    /// Whether the certificate is valid at that moment.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.not_before <= now && now < self.not_after
     }
 
-    /// Reads the files an operator has: a certificate in PEM or DER with a key file beside it, or a PKCS#12 file
-    /// that holds both; the intermediate alone, in the PKCS#12 file, or among `known` ones.
+    /// Reads the files that an operator has: a certificate in PEM or DER with a separate key file, or a PKCS#12 file
+    /// that holds both; the intermediate as a file of its own, in the PKCS#12 file, or among the `known` ones.
     ///
     /// # Errors
     /// As [`SigningIdentity::new`], and when a file can't be read.
@@ -242,21 +243,21 @@ impl SigningIdentity {
     }
 }
 
-/// What the files of an operator hold.
+/// The content of an operator's files.
 pub struct Parts {
-    /// The certificate; the first, when a file holds several.
+    /// The certificate; the first one, when a file holds several.
     pub certificate: X509,
     /// The key, when there is one.
     pub key: Option<PKey<Private>>,
-    /// Further certificates beside it.
+    /// The other certificates in the files.
     pub others: Vec<X509>,
 }
 
-/// Reads a certificate in PEM or DER with a key file beside it, or a PKCS#12 file that holds both. What that costs is
-/// bounded, whatever the files say.
+/// Reads a certificate in PEM or DER with a separate key file, or a PKCS#12 file that holds both. The work is bounded,
+/// whatever the files say.
 ///
 /// # Errors
-/// What can't be read.
+/// The part that can't be read.
 pub fn read_parts(certificate: &[u8], key: Option<&[u8]>, password: Option<&str>) -> Result<Parts, IdentityError> {
     let (password, mut work) = (password.unwrap_or_default(), Work::default());
     if key.is_none() && read_certificate(certificate).is_none() {
@@ -276,22 +277,22 @@ pub fn read_parts(certificate: &[u8], key: Option<&[u8]>, password: Option<&str>
     })
 }
 
-/// What a certificate says of itself.
+/// The facts stated in a certificate.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct CertificateFacts {
     pub name: String,
     pub issued_by: String,
-    /// In hexadecimal digits.
+    /// The serial number in hexadecimal digits.
     pub serial_number: String,
-    /// SHA-256 in hexadecimal digits.
+    /// The SHA-256 in hexadecimal digits.
     pub fingerprint: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
 }
 
 impl CertificateFacts {
-    /// Reads them.
+    /// Reads the facts from a certificate.
     ///
     /// # Errors
     /// OpenSSL's.
@@ -307,15 +308,15 @@ impl CertificateFacts {
     }
 }
 
-/// A certificate in PEM or DER.
+/// Reads a certificate in PEM or DER.
 pub fn read_certificate(bytes: &[u8]) -> Option<X509> {
     X509::from_pem(bytes).or_else(|_| X509::from_der(bytes)).ok()
 }
 
-/// What a certificate and a key must be before it is asked who issued it; the pass type and team.
+/// Checks a certificate and its key before the issuer is searched for, and returns the pass type and team.
 fn check_pair(certificate: &X509Ref, key: &PKey<Private>) -> Result<(PassTypeId, String), IdentityError> {
     let named = pass_type_and_team(certificate)?;
-    // A key of a kind that can't even be read is none that signs passes.
+    // A key of a kind that can't even be read can't sign passes.
     let public = certificate.public_key().map_err(|_| IdentityError::KeyKind)?;
     let length = certificate.to_der()?.len();
     if length > LONGEST_CERTIFICATE {
@@ -333,7 +334,7 @@ fn check_pair(certificate: &X509Ref, key: &PKey<Private>) -> Result<(PassTypeId,
     Ok(named)
 }
 
-/// Whether an intermediate's key is of a kind and size that OpenSSL checks signatures with at once.
+/// Checks that an intermediate's key is of a kind and size whose signatures OpenSSL verifies quickly.
 fn check_intermediate(intermediate: &X509Ref) -> Result<(), IdentityError> {
     let fits = intermediate.public_key().is_ok_and(|key| private_key::check_issuer_kind(&key).is_ok());
     let length = intermediate.to_der()?.len();
@@ -343,17 +344,17 @@ fn check_intermediate(intermediate: &X509Ref) -> Result<(), IdentityError> {
     if length > LONGEST_CERTIFICATE { Err(IdentityError::LongCertificate(length)) } else { Ok(()) }
 }
 
-/// The pass type and team in a certificate that may sign passes.
+/// Returns the pass type and team in a certificate that may sign passes.
 ///
 /// # Errors
-/// What it lacks for that.
+/// What the certificate lacks for that.
 pub fn pass_type_and_team(certificate: &X509Ref) -> Result<(PassTypeId, String), IdentityError> {
     let pass_type =
         subject(certificate, UID).and_then(|uid| PassTypeId::parse(&uid).ok()).ok_or(IdentityError::NoPassType)?;
     let team = entry(certificate, Nid::ORGANIZATIONALUNITNAME).filter(|team| !team.trim().is_empty());
     let team = team.ok_or(IdentityError::NoTeam)?;
     let der = certificate.to_der()?;
-    // One that issued itself is no certificate of Apple's.
+    // Apple never issues self-signed certificates.
     if certificate.issued(certificate) == openssl::x509::X509VerifyResult::OK {
         return Err(IdentityError::SelfIssued);
     }
@@ -364,7 +365,8 @@ pub fn pass_type_and_team(certificate: &X509Ref) -> Result<(PassTypeId, String),
             return Err(IdentityError::OtherPassType { subject: pass_type, extension });
         }
     } else if let Some(usages) = der::certificate_extension(&der, EXTENDED_KEY_USAGE) {
-        // Apple's own have the extension above; one without any restriction is a test's, and phones decide about it.
+        // Apple's own have the extension above; one without any restriction comes from a test, and phones decide
+        // whether to accept it.
         let fits = USAGES.iter().any(|usage| usages.windows(usage.len()).any(|found| found == *usage));
         if !fits {
             return Err(IdentityError::OtherUse);
@@ -373,14 +375,14 @@ pub fn pass_type_and_team(certificate: &X509Ref) -> Result<(PassTypeId, String),
     Ok((pass_type, team))
 }
 
-/// Opens a PKCS#12 file, also one of Keychain's.
+/// Opens a PKCS#12 file, including Keychain's.
 fn open_pkcs12(bytes: &[u8], password: &str, work: &mut Work) -> Result<Parts, IdentityError> {
     let contents = pkcs12::open(bytes, password, work).map_err(|error| match error {
         Pkcs12Error::NotPkcs12 => IdentityError::Certificate,
         Pkcs12Error::Unchecked => IdentityError::Pkcs12Unchecked,
         Pkcs12Error::Password => IdentityError::Password,
         Pkcs12Error::Key(KeyError::TooMuchWork(found)) => IdentityError::TooMuchWork { part: Part::Certificate, found },
-        // Its checksum fits the password.
+        // The password isn't at fault, since the file's checksum matched.
         Pkcs12Error::Key(_) => IdentityError::Pkcs12,
     })?;
     let key = contents.key.ok_or(IdentityError::Pkcs12Lacks("private key"))?;

@@ -1,4 +1,4 @@
-//! Certificates and private keys: reading, checking, and a chain for development.
+//! Certificates and private keys: reading and checking them, and a chain for development.
 
 pub mod der;
 pub mod development_chain;

@@ -1,5 +1,5 @@
-//! PKCS#12 files (RFC 7292), opened with bounded work: [`Work`] is charged for every password-based step before it is
-//! done, also for those inside what had to be decrypted first, which nobody can see from outside.
+//! Opens PKCS#12 files (RFC 7292) with bounded work: [`Work`] is charged for every password-based step before it is
+//! done, including steps inside encrypted parts, which can't be counted from outside.
 
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
@@ -11,23 +11,23 @@ use zeroize::Zeroizing;
 use crate::wallets::apple::certificates::der::{self, NotDer, Reader, tag};
 use crate::wallets::apple::certificates::private_key::{KeyError, Work, decrypted, open_pkcs8};
 
-/// For what a key is derived (RFC 7292, B.3).
+/// The purpose "encryption key" of a derived key (RFC 7292, B.3).
 pub(super) const FOR_KEY: u8 = 1;
-/// For a cipher's start.
+/// The purpose "initial vector of a cipher".
 pub(super) const FOR_IV: u8 = 2;
 const FOR_MAC: u8 = 3;
-/// How deep safes may lie in safes.
+/// The deepest nesting of safes in safes.
 const DEPTH: usize = 4;
 
 /// 1.2.840.113549.1.7.1
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
 /// 1.2.840.113549.1.7.6
 const ENCRYPTED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x06];
-/// 1.2.840.113549.1.12.10.1, below which the kinds of bags stand.
+/// 1.2.840.113549.1.12.10.1, the parent of the kinds of bags.
 const BAG: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x0a, 0x01];
 /// 1.2.840.113549.1.9.22.1
 const X509: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x16, 0x01];
-/// 2.16.840.1.101.3.4.2, below which SHA-2 stands.
+/// 2.16.840.1.101.3.4.2, the parent of the SHA-2 functions.
 const SHA2: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
 
 /// Why a file can't be opened.
@@ -50,19 +50,19 @@ impl From<NotDer> for Pkcs12Error {
     }
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Default)]
 pub struct Contents {
     /// The first private key, as plain PKCS#8.
     pub key: Option<Zeroizing<Vec<u8>>>,
-    /// DER of each certificate.
+    /// The DER of each certificate.
     pub certificates: Vec<Vec<u8>>,
 }
 
 /// Opens a file with its password.
 ///
 /// # Errors
-/// When it is none, has no checksum, the password is wrong, or opening it takes too much work.
+/// When it isn't PKCS#12, has no checksum, the password is wrong, or opening it takes too much work.
 pub fn open(file: &[u8], password: &str, work: &mut Work) -> Result<Contents, Pkcs12Error> {
     let file = der::from_ber(file)?;
     let mut pfx = Reader(Reader(&file).expect(tag::SEQUENCE, "it is no sequence")?.content);
@@ -96,7 +96,7 @@ pub fn open(file: &[u8], password: &str, work: &mut Work) -> Result<Contents, Pk
     Ok(found)
 }
 
-/// EncryptedData (RFC 5652, 8).
+/// Decrypts an EncryptedData (RFC 5652, 8).
 fn encrypted_data(explicit: &[u8], password: &str, work: &mut Work) -> Result<Zeroizing<Vec<u8>>, Pkcs12Error> {
     let mut data = Reader(Reader(explicit).expect(tag::SEQUENCE, "encrypted data is no sequence")?.content);
     data.expect(tag::INTEGER, "encrypted data has no version")?;
@@ -112,7 +112,7 @@ fn encrypted_data(explicit: &[u8], password: &str, work: &mut Work) -> Result<Ze
     Ok(decrypted(algorithm, &octets, password, work)?)
 }
 
-/// SafeContents (RFC 7292, 4.2), as DER.
+/// Reads a SafeContents (RFC 7292, 4.2), given as DER.
 fn bags(
     contents: &[u8],
     password: &str,
@@ -140,14 +140,14 @@ fn bags(
                 }
             }
             Some(&[6]) => bags(value, password, work, found, deeper)?,
-            // Lists of revoked certificates, and secrets of others.
+            // Revocation lists, and other kinds of secrets.
             _ => {}
         }
     }
     Ok(())
 }
 
-/// MacData (RFC 7292, 4): whether the password is the one that the file was made with.
+/// Checks the MacData (RFC 7292, 4): whether the password is the one that the file was made with.
 fn check_mac(mac: &[u8], content: &[u8], password: &str, work: &mut Work) -> Result<(), Pkcs12Error> {
     let mut mac = Reader(mac);
     let mut info = Reader(mac.expect(tag::SEQUENCE, "the checksum is no sequence")?.content);
@@ -159,7 +159,7 @@ fn check_mac(mac: &[u8], content: &[u8], password: &str, work: &mut Work) -> Res
     if salt.len() > 1024 {
         return Err(Pkcs12Error::NotPkcs12);
     }
-    // Without a password, some write none and some an empty one.
+    // For an empty password, some programs use none and some an empty one.
     let forms = if password.is_empty() { vec![bmp(""), Zeroizing::default()] } else { vec![bmp(password)] };
     for form in forms {
         let rounds = work.charge(rounds)?;
@@ -173,12 +173,12 @@ fn check_mac(mac: &[u8], content: &[u8], password: &str, work: &mut Work) -> Res
     Err(Pkcs12Error::Password)
 }
 
-/// The password as this format derives keys from it: UTF-16, with a zero at its end.
+/// Returns the password as this format derives keys from it: UTF-16, with a zero at its end.
 pub(super) fn bmp(password: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(password.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect())
 }
 
-/// A hash function that keys are derived by.
+/// A hash function used to derive keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Hash {
     Sha1,
@@ -214,7 +214,7 @@ impl Hash {
         self.digest().size()
     }
 
-    /// Derives a key from a password (RFC 7292, B.2). The caller has charged the rounds.
+    /// Derives a key from a password (RFC 7292, B.2). The caller has already charged the rounds.
     pub(super) fn derive(
         self,
         password: &[u8],
@@ -255,7 +255,7 @@ fn derive<D: Digest>(
             hash = D::digest(&hash);
         }
         out.extend_from_slice(&hash);
-        // Each block of the input grows by the hash, filled to a block, and one.
+        // Each block of the input is increased by the hash, repeated to a block's length, plus one.
         let added: Zeroizing<Vec<u8>> = Zeroizing::new(hash.iter().copied().cycle().take(block).collect());
         for part in input.chunks_mut(block) {
             let mut carry = 1_u16;
@@ -282,7 +282,7 @@ mod tests {
         out
     }
 
-    /// An AlgorithmIdentifier of PKCS#12's own encryption with triple DES.
+    /// Returns an AlgorithmIdentifier of PKCS#12's own encryption with triple DES.
     fn algorithm(rounds: &[u8]) -> Vec<u8> {
         let oid = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01, 0x03];
         let parameters = tlv(tag::SEQUENCE, &[&tlv(tag::OCTET_STRING, &[b"saltsalt"]), &tlv(tag::INTEGER, &[rounds])]);
@@ -294,7 +294,7 @@ mod tests {
         encrypt(Cipher::des_ede3_cbc(), &derive(FOR_KEY, 24), Some(&derive(FOR_IV, 8)), content).expect("encrypted")
     }
 
-    /// A file whose only safe is encrypted in one round, with such bags in it.
+    /// Returns a file whose only safe is encrypted in one round and holds these bags.
     fn file(bags: &[u8]) -> Vec<u8> {
         let octets = tlv(tag::CONTEXT_0_PRIMITIVE, &[&sealed(&tlv(tag::SEQUENCE, &[bags]))]);
         let info = tlv(tag::SEQUENCE, &[&tlv(tag::OID, &[DATA]), &algorithm(&[1]), &octets]);

@@ -1,9 +1,9 @@
-//! Private keys as people have them: PEM or DER, plain or encrypted, read with bounded work.
+//! Reads private keys in the usual formats: PEM or DER, plain or encrypted, with bounded work.
 //!
-//! How much work a password costs stands in the file, and a hostile file says 2^31 rounds. So every layer is opened here,
-//! with what it costs charged to a [`Work`] before it is done, and OpenSSL only gets plain keys whose kind and size have
-//! been looked at. Formats: RFC 5208 and 5958 (PKCS#8), RFC 8018 (PBES2), RFC 7914 (scrypt), RFC 7292 (PKCS#12's own
-//! encryption), RFC 1421 (PEM with its own).
+//! A file itself states how much work its password costs, and a hostile one says 2^31 rounds. Every layer is therefore
+//! opened here, its cost charged to a [`Work`] before the work is done, and OpenSSL only gets plain keys whose kind and
+//! size have been checked. Formats: RFC 5208 and 5958 (PKCS#8), RFC 8018 (PBES2), RFC 7914 (scrypt), RFC 7292
+//! (PKCS#12's own encryption), RFC 1421 (PEM with its own).
 
 use std::sync::OnceLock;
 
@@ -22,18 +22,18 @@ use zeroize::Zeroizing;
 use crate::wallets::apple::certificates::der::{self, NotDer, Reader, tag};
 use crate::wallets::apple::certificates::pkcs12;
 
-/// How many rounds of deriving keys opening a file may take in all: about a second of one core. OpenSSL makes 2,048,
-/// Firefox 600,000 for each of three parts.
+/// The most rounds of key derivation for opening one file: about a second of one core. OpenSSL writes files with 2,048,
+/// Firefox with 600,000 for each of three parts.
 pub const MOST_ROUNDS: u64 = 2_000_000;
-/// How much memory scrypt may take.
+/// The most memory for scrypt, in bytes.
 const SCRYPT_MEMORY: u64 = 64 << 20;
-/// How long a salt may be, in bytes.
+/// The longest salt, in bytes.
 const LONGEST_SALT: usize = 1024;
-/// How many bits an RSA key has at least; with less a phone refuses its signatures.
+/// The fewest bits of an RSA key; phones refuse signatures of a smaller one.
 pub const LEAST_BITS: u32 = 2048;
-/// And at most: each further doubling makes a signature eight times as dear.
+/// The most bits of an RSA key; each doubling makes a signature eight times as expensive.
 pub const MOST_BITS: u32 = 4096;
-/// A public exponent is 65537; OpenSSL takes 64 bits.
+/// The most bits of a public exponent. The usual one is 65537; OpenSSL accepts 64 bits.
 const EXPONENT_BITS: u32 = 64;
 
 /// 1.2.840.113549.1.1.1
@@ -48,16 +48,16 @@ const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d];
 const PBKDF2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0c];
 /// 1.3.6.1.4.1.11591.4.11
 const SCRYPT: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x04, 0x0b];
-/// 1.2.840.113549.1.12.1, below which PKCS#12's own ways of encryption stand.
+/// 1.2.840.113549.1.12.1, the parent of PKCS#12's own encryption schemes.
 const PKCS12_PBE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01];
-/// 1.2.840.113549.2, below which the hash functions of PBKDF2 stand.
+/// 1.2.840.113549.2, the parent of PBKDF2's hash functions.
 const HMAC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02];
-/// 2.16.840.1.101.3.4.1, below which AES stands.
+/// 2.16.840.1.101.3.4.1, the parent of the AES variants.
 const AES: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01];
 /// 1.2.840.113549.3.7
 const TRIPLE_DES: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x03, 0x07];
 
-/// Why a key can't be had.
+/// Why a key can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum KeyError {
@@ -81,7 +81,7 @@ impl From<NotDer> for KeyError {
     }
 }
 
-/// What opening one file has cost.
+/// The key derivation rounds spent on opening one file.
 #[derive(Debug, Default)]
 pub struct Work(u64);
 
@@ -103,7 +103,7 @@ impl Work {
 /// Reads a private key in PEM or DER, plain or encrypted.
 ///
 /// # Errors
-/// What is wrong with it. Nothing dear is done for a key that is refused.
+/// What is wrong with it. No expensive work is done for a key that is refused.
 pub fn read_key(bytes: &[u8], password: &str, work: &mut Work) -> Result<PKey<Private>, KeyError> {
     let der = match Pem::find(bytes) {
         Some(pem) => pem.open(password)?,
@@ -117,7 +117,7 @@ pub fn read_key(bytes: &[u8], password: &str, work: &mut Work) -> Result<PKey<Pr
 
 /// A private key's block in a PEM file.
 struct Pem<'a> {
-    /// Its lines, without the first and last.
+    /// The lines of the block, without the first and last.
     body: Vec<&'a str>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Pem<'a> {
         Some(Self { body: lines.take_while(|line| !line.starts_with("-----END ")).collect() })
     }
 
-    /// The DER in it. PEM's own encryption derives its key in one round.
+    /// Returns the DER in the block. PEM's own encryption derives its key in one round.
     fn open(&self, password: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let header = |name: &str| self.body.iter().find_map(|line| line.strip_prefix(name));
         let text: Zeroizing<String> =
@@ -152,13 +152,13 @@ impl<'a> Pem<'a> {
     }
 }
 
-/// Whether it is an EncryptedPrivateKeyInfo: an algorithm and octets.
+/// Whether the DER is an EncryptedPrivateKeyInfo: an algorithm and octets.
 fn is_encrypted(der: &[u8]) -> bool {
     let inner = Reader(der).expect(tag::SEQUENCE, "").map(|outer| Reader(outer.content).peek_tag());
     inner == Ok(Some(tag::SEQUENCE))
 }
 
-/// Opens an EncryptedPrivateKeyInfo (RFC 5208, 6): PKCS#8 without encryption.
+/// Opens an EncryptedPrivateKeyInfo (RFC 5208, 6) and returns PKCS#8 without encryption.
 ///
 /// # Errors
 /// When the password is wrong, or it takes too much work.
@@ -169,7 +169,7 @@ pub fn open_pkcs8(der: &[u8], password: &str, work: &mut Work) -> Result<Zeroizi
     decrypted(algorithm, encrypted, password, work)
 }
 
-/// Decrypts by the algorithm that a file names (the content of its AlgorithmIdentifier).
+/// Decrypts with the algorithm that a file names (the content of its AlgorithmIdentifier).
 ///
 /// # Errors
 /// When the password is wrong, the algorithm isn't known, or it takes too much work.
@@ -235,7 +235,7 @@ fn salt<'a>(parameters: &mut Reader<'a>) -> Result<&'a [u8], KeyError> {
     if salt.len() <= LONGEST_SALT { Ok(salt) } else { Err(KeyError::Unreadable) }
 }
 
-/// A key of that length, as PBES2's derivation has it.
+/// Derives a key of that length with the function that PBES2 names.
 fn derived(derivation: &[u8], password: &str, length: usize, work: &mut Work) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let mut derivation = Reader(derivation);
     let kind = derivation.expect(tag::OID, "a derivation has no name")?.content;
@@ -274,14 +274,14 @@ fn derived(derivation: &[u8], password: &str, length: usize, work: &mut Work) ->
     made.map(|()| key).map_err(|_| KeyError::Unreadable)
 }
 
-/// Old ciphers, such as Keychain's RC2-40, stand in a provider of their own since OpenSSL 3.
+/// Loads OpenSSL's provider of old ciphers, such as Keychain's RC2-40, which has been separate since OpenSSL 3.
 fn load_legacy() {
     static LEGACY: OnceLock<Option<(Provider, Provider)>> = OnceLock::new();
-    // Loading one by name ends the default one's being there by itself.
+    // Loading any provider by name disables the automatic loading of the default one.
     LEGACY.get_or_init(|| Some((Provider::load(None, "default").ok()?, Provider::load(None, "legacy").ok()?)));
 }
 
-/// A plain key: PKCS#8, PKCS#1 (RSA) or SEC 1 (elliptic curves). Looked at before OpenSSL does.
+/// Parses a plain key: PKCS#8, PKCS#1 (RSA) or SEC 1 (elliptic curves). It is checked before OpenSSL gets it.
 ///
 /// # Errors
 /// When it is of a kind or size that doesn't sign passes, or can't be read.
@@ -320,7 +320,7 @@ pub fn parse(der: &[u8]) -> Result<PKey<Private>, KeyError> {
     Ok(parsed)
 }
 
-/// An RSAPrivateKey (RFC 8017, A.1.2): the modulus has a size that is taken, and no other number is longer.
+/// Checks an RSAPrivateKey (RFC 8017, A.1.2): the modulus has an accepted size, and no other number is longer.
 fn check_rsa(der: &[u8]) -> Result<(), KeyError> {
     let mut numbers = Reader(Reader(der).expect(tag::SEQUENCE, "the key is no sequence")?.content);
     numbers.expect(tag::INTEGER, "the key has no version")?;
@@ -333,7 +333,7 @@ fn check_rsa(der: &[u8]) -> Result<(), KeyError> {
     for _ in 0..6 {
         longest = longest.max(next()?);
     }
-    // What follows would be further primes, which nobody's keys have.
+    // Anything that follows would be further primes, which no usual key has.
     if exponent > EXPONENT_BITS || longest > modulus || !numbers.is_empty() {
         Err(KeyError::Unreadable)
     } else {
@@ -341,10 +341,10 @@ fn check_rsa(der: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// Whether a key is of a kind and size that signs passes: RSA of 2048 to 4096 bits, or P-256.
+/// Checks that a key is of a kind and size that signs passes: RSA of 2048 to 4096 bits, or P-256.
 ///
 /// # Errors
-/// What it is instead.
+/// The kind or size that it has instead.
 pub fn check_kind<T: HasPublic>(key: &PKeyRef<T>) -> Result<(), KeyError> {
     match curve(key) {
         Some(Nid::X9_62_PRIME256V1) => Ok(()),
@@ -352,10 +352,10 @@ pub fn check_kind<T: HasPublic>(key: &PKeyRef<T>) -> Result<(), KeyError> {
     }
 }
 
-/// Whether a key may have issued certificates of passes: as [`check_kind`], and Apple's own intermediate of P-384.
+/// Checks that a key may have issued certificates of passes: as [`check_kind`], or P-384 as Apple's own intermediate.
 ///
 /// # Errors
-/// What it is instead.
+/// The kind or size that it has instead.
 pub fn check_issuer_kind<T: HasPublic>(key: &PKeyRef<T>) -> Result<(), KeyError> {
     match curve(key) {
         Some(Nid::SECP384R1) => Ok(()),

@@ -1,6 +1,7 @@
-//! Apple's public certificates, built into the binary, and which of them a pass has to chain to.
+//! Apple's public certificates, built into the binary, and the roots that a pass has to chain to.
 //!
-//! To follow Apple: put the new file into `certs/apple`, add a line below and one to that folder's README.
+//! To add a new certificate of Apple's: put the file into `certs/apple`, add a line below and one to that folder's
+//! README.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const APPLE_INTERMEDIATES: [&[u8]; 7] = [
     include_bytes!("../../../../certs/apple/AppleWWDRCAG8.pem"),
 ];
 
-/// Which roots are trusted, and the intermediates that are known without being shown.
+/// The trusted roots, and the intermediates that are known without being presented.
 #[derive(Clone, Debug)]
 pub struct Trust {
     roots: Vec<X509>,
@@ -37,22 +38,22 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Apple's roots and Worldwide Developer Relations intermediates.
+    /// Returns Apple's roots and Worldwide Developer Relations intermediates.
     pub fn apple() -> Self {
         Self { roots: built_in(&APPLE_ROOTS), intermediates: built_in(&APPLE_INTERMEDIATES), name: "Apple's roots" }
     }
 
-    /// Exactly one root: that of a development chain, or a file named by `--root`.
+    /// Trusts exactly one root: that of a development chain, or a file named by `--root`.
     pub fn only(root: X509) -> Self {
         Self { roots: vec![root], intermediates: Vec::new(), name: "the given root" }
     }
 
-    /// The roots that an operator names beside Apple's.
+    /// Trusts the roots that an operator names in addition to Apple's.
     fn given(roots: Vec<X509>) -> Self {
         Self { roots, intermediates: Vec::new(), name: "the given roots" }
     }
 
-    /// What to call the trusted roots in a sentence.
+    /// Returns the name of the trusted roots for use in a sentence.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -62,8 +63,8 @@ impl Trust {
         self.roots.iter().any(|root| issued(root, certificate))
     }
 
-    /// Whether the certificate chains to a trusted root at a moment, over the certificates shown with it
-    /// or known here. Extended key usage is not looked at: OpenSSL doesn't know Apple's.
+    /// Checks whether the certificate chains to a trusted root at a moment, through the certificates presented with it
+    /// or known here. Extended key usage is not checked: OpenSSL doesn't know Apple's.
     ///
     /// Returns OpenSSL's reason when it doesn't.
     ///
@@ -97,7 +98,7 @@ impl Trust {
         let mut parameters = X509VerifyParam::new()?;
         parameters.set_time(at.seconds());
         parameters.set_purpose(X509PurposeId::ANY)?;
-        // What the operator names as root is trusted even if another authority issued it.
+        // A certificate that the operator names as root is trusted even if another authority issued it.
         parameters.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
         let mut builder = X509StoreBuilder::new()?;
         for root in &self.roots {
@@ -108,36 +109,36 @@ impl Trust {
     }
 }
 
-/// How well it is proven that somebody may sign for a pass type. Later ones outrank earlier ones.
+/// The proof that somebody may sign for a pass type. Later variants outrank earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
-    /// By nothing: the certificate leads to no known root, as those of the sandbox.
+    /// No proof: the certificate chains to no known root, as those of the sandbox.
     Nothing,
-    /// By a certificate that leads to a root which the operator named.
+    /// A certificate that chains to a root named by the operator.
     GivenRoot,
-    /// By a certificate of Apple's.
+    /// A certificate that chains to one of Apple's roots.
     Apple,
 }
 
-/// Which certificates a node signs by.
+/// The roots that a node's signing certificates may chain to.
 #[derive(Debug, Clone)]
 pub struct Roots {
     apple: Trust,
     given: Option<Trust>,
-    /// Whether a certificate that leads to none of them is refused; the sandbox takes any.
+    /// Whether a certificate that chains to none of them is refused; the sandbox accepts any.
     pub demanded: bool,
 }
 
 impl Roots {
-    /// Apple's, and those that the operator named.
+    /// Combines Apple's roots with those that the operator named.
     pub fn new(given: Vec<X509>, demanded: bool) -> Self {
         Self { apple: Trust::apple(), given: (!given.is_empty()).then(|| Trust::given(given)), demanded }
     }
 
-    /// What a certificate with its intermediate, in PEM, proves. Its dates are told elsewhere: it is judged at the moment
-    /// of its life that is nearest to `now`.
+    /// Returns what a certificate with its intermediate, in PEM, proves. Expiry is reported elsewhere: the chain is
+    /// checked at the moment of its validity that is nearest to `now`.
     pub fn proof(&self, chain_pem: &[u8], (not_before, not_after): (Timestamp, Timestamp), now: Timestamp) -> Proof {
-        // OpenSSL takes the last second as over.
+        // OpenSSL counts the last second as expired.
         let within = now.min(not_after.minus(Duration::from_secs(1))).max(not_before);
         if self.apple.trusts_pass_certificate(chain_pem, within) {
             Proof::Apple
@@ -148,29 +149,29 @@ impl Roots {
         }
     }
 
-    /// Whether a certificate that proves so much is taken.
+    /// Whether a certificate with that proof is accepted.
     pub fn take(&self, proof: Proof) -> bool {
         !self.demanded || proof > Proof::Nothing
     }
 }
 
 fn built_in(files: &[&[u8]]) -> Vec<X509> {
-    // A test reads every one of them, so none is ever skipped.
+    // A test reads each of them, so none is ever skipped.
     files.iter().filter_map(|pem| X509::from_pem(pem).ok()).collect()
 }
 
-/// Whether `issuer` issued `certificate`: names and key identifiers agree, and its key made the signature.
+/// Whether `issuer` issued `certificate`: names and key identifiers match, and its key made the signature.
 pub fn issued(issuer: &X509Ref, certificate: &X509Ref) -> bool {
     issuer.issued(certificate) == X509VerifyResult::OK
         && issuer.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
 }
 
-/// Apple's intermediates.
+/// Returns Apple's intermediates.
 pub fn intermediates() -> Vec<X509> {
     built_in(&APPLE_INTERMEDIATES)
 }
 
-/// That of the candidates which issued a certificate; several may have its issuer's name.
+/// Returns the candidate that issued a certificate; several may have the issuer's name.
 pub fn issuer_among<'c>(certificate: &X509Ref, candidates: &'c [X509]) -> Option<&'c X509> {
     candidates.iter().find(|candidate| issued(candidate, certificate))
 }

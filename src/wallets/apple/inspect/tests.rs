@@ -22,7 +22,7 @@ const PASS_TYPE: &str = "pass.com.example.loyalty";
 const TEAM: &str = "ABCDE12345";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The chain is minted for the real now, because OpenSSL puts the real time into a signature.
+/// The chain is created for the real current time, because OpenSSL puts the real time into a signature.
 static CHAIN: LazyLock<(DevelopmentChain, Timestamp)> = LazyLock::new(|| {
     let now = SystemClock.now();
     let pass_type = PassTypeId::parse(PASS_TYPE).expect("valid");

@@ -1,4 +1,4 @@
-//! Unpacking a `.pkpass` that may be hostile: everything is judged before anything is unpacked.
+//! Unpacks a `.pkpass` that may be hostile: everything is checked before anything is unpacked.
 //!
 //! The limits are ours: a pass is a few hundred kilobytes, and a phone holds all of it in memory.
 
@@ -13,26 +13,27 @@ use crate::wallets::apple::rules::report::{Report, quoted};
 
 const MAX_ENTRIES: usize = 1000;
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// Entries that stay small when unpacked may compress as well as they like.
+/// The unpacked size from which the compression ratio is limited, in bytes; smaller entries may compress as well as
+/// they like.
 const RATIO_FROM: u64 = 1024 * 1024;
 const MAX_RATIO: u64 = 200;
 
-/// What was in an archive.
+/// The content of an archive.
 #[derive(Debug, Default)]
 pub struct Unpacked {
-    /// The files that were fit to be unpacked.
+    /// The files that could be unpacked safely.
     pub files: Files,
-    /// False when the archive as a whole was refused, so that missing files say nothing.
+    /// False when the archive as a whole was refused, so that missing files mean nothing.
     pub readable: bool,
 }
 
-/// Reads an archive, noting the rules that it breaks.
+/// Reads an archive and reports the rules that it breaks.
 pub fn unpack(bytes: &[u8], report: &mut Report) -> Unpacked {
     if bytes.len() as u64 > MAX_BYTES {
         report.error("zip-too-large", "", format!("the file has {} bytes; at most {MAX_BYTES} are read", bytes.len()));
         return Unpacked::default();
     }
-    // Counted before the library parses them, because it keeps a record of each in memory.
+    // Counted before the library parses the entries, because it keeps a record of each in memory.
     let headers = count_central_headers(bytes);
     if headers > MAX_ENTRIES {
         report.error(
@@ -75,7 +76,7 @@ fn note_prefix(bytes: &[u8], archive: &ZipArchive<Cursor<&[u8]>>, report: &mut R
     }
 }
 
-/// The library keeps only the last of several entries with one name, so the names are read once more.
+/// Reports entries with the same name. The library keeps only the last of them, so the names are read once more.
 fn note_duplicates(bytes: &[u8], archive: &ZipArchive<Cursor<&[u8]>>, report: &mut Report) {
     let mut seen = HashSet::new();
     let mut folded: HashMap<String, Cow<'_, str>> = HashMap::new();
@@ -152,7 +153,7 @@ fn unpack_entries(archive: &mut ZipArchive<Cursor<&[u8]>>, report: &mut Report) 
             Ok(name) => name.to_owned(),
             Err(_) => String::from_utf8_lossy(entry.name_raw()).into_owned(),
         };
-        // An entry with several faults is told all of them.
+        // Every fault of an entry is reported, not only the first.
         let mut usable = true;
         let mut refuse = |rule, detail: &str| {
             usable = false;
@@ -185,7 +186,7 @@ fn unpack_entries(archive: &mut ZipArchive<Cursor<&[u8]>>, report: &mut Report) 
     files
 }
 
-/// Never holds more than was declared, and what was declared was added up before.
+/// Unpacks one entry. It never holds more than the declared size, and the declared sizes were added up before.
 fn read_entry(archive: &mut ZipArchive<Cursor<&[u8]>>, index: usize, declared: u64) -> Result<Vec<u8>, String> {
     let entry = archive.by_index(index).map_err(|error| error.to_string())?;
     let mut content = Vec::new();
@@ -223,8 +224,8 @@ fn is_special(mode: Option<u32>) -> bool {
     mode.is_some_and(|mode| !matches!(mode & TYPE, 0 | REGULAR | DIRECTORY))
 }
 
-/// A pass packed together with its folder is a common mistake. It is reported, and the folder taken off, so that
-/// the other rules have something to say.
+/// Removes a folder around the whole pass, and reports it. Packing a pass together with its folder is a common mistake,
+/// and without the folder the other rules can be checked.
 fn without_nesting(files: Files, report: &mut Report) -> Files {
     if files.contains_key("pass.json") {
         return files;

@@ -1,5 +1,5 @@
-//! What a phone checks before it believes a pass: the manifest over the files, the signature over the manifest,
-//! the certificate that signed.
+//! Checks what a phone checks before it trusts a pass: the manifest over the files, the signature over the manifest,
+//! and the certificate that signed.
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::cms::{CMSOptions, CmsContentInfo};
@@ -18,10 +18,11 @@ use crate::wallets::apple::rules::{Files, json};
 
 const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "signature";
-/// A signature with its two certificates has about four kilobytes; thousands of certificates would only cost time.
+/// The most bytes of a signature. One with its two certificates has about four kilobytes; thousands of certificates
+/// would only cost time.
 const LARGEST_SIGNATURE: usize = 256 * 1024;
 
-/// Who signed a pass, as the certificate says.
+/// The signer of a pass, as the certificate describes it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SignerInfo {
     /// The certificate's common name.
@@ -38,13 +39,13 @@ pub struct SignerInfo {
     pub not_before: Timestamp,
     /// The last moment at which the certificate is valid.
     pub not_after: Timestamp,
-    /// When the pass was signed, as the signature says.
+    /// The time of signing, as the signature states it.
     pub signed_at: Option<Timestamp>,
     /// SHA-256 of the certificate, in hexadecimal.
     pub fingerprint: String,
 }
 
-/// The manifest rules (`manifest-…`).
+/// Checks the manifest rules (`manifest-…`).
 pub fn check_manifest(files: &Files, report: &mut Report) {
     let Some(content) = files.get(MANIFEST) else {
         report.error("manifest-missing", MANIFEST, "manifest.json is absent; it lists the SHA-1 of every file");
@@ -99,7 +100,7 @@ pub fn check_manifest(files: &Files, report: &mut Report) {
     }
 }
 
-/// The signature rules (`signature-…`). Without a pass those that compare the certificate with it are left out.
+/// Checks the signature rules (`signature-…`). Without a pass, those that compare the certificate with it are left out.
 pub fn check_signature(
     files: &Files,
     pass: Option<&Value>,
@@ -177,13 +178,13 @@ pub fn check_signature(
 }
 
 fn verify(signature: &[u8], manifest: &[u8]) -> Result<(), String> {
-    // The certificate is checked apart from this, since OpenSSL wants an e-mail certificate here.
+    // The certificate is checked separately, since OpenSSL expects an e-mail certificate here.
     let flags = CMSOptions::NO_SIGNER_CERT_VERIFY | CMSOptions::BINARY;
     let mut cms = CmsContentInfo::from_der(signature).map_err(|error| reason(&error))?;
     cms.verify(None, None, Some(manifest), None, flags).map_err(|error| reason(&error))
 }
 
-/// The last cause alone, without addresses of OpenSSL's source.
+/// Returns only the last cause, without addresses of OpenSSL's source.
 fn reason(error: &openssl::error::ErrorStack) -> String {
     let causes: Vec<&str> = error.errors().iter().filter_map(openssl::error::Error::reason).collect();
     if causes.is_empty() { "OpenSSL refuses it".to_owned() } else { causes.join(", ") }
@@ -216,7 +217,7 @@ fn describe(certificate: &X509Ref, signed_at: Option<Timestamp>) -> Option<Signe
     })
 }
 
-/// The first entry of a kind, as text.
+/// Returns the first entry of a kind, as text.
 fn entry(name: &X509NameRef, kind: Nid) -> Option<String> {
     name.entries_by_nid(kind).next()?.data().to_string().ok()
 }
@@ -260,7 +261,8 @@ fn check_chain(leaf: &X509Ref, shown: &[X509], info: &SignerInfo, trust: &Trust,
         let detail = format!("the certificate was issued by {}, which is not included; {included}", info.issuer);
         report.error("signature-intermediate-missing", SIGNATURE, detail);
     }
-    // A wrong signing time has a rule of its own, so the chain is judged at the nearest moment of the leaf's life.
+    // A wrong signing time has a rule of its own, so the chain is checked at the nearest moment of the certificate's
+    // validity.
     let at = info.signed_at.unwrap_or(now).clamp(info.not_before, info.not_after.max(info.not_before));
     match trust.verify(leaf, shown, at) {
         Ok(Ok(())) => {}

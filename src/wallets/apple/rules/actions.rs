@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::report::{Report, quoted};
 use super::{Pass, is_empty, list, text};
 
-/// As third parties transcribe Apple's documentation; none of Apple's code lists them.
+/// The action types, as third parties transcribe Apple's documentation; none of Apple's code lists them.
 const TYPES: [&str; 14] = [
     "viewSchedule",
     "watchTrailer",

@@ -1,4 +1,4 @@
-//! Barcodes and NFC: whether a scanner will get out what was put in.
+//! Barcodes and NFC: whether a scanner will read exactly what was encoded.
 
 use std::collections::HashSet;
 
@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use super::report::{Report, quoted};
 use super::{Pass, is_empty, list, text};
 
-/// Formats that iOS 26 and earlier do not draw.
+/// The formats that iOS 26 and earlier don't draw.
 const NEW_FORMATS: [&str; 4] =
     ["PKBarcodeFormatEAN13", "PKBarcodeFormatCodabar", "PKBarcodeFormatCode39", "PKBarcodeFormatI2of5"];
 const OLD_FORMATS: [&str; 4] =
     ["PKBarcodeFormatQR", "PKBarcodeFormatPDF417", "PKBarcodeFormatAztec", "PKBarcodeFormatCode128"];
 
-/// Names of the IANA registry that a phone's system knows, lower case.
+/// Names from the IANA registry that a phone's system knows, in lower case.
 const ENCODINGS: [&str; 55] = [
     "us-ascii",
     "ascii",
@@ -158,7 +158,7 @@ fn check_barcode(barcode: &Map<String, Value>, pointer: &str, report: &mut Repor
     }
 }
 
-/// Whether an encoding has a character; those that we have no table of are believed.
+/// Whether an encoding has a character; true for encodings that we have no table of.
 fn can_encode(character: char, encoding: &str) -> bool {
     let code = u32::from(character);
     match encoding {
@@ -221,7 +221,7 @@ fn is_codabar(message: &str) -> bool {
     !inner.is_empty() && inner.chars().all(|c| c.is_ascii_digit() || "-$:/.+".contains(c))
 }
 
-/// The most that the largest symbol holds at its lowest error correction (ISO/IEC 18004, 24778 and 15438).
+/// Returns the most that the largest symbol holds at its lowest error correction (ISO/IEC 18004, 24778 and 15438).
 fn capacity(format: &str, message: &str) -> usize {
     let digits = message.bytes().all(|c| c.is_ascii_digit());
     let simple = message.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || " $%*+-./:".contains(c));
@@ -229,7 +229,7 @@ fn capacity(format: &str, message: &str) -> usize {
         "PKBarcodeFormatQR" => (7089, 4296, 2953),
         "PKBarcodeFormatAztec" => (3832, 3067, 1914),
         "PKBarcodeFormatPDF417" => (2710, 1850, if message.is_ascii() { 1850 } else { 1108 }),
-        // No limit in the standards; longer ones can't be drawn on a phone that a scanner could read.
+        // The standards set no limit; a phone can't draw a longer one so that a scanner could read it.
         _ => (255, 255, 255),
     };
     if digits {

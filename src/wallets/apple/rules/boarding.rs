@@ -9,7 +9,8 @@ use super::{Pass, is_empty};
 
 use Severity::{Error, Warning};
 
-/// Rule, severity, and the tags of which one is enough (Apple's documentation and its package spell some differently).
+/// The rule, its severity, and the tags of which one is enough (Apple's documentation and its package spell some
+/// differently).
 const NEEDS: [(&str, Severity, &[&str]); 12] = [
     ("boarding-airline-code-missing", Error, &["airlineCode"]),
     ("boarding-flight-number-missing", Error, &["flightNumber"]),
@@ -25,7 +26,7 @@ const NEEDS: [(&str, Severity, &[&str]); 12] = [
     ("seats-missing", Warning, &["seats"]),
 ];
 
-/// The parts of which one makes a name; how it is pronounced is not one of them.
+/// The parts of which one makes a name; the pronunciation is not one of them.
 const NAME_PARTS: [&str; 6] = ["namePrefix", "givenName", "middleName", "familyName", "nameSuffix", "nickname"];
 
 pub fn check(pass: &Pass<'_>, report: &mut Report) {

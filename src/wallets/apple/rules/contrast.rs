@@ -1,5 +1,5 @@
-//! Whether what is written can be read: the contrast of texts with what lies behind them (WCAG 2.2, 1.4.3: at least 3 to 1
-//! for large text).
+//! Whether texts are readable: their contrast with what lies behind them (WCAG 2.2, 1.4.3: at least 3 to 1 for large
+//! text).
 
 use std::io::Cursor;
 
@@ -9,25 +9,26 @@ use super::report::Report;
 use super::{Files, Pass, list};
 use crate::domain::values::colour::Colour;
 
-/// The least contrast at which large text can be read.
+/// The lowest contrast at which large text is readable.
 const LEAST: f64 = 3.0;
-/// Pictures with more pixels than a strip at the largest scale has are not looked at.
+/// The most pixels of a picture that is checked; a strip at the largest scale has fewer.
 const MOST_PIXELS: u64 = 2_000_000;
-/// More strips than a pass has languages are not looked at.
+/// The most strips that are checked; a pass has no more languages.
 const MOST_STRIPS: usize = 50;
-/// Where Wallet writes the primary field on a strip, in percent of its width and height: at the left, around the middle.
+/// The area where Wallet writes the primary field on a strip (left, right, top and bottom in percent of its width and
+/// height): at the left, around the middle.
 const WRITTEN: [u32; 4] = [4, 60, 15, 75];
 
-/// `color-contrast`.
+/// Checks `color-contrast`.
 pub fn check(pass: &Pass<'_>, files: &Files, report: &mut Report) {
-    // Posters choose their own colours, and an event ticket with a background shows that in place of the colour.
+    // Posters choose their own colours, and an event ticket with a background picture shows that instead of the colour.
     let poster = pass.poster_event || pass.has_style(super::POSTER_GENERIC);
     let colour = |key: &str| pass.text(key).and_then(|text| Colour::parse(text).ok());
     let (foreground, label) = (colour("foregroundColor"), colour("labelColor"));
     let Some(background) = colour("backgroundColor").filter(|_| !poster) else { return };
     let strips = strips(pass, files);
     let pictured = super::images::has_role(files, "background") && pass.has_style("eventTicket");
-    // Without a colour of its own Wallet writes in black (seen on iOS 18 and 26).
+    // Without a text colour Wallet writes in black (seen on iOS 18 and 26).
     let black = Colour { rgb: [0; 3] };
     let texts = [("text", "foregroundColor", foreground), ("labels", "labelColor", label.or(foreground))];
     for (what, key, given) in texts {
@@ -41,7 +42,7 @@ pub fn check(pass: &Pass<'_>, files: &Files, report: &mut Report) {
             Some(colour) => colour.to_hex(),
             None => "black (Wallet's choice, as no colour is given)".to_owned(),
         };
-        // One colour for both is one fault.
+        // When one colour serves for both, it is reported once.
         let again = key == "labelColor" && label.is_none();
         let ratio = ratio(luminance(written), luminance(background));
         if ratio < LEAST && !pictured && !again {
@@ -71,7 +72,7 @@ pub fn check(pass: &Pass<'_>, files: &Files, report: &mut Report) {
     }
 }
 
-/// The strips on which a primary field is written, one scale of each.
+/// Returns the strips on which a primary field is written, one scale of each.
 fn strips<'f>(pass: &Pass<'_>, files: &'f Files) -> Vec<(&'f str, image::RgbaImage)> {
     let on_strip = |(style, fields): &(&str, &serde_json::Map<String, Value>)| {
         matches!(*style, "storeCard" | "coupon" | "eventTicket") && !list(fields, "primaryFields").is_empty()
@@ -100,7 +101,7 @@ fn decode(content: &[u8]) -> Option<image::RgbaImage> {
     Some(reader.decode().ok()?.into_rgba8())
 }
 
-/// The luminance of the middle one of the pixels behind the primary field, by brightness.
+/// Returns the median luminance of the pixels behind the primary field.
 fn behind(picture: &image::RgbaImage, background: Colour) -> f64 {
     let part = |whole: u32, percent: u32| (u64::from(whole) * u64::from(percent) / 100) as u32;
     let (width, height) = picture.dimensions();
@@ -121,7 +122,7 @@ fn behind(picture: &image::RgbaImage, background: Colour) -> f64 {
     found.get(found.len() / 2).copied().unwrap_or_else(|| luminance(background))
 }
 
-/// WCAG 2.2, "relative luminance".
+/// Returns the relative luminance as WCAG 2.2 defines it.
 fn luminance(colour: Colour) -> f64 {
     let linear = |channel: u8| {
         let c = f64::from(channel) / 255.0;
@@ -131,12 +132,12 @@ fn luminance(colour: Colour) -> f64 {
     0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
-/// WCAG 2.2, "contrast ratio": 1 to 21.
+/// Returns the contrast ratio as WCAG 2.2 defines it: 1 to 21.
 fn ratio(a: f64, b: f64) -> f64 {
     (a.max(b) + 0.05) / (a.min(b) + 0.05)
 }
 
-/// With one decimal, cut off: 2.97 isn't 3.0.
+/// Returns a ratio with one decimal, rounded down: 2.97 isn't 3.0.
 fn shown(ratio: f64) -> String {
     format!("{:.1}", (ratio * 10.0).floor() / 10.0)
 }

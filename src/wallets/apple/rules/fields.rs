@@ -1,4 +1,4 @@
-//! The fields of every style: identity, value, format, and what their place on the card can show.
+//! The fields of every style: identity, value, format, and what their position on the card can show.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ const GROUPS: [&str; 7] = [
     "backFields",
 ];
 
-/// Where a field stands.
+/// The position of a field.
 struct Place<'a> {
     style: &'a str,
     group: &'a str,
@@ -120,7 +120,7 @@ fn check_numbers(field: &Map<String, Value>, value: Option<&Value>, place: &Plac
     let at = |key: &str| format!("{}/{key}", place.pointer);
     let (currency, style) = (field.get("currencyCode"), field.get("numberStyle"));
     if currency.is_some() && style.is_some() {
-        // Wallet refuses front fields that have both, so this is harder than Apple's own tool, which warns.
+        // Wallet refuses front fields that have both, so this is stricter than Apple's own tool, which only warns.
         report.error(
             "field-currency-and-number-style",
             at("numberStyle"),
@@ -143,8 +143,9 @@ fn check_numbers(field: &Map<String, Value>, value: Option<&Value>, place: &Plac
     }
 }
 
-/// A change message is a format: `%@` once for the new value, `%%` for a percent sign, and nothing else,
-/// because Wallet rejects any other code (Apple, "PassFieldContent", read 2026-11, and device logs).
+/// Returns the fault of a change message, if any. A change message is a format: `%@` once for the new value, `%%` for a
+/// percent sign, and nothing else, because Wallet rejects any other code (Apple, "PassFieldContent", read 2026-11, and
+/// device logs).
 pub fn fault_of_message(message: &str) -> Option<(Severity, String)> {
     let mut values = 0;
     let mut characters = message.chars();
@@ -176,7 +177,8 @@ fn check_change_message(message: &str, pointer: &str, report: &mut Report) {
     }
 }
 
-/// `field-change-message` in every language: what the string tables have for the pass's messages.
+/// Checks `field-change-message` in every language: the translations that the string tables have of the pass's
+/// messages.
 pub(super) fn check_translated_messages(pass: &Pass<'_>, files: &Files, report: &mut Report) {
     let fields = pass.styles.iter().flat_map(|(_, style)| GROUPS.iter().flat_map(|group| list(style, group)));
     let keys: HashSet<&str> = fields.filter_map(|field| field.get("changeMessage")?.as_str()).collect();
@@ -194,7 +196,7 @@ pub(super) fn check_translated_messages(pass: &Pass<'_>, files: &Files, report: 
     }
 }
 
-/// The first markup that Wallet does not draw: anything but `<a href="…">text</a>`, not nested.
+/// Describes the first markup that Wallet doesn't draw: anything but `<a href="…">text</a>`, not nested.
 fn markup_fault(markup: &str) -> Option<&'static str> {
     let mut inside = false;
     let mut rest = markup;

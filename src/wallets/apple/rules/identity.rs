@@ -1,4 +1,4 @@
-//! Who issued the pass and what it is called.
+//! The issuer of the pass and the pass's names.
 
 use serde_json::Value;
 

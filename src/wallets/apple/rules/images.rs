@@ -6,17 +6,17 @@ use std::io::Cursor;
 use super::report::{Report, quoted};
 use super::{Files, POSTER_GENERIC, Pass};
 
-/// Nothing larger than this is decoded.
+/// The longest side of a picture that is decoded, in pixels.
 const LARGEST_SIDE: u32 = 4096;
 const LARGEST_FILE: usize = 5 * 1024 * 1024;
-/// Beyond so many pixels in one pass, images are no longer decoded, only their headers read:
-/// a few kilobytes of PNG can hold megapixels.
+/// The most pixels decoded in one pass; of further images only the headers are read, since a few kilobytes of PNG can
+/// hold megapixels.
 const DECODED_PIXELS: u64 = 64 * 1024 * 1024;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// A picture's part on the card, with the sizes in points that Apple's texts of different years give
-/// (Human Interface Guidelines and github.com/apple/pass-builder, read 2026-11).
+/// A picture's role on the card, with the sizes in points that Apple's texts of different years give (Human Interface
+/// Guidelines and github.com/apple/pass-builder, read 2026-11).
 struct Role {
     name: &'static str,
     size: Size,
@@ -25,7 +25,7 @@ struct Role {
 enum Size {
     Exactly(&'static [(u32, u32)]),
     AtMost(u32, u32),
-    /// The longer side has this length, and the sides are at most as 3 to 2.
+    /// The longer side has this length, and the sides have a ratio of at most 3 to 2.
     Square(u32),
     Free,
 }
@@ -44,7 +44,7 @@ const ROLES: [Role; 11] = [
     Role { name: "venueMap", size: Size::Free },
 ];
 
-/// A file name taken apart: role and scale.
+/// The parts of a file name.
 struct Name<'a> {
     role: Option<&'static Role>,
     stem: &'a str,
@@ -52,10 +52,10 @@ struct Name<'a> {
     extension: &'a str,
 }
 
-/// Scale, width and height in pixels.
+/// The scale, and the width and height in pixels.
 type Picture = (u32, u32, u32);
 
-/// Whether the name claims to be a picture.
+/// Whether the name looks like that of a picture.
 pub fn looks_like_image(name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     ["png", "jpg", "jpeg", "gif", "webp", "pdf", "svg", "heic", "bmp", "tiff"]
@@ -141,7 +141,7 @@ fn check_icons(files: &Files, report: &mut Report) {
     }
 }
 
-/// Checks one file and gives its size in pixels. What is declared is judged before anything is decoded.
+/// Checks one file and returns its size in pixels. The declared size is checked before anything is decoded.
 fn check_picture(
     path: &str,
     extension: &str,
@@ -186,7 +186,7 @@ fn check_picture(
     Some((width, height))
 }
 
-/// Width and height from the header chunk, which is always the first (PNG, 11.2.1).
+/// Returns width and height from the header chunk, which is always the first (PNG, 11.2.1).
 fn declared_size(content: &[u8]) -> Option<(u32, u32)> {
     let header = content.get(8..33)?;
     if header.get(4..8)? != b"IHDR" {
@@ -235,7 +235,7 @@ impl std::fmt::Display for Size {
     }
 }
 
-/// Half a point of rounding is allowed at each scale.
+/// Whether all scales have the same size in points, give or take half a point of rounding at each scale.
 fn same_picture(sizes: &[Picture]) -> bool {
     sizes.iter().enumerate().all(|(index, a)| {
         sizes.iter().skip(index + 1).all(|b| {

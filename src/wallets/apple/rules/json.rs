@@ -1,4 +1,4 @@
-//! Reading JSON as strictly as a phone's worst reader: duplicate keys are found instead of silently lost.
+//! Reads JSON as strictly as a phone's strictest reader: duplicate keys are reported instead of silently dropped.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -7,22 +7,22 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Larger JSON is refused: a value tree takes some seventy times its text at worst.
+/// The most bytes of JSON that are accepted: a value tree takes some seventy times its text at worst.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
-/// A value, and the JSON pointers of keys that stand twice in their object (the last one is kept).
+/// A value, and the JSON pointers of keys that occur twice in their object (the last one is kept).
 #[derive(Debug)]
 pub struct Parsed {
     /// The value.
     pub value: Value,
-    /// Where keys are repeated.
+    /// The JSON pointers of repeated keys.
     pub duplicates: Vec<String>,
 }
 
 /// Reads a JSON text of at most [`MAX_BYTES`] and at most 127 levels.
 ///
 /// # Errors
-/// A sentence with the place of the first mistake.
+/// A sentence with the position of the first mistake.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     if bytes.len() > MAX_BYTES {
         return Err(format!("has {} bytes; at most {MAX_BYTES} are read", bytes.len()));
@@ -34,7 +34,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     Ok(Parsed { value, duplicates: walk.duplicates.into_inner() })
 }
 
-/// One step of a JSON pointer (RFC 6901).
+/// Returns a key as one step of a JSON pointer (RFC 6901).
 pub fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
@@ -54,7 +54,7 @@ impl Walk {
     }
 
     fn note_duplicate(&self, key: &str) {
-        // The caller reports a few and counts the rest; pointers are only worth their memory up to a point.
+        // The caller reports a few and counts the rest; more pointers wouldn't be worth their memory.
         if self.duplicates.borrow().len() < 100 {
             let pointer: String = self.path.borrow().iter().map(|step| format!("/{}", escape(step))).collect();
             self.duplicates.borrow_mut().push(format!("{pointer}/{}", escape(key)));

@@ -2,9 +2,9 @@
 //!
 //! Pure functions over pass.json and the packaged files. A rule's id is stable, since people search and filter by it.
 //! The groups: `schema` (types and forms of single values), `identity`, `style`, `fields`, `barcodes`, `relevance`,
-//! `web_service`, `poster_event`, `boarding`, `actions`, `images`, `strings`, `contrast`. Rules on the archive, the manifest and
-//! the signature live with their readers in the folder above. To add a rule, write it in its group; a new group is
-//! one line in [`check_pass`].
+//! `web_service`, `poster_event`, `boarding`, `actions`, `images`, `strings`, `contrast`. Rules on the archive, the
+//! manifest and the signature are beside their readers in the folder above. To add a rule, write it in its group; a new
+//! group is one line in [`check_pass`].
 
 pub mod json;
 pub mod report;
@@ -37,10 +37,10 @@ use report::Report;
 /// The packaged files by their path in the archive.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Whether our own addresses, as they stand in passes, lead anywhere.
+/// Whether the addresses of our own servers, as written in passes, are reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnAddresses {
-    /// Phones reach them.
+    /// Phones can reach them.
     Public,
     /// They lead to this machine, as in the sandbox: rules about them are warnings.
     Loopback,
@@ -60,16 +60,16 @@ impl OwnAddresses {
     }
 }
 
-/// What the rules need to know beside the pass.
+/// The facts that the rules need beside the pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
-    /// The current time, for dates that have passed.
+    /// The current time, to recognise dates in the past.
     pub now: Timestamp,
     /// Whether our own addresses are public.
     pub own_addresses: OwnAddresses,
 }
 
-/// Reads pass.json: `pass-json-encoding`, `pass-json-parse`, `pass-json-duplicate-key`.
+/// Reads pass.json and checks `pass-json-encoding`, `pass-json-parse`, `pass-json-duplicate-key`.
 pub fn parse_pass(bytes: &[u8]) -> (Option<Value>, Vec<Issue>) {
     let mut report = Report::default();
     let value = parse_into(bytes, &mut report);
@@ -109,8 +109,8 @@ fn parse_into(bytes: &[u8], report: &mut Report) -> Option<Value> {
 
 /// Checks a pass and the files packaged with it.
 ///
-/// Pointers of issues are JSON pointers into `pass`, or paths of files. Nothing here panics or takes
-/// more time than a small multiple of the input, whatever the input.
+/// Pointers of issues are JSON pointers into `pass`, or paths of files. For no input does this panic or take more time
+/// than a small multiple of the input's size.
 pub fn check_pass(pass: &Value, files: &Files, context: &Context) -> Vec<Issue> {
     let mut report = Report::default();
     let Some(root) = pass.as_object() else {
@@ -145,7 +145,7 @@ pub fn check_images(styles: &[&str], files: &Files) -> Vec<Issue> {
     report.finish()
 }
 
-/// Checks only whether the texts of a pass can be read on its colours and pictures.
+/// Checks only whether the texts of a pass are readable on its colours and pictures.
 pub fn check_contrast(pass: &Value, files: &Files) -> Vec<Issue> {
     let mut report = Report::default();
     if let Some(root) = pass.as_object() {
@@ -158,14 +158,14 @@ pub fn check_contrast(pass: &Value, files: &Files) -> Vec<Issue> {
 const CLASSIC_STYLES: [&str; 5] = ["boardingPass", "eventTicket", "coupon", "storeCard", "generic"];
 const POSTER_GENERIC: &str = "posterGeneric";
 
-/// A pass and the facts about it that several groups ask for.
+/// A pass and the facts about it that several groups need.
 struct Pass<'a> {
     root: &'a Map<String, Value>,
     /// The style dictionaries present, classic ones first.
     styles: Vec<(&'static str, &'a Map<String, Value>)>,
-    /// It has an event ticket and asks for the poster layout.
+    /// Whether it has an event ticket and asks for the poster layout.
     poster_event: bool,
-    /// It has a boarding pass and asks for the semantic layout.
+    /// Whether it has a boarding pass and asks for the semantic layout.
     semantic_boarding: bool,
 }
 
@@ -190,17 +190,17 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The text at a key; `None` when there is none or it is of another type, which is the schema's affair.
+/// Returns the text at a key; `None` when there is none or it is of another type, which the schema reports.
 fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     object.get(key).and_then(Value::as_str)
 }
 
-/// The list at a key, empty when there is none.
+/// Returns the list at a key, empty when there is none.
 fn list<'a>(object: &'a Map<String, Value>, key: &str) -> &'a [Value] {
     object.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Absent, null, a blank text or an empty list.
+/// Whether a value is absent, null, a blank text or an empty list.
 fn is_empty(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,

@@ -1,9 +1,9 @@
-//! The names of packaged files: what belongs into a pass and what was packed by accident.
+//! The names of packaged files: what belongs in a pass and what was packed by accident.
 
 use super::report::{Report, quoted};
 use super::{Files, images};
 
-/// Files without which, or beside which, a pass is made.
+/// The files that a pass consists of or is made from, apart from pictures and translations.
 const KNOWN: [&str; 5] = ["pass.json", "manifest.json", "signature", "personalization.json", "tooling.json"];
 
 pub fn check(files: &Files, report: &mut Report) {
@@ -46,7 +46,7 @@ fn is_junk(path: &str) -> bool {
         || name.ends_with(".bak")
 }
 
-/// The outward form of BCP 47: a language of two or three letters, then parts of two to eight.
+/// Whether a text has the form of BCP 47: a language of two or three letters, then parts of two to eight.
 fn is_language(text: &str) -> bool {
     let mut parts = text.split('-');
     let language = parts.next().unwrap_or_default();

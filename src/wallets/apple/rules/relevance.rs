@@ -1,4 +1,4 @@
-//! When and where the pass shows up by itself.
+//! When and where the phone shows the pass by itself.
 
 use std::time::Duration;
 

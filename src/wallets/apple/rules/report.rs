@@ -1,10 +1,10 @@
-//! Collecting broken rules without letting a hostile file fill the memory with them.
+//! Collects broken rules without letting a hostile file fill the memory with them.
 
 use std::collections::BTreeMap;
 
 use crate::domain::checks::{Issue, Severity};
 
-/// More of one rule than this helps nobody; the rest are counted.
+/// The most issues listed for one rule; more would help nobody, and the rest are counted.
 const MAX_PER_RULE: usize = 40;
 
 /// The issues found so far.
@@ -20,12 +20,12 @@ impl Report {
         self.add(Issue::error(rule, pointer, detail));
     }
 
-    /// Records something that works, but not as the author probably meant.
+    /// Records something that works, but probably not as the author intended.
     pub fn warning(&mut self, rule: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
         self.add(Issue::warning(rule, pointer, detail));
     }
 
-    /// Records a problem with a severity decided elsewhere.
+    /// Records an issue whose severity was decided elsewhere.
     pub fn add(&mut self, issue: Issue) {
         let count = self.counts.entry((issue.rule, issue.severity)).or_default();
         *count += 1;
@@ -34,7 +34,7 @@ impl Report {
         }
     }
 
-    /// Everything found, in the order of finding; what was too much of one rule is summed up at the end.
+    /// Returns all issues in the order of finding; those beyond the limit of a rule are summed up at the end.
     pub fn finish(mut self) -> Vec<Issue> {
         for ((rule, severity), count) in self.counts {
             if count > MAX_PER_RULE {
@@ -46,14 +46,14 @@ impl Report {
     }
 }
 
-/// A found text for a message: quoted, escaped, and cut.
+/// Returns a found text for use in a message: quoted, escaped, and cut.
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
     let cut: String = text.chars().take(LONGEST).collect();
     if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
 }
 
-/// A detail without the texts that [`quoted`] put in: for what is shown of a member's own values.
+/// Returns a detail without the texts that [`quoted`] put in, for members' own values, which must not be shown.
 pub fn without_quotes(detail: &str) -> String {
     let (mut out, mut within, mut escaped) = (String::new(), false, false);
     for c in detail.chars() {

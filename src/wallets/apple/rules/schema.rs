@@ -1,8 +1,8 @@
 //! The shape of pass.json: which keys exist and of what type their values are.
 //!
-//! One table per kind of object, checked by one walk. Sources: github.com/apple/pass-builder at 63efd0f (June 2026)
-//! and Apple's Wallet Passes documentation, read 2026-11, where the two differ both spellings are known.
-//! A new key is one line here; rules that look at several keys together live in the other files.
+//! One table per kind of object, checked by one walk. Sources: github.com/apple/pass-builder at 63efd0f (June 2026) and
+//! Apple's Wallet Passes documentation, read 2026-11; where the two differ, both spellings are known. A new key is one
+//! line here; rules that involve several keys are in the other files.
 
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ enum Kind {
     Number,
     /// A field's value: a text (also a date) or a number.
     Scalar,
-    /// Whatever the issuer likes.
+    /// Any value that the issuer chooses.
     Any,
     OneOf(&'static [&'static str]),
     List(&'static Kind),
@@ -342,7 +342,7 @@ const PASS: Members = &[
     ("groupingIdentifier", Text),
     ("featuredActions", List(&Object(ACTION))),
     ("nfc", Object(NFC)),
-    // Which words are known is the rule `scheme-unknown`.
+    // The known words are checked by the rule `scheme-unknown`.
     ("preferredStyleSchemes", List(&Text)),
     ("semantics", Object(SEMANTICS)),
     ("userInfo", Any),
@@ -378,7 +378,8 @@ const PASS: Members = &[
     ("transitProviderWebsiteURL", Url),
 ];
 
-/// `key-type`, `null-value`, `enum-value`, `unknown-key`, `designer-id-key`, `color-format`, `date-format`, `url-format`.
+/// Checks `key-type`, `null-value`, `enum-value`, `unknown-key`, `designer-id-key`, `color-format`, `date-format`,
+/// `url-format`.
 pub fn check(pass: &Map<String, Value>, report: &mut Report) {
     object(pass, PASS, "", report);
 }

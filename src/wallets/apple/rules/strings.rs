@@ -14,7 +14,7 @@ const SIGN_UP_FIELDS: [&str; 4] = [
     "PKPassPersonalizationFieldPhoneNumber",
 ];
 
-/// `strings-encoding`, `strings-parse`, `strings-duplicate-key`.
+/// Checks `strings-encoding`, `strings-parse`, `strings-duplicate-key`.
 pub fn check(files: &Files, report: &mut Report) {
     for (path, content) in files {
         if path.rsplit('/').next() != Some("pass.strings") {
@@ -42,7 +42,7 @@ pub fn check(files: &Files, report: &mut Report) {
     }
 }
 
-/// The text of a `pass.strings` file: UTF-8, or UTF-16 with a mark.
+/// Returns the text of a `pass.strings` file: UTF-8, or UTF-16 with a byte order mark.
 pub fn decode(content: &[u8]) -> Option<String> {
     let units = |rest: &[u8], read: fn([u8; 2]) -> u16| {
         let (pairs, []) = rest.as_chunks::<2>() else { return None };
@@ -53,13 +53,13 @@ pub fn decode(content: &[u8]) -> Option<String> {
         [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes)?,
         [0xef, 0xbb, 0xbf, rest @ ..] | rest => std::str::from_utf8(rest).ok()?.to_owned(),
     };
-    // UTF-16 without a mark passes for UTF-8 as long as it is ASCII, but with a NUL in every second place.
+    // UTF-16 without a mark is valid UTF-8 as long as it is ASCII, but with a NUL in every second position.
     (!text.contains('\0')).then_some(text)
 }
 
 type Fault = (usize, &'static str);
 
-/// Reads `"key" = "value";` entries with `/* */` and `//` comments, as old-style property lists have them.
+/// Reads `"key" = "value";` entries with `/* */` and `//` comments, as in old-style property lists.
 ///
 /// # Errors
 /// The line and what is wrong there.
@@ -73,7 +73,7 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, Fault> {
         }
         let key = parser.word()?;
         parser.skip_blank()?;
-        // `"key";` stands for a text that is its own translation.
+        // `"key";` means that the text is its own translation.
         let value = if parser.take('=') {
             parser.skip_blank()?;
             let value = parser.word()?;
@@ -149,7 +149,7 @@ impl Parser<'_> {
                     Some('n') => word.push('\n'),
                     Some('t') => word.push('\t'),
                     Some('r') => word.push('\r'),
-                    // \U and \u with four digits, and octal codes: what they stand for matters to nobody here.
+                    // \U and \u with four digits, and octal codes: no rule needs the characters that they mean.
                     Some(other) => word.push(other),
                 },
                 Some(other) => word.push(other),
@@ -158,7 +158,7 @@ impl Parser<'_> {
     }
 }
 
-/// `personalization-json`, `personalization-incomplete`.
+/// Checks `personalization-json`, `personalization-incomplete`.
 pub(super) fn check_personalization(pass: &Pass<'_>, files: &Files, report: &mut Report) {
     const FILE: &str = "personalization.json";
     let Some(content) = files.get(FILE) else { return };

@@ -1,4 +1,4 @@
-//! Which styles a pass has and how they stand side by side.
+//! The styles of a pass, and which of them may be combined.
 
 use super::report::{Report, quoted};
 use super::{CLASSIC_STYLES, Files, POSTER_GENERIC, Pass, images, is_empty, list};

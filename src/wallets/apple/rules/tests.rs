@@ -18,7 +18,7 @@ fn base() -> Value {
     })
 }
 
-/// The base pass with members replaced; null removes one.
+/// Returns the base pass with members replaced; null removes one.
 fn with(changes: Value) -> Value {
     let mut pass = base();
     for (key, value) in changes.as_object().expect("an object") {
@@ -44,7 +44,7 @@ fn icons() -> Files {
         .collect()
 }
 
-/// `E rule pointer` or `W rule pointer`.
+/// Returns the issues as `E rule pointer` or `W rule pointer`.
 fn short(issues: &[Issue]) -> Vec<String> {
     let letter = |issue: &Issue| if issue.severity == Severity::Error { 'E' } else { 'W' };
     issues.iter().map(|issue| format!("{} {} {}", letter(issue), issue.rule, issue.pointer)).collect()
@@ -59,7 +59,7 @@ fn breaks(changes: Value, expected: &[&str]) {
     assert_eq!(found, expected, "for {changes}");
 }
 
-/// One store card field in a group.
+/// Returns a pass with one store card field in a group.
 fn field(group: &str, field: Value) -> Value {
     json!({"storeCard": {group: [field]}})
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::domain::time::Timestamp;
 
-/// Reads `YYYY-MM-DDTHH:MM[:SS[.fff]]` with `Z` or `±HH:MM`, the form that Apple's own package takes
+/// Reads `YYYY-MM-DDTHH:MM[:SS[.fff]]` with `Z` or `±HH:MM`, the form that Apple's own package accepts
 /// (github.com/apple/pass-builder at 63efd0f).
 pub fn date(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
@@ -71,7 +71,7 @@ pub fn is_color(text: &str) -> bool {
     channels == 3
 }
 
-/// Whether a text has a URL's outward form: a scheme, something after it, no white space or control characters.
+/// Whether a text has the form of a URL: a scheme, something after it, no white space or control characters.
 pub fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     let scheme_is_right = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -79,7 +79,7 @@ pub fn is_url(text: &str) -> bool {
     scheme_is_right && !rest.trim_matches('/').is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
-/// Whether a URL leads to this very machine.
+/// Whether a URL leads to this machine.
 pub fn is_loopback(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
     let Some(host) = url.host_str() else { return false };

@@ -1,11 +1,11 @@
-//! How the pass gets its updates, and the app it opens.
+//! The pass's web service, which updates it, and the app that it opens.
 
 use crate::domain::checks::Issue;
 
 use super::report::{Report, quoted};
 use super::{Context, Pass, is_empty};
 
-/// Apple, "Pass": authenticationToken, read 2026-11.
+/// The fewest characters of a token (Apple, "Pass": authenticationToken, read 2026-11).
 const SHORTEST_TOKEN: usize = 16;
 
 pub fn check(pass: &Pass<'_>, context: &Context, report: &mut Report) {
@@ -21,7 +21,7 @@ pub fn check(pass: &Pass<'_>, context: &Context, report: &mut Report) {
     if let Some(token) = pass.text("authenticationToken").filter(|token| !token.is_empty()) {
         let length = token.chars().count();
         if length < SHORTEST_TOKEN {
-            // The token is a secret: its length is said, its text never.
+            // The token is a secret: its length is reported, its text never.
             let detail = format!("has {length} characters; Wallet refuses fewer than {SHORTEST_TOKEN}");
             report.error("web-service-token-length", "/authenticationToken", detail);
         }
