@@ -441,9 +441,9 @@ impl Shared {
 
     /// Checks one request, delivers or refuses it, records it and returns the answer.
     fn judge(&self, connection: u64, head: &http::request::Parts, body: Bytes, topic: Option<&str>) -> Answer {
-        let verdict = check(&head.method, head.uri.path(), &head.headers, &body, topic);
+        let checked = check(&head.method, head.uri.path(), &head.headers, &body, topic);
         let mut state = self.state();
-        let answer = match verdict {
+        let answer = match checked {
             Err(refusal) => Answer::new(refusal.status, refusal.reason),
             Ok(Accepted { token, topic, expiration, priority, push_type }) => {
                 if let Some(answer) = state.ordered(token.as_str()) {

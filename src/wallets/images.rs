@@ -91,7 +91,7 @@ fn reader(bytes: &[u8], side: Option<u32>, memory: u64) -> Result<ImageReader<Cu
 /// Reads the declared width and height without decoding anything, and refuses a picture that is too large.
 ///
 /// # Errors
-/// When the format isn't one we take, or the picture is too large.
+/// When the format isn't one we accept, or the picture is too large.
 pub fn check_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     // Without a limit on the sides: it would hide the size that it refuses.
     let probe = reader(bytes, None, PROBE_MEMORY)?;
@@ -123,7 +123,7 @@ pub fn upright_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
 /// large photo is reduced before it is rotated, since rotating makes a copy.
 ///
 /// # Errors
-/// When the format isn't one we take, or the picture is too large or damaged.
+/// When the format isn't one we accept, or the picture is too large or damaged.
 pub fn decode(bytes: &[u8]) -> Result<DynamicImage, ImageError> {
     check_size(bytes)?;
     if is_cut_off_jpeg(bytes) {
@@ -162,7 +162,7 @@ fn is_cut_off_jpeg(bytes: &[u8]) -> bool {
     !rest.windows(2).any(|pair| pair == [0xff, 0xd9])
 }
 
-/// Returns the media type of an upload, detected from its content; `None` when we don't take the format.
+/// Returns the media type of an upload, detected from its content; `None` when we don't accept the format.
 pub fn media_type(bytes: &[u8]) -> Option<&'static str> {
     match image::guess_format(bytes).ok()? {
         ImageFormat::Png => Some("image/png"),

@@ -354,10 +354,10 @@ async fn a_goaway_in_the_middle_loses_nothing() {
             assert_eq!(push(&client, &token(number)).await, PushOutcome::Delivered);
         }
     }
-    let mut heard: Vec<PushToken> = service.pushes().into_iter().map(|push| push.token).collect();
-    heard.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    heard.dedup();
-    assert_eq!(heard.len(), 200);
+    let mut tokens: Vec<PushToken> = service.pushes().into_iter().map(|push| push.token).collect();
+    tokens.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    tokens.dedup();
+    assert_eq!(tokens.len(), 200);
     assert!(service.connections() >= 2, "no new connection followed");
     assert!(delivered >= 50, "requests under way were not answered: {delivered}");
 }

@@ -327,8 +327,8 @@ mod tests {
         };
         let opened = open(&file(&key(&[1])), "sesame", &mut Work::default()).expect("opened");
         assert_eq!(opened.key.as_deref().map(Vec::as_slice), Some(&b"a key"[..]));
-        let asked = open(&file(&key(&[0x7f, 0xff, 0xff, 0xff])), "sesame", &mut Work::default()).map(|_| ());
-        assert_eq!(asked, Err(KeyError::TooMuchWork(0x7fff_ffff + 2).into()), "with the two before it");
+        let result = open(&file(&key(&[0x7f, 0xff, 0xff, 0xff])), "sesame", &mut Work::default()).map(|_| ());
+        assert_eq!(result, Err(KeyError::TooMuchWork(0x7fff_ffff + 2).into()), "with the two before it");
         assert_eq!(
             open(&file(&key(&[0xff])), "sesame", &mut Work::default()).map(|_| ()),
             Err(KeyError::TooMuchWork(u64::MAX).into())

@@ -3,8 +3,8 @@
 //! A push for a pass carries nothing; it makes the phone ask our web service what changed. One [`Apns`] keeps one
 //! HTTP/2 connection open for hours, as Apple asks (many short connections look like an attack). For a renewed
 //! certificate build a new client and drop the old one, which closes its connection. A connection that broke during a
-//! push, or that Apple announces to close, is replaced and the push sent once more, since a repeat does no harm; one
-//! that stopped answering is replaced by a new one. The client does no other retries, waits or counting: those belong
+//! push, or whose end Apple announces, is replaced and the push sent once more, since a repeat does no harm; one that
+//! stopped answering is replaced without a repeat. The client does no other retries, waits or counting: those belong
 //! to the delivery engine.
 //!
 //! Sources: Apple, "Sending notification requests to APNs" and "Adding a Web Service to Update Passes", read 2026-11.
@@ -288,7 +288,7 @@ impl Apns {
                 (true, true) => PushOutcome::Unreachable { reason: "can't connect: no answer in time".to_owned() },
                 (true, false) => PushOutcome::Unreachable { reason: format!("can't connect: {what}") },
                 (false, true) => {
-                    // A second attempt may have had too little time to conclude anything from its timeout.
+                    // A second attempt may have had too little time for its timeout to mean anything.
                     let had_time = tried.elapsed() * 2 >= timeout;
                     if had_time && self.line.answers.load(Ordering::Relaxed) == before {
                         self.line.renew(number);

@@ -3,7 +3,7 @@
 use super::report::{Report, quoted};
 use super::{CLASSIC_STYLES, Files, POSTER_GENERIC, Pass, images, is_empty, list};
 
-/// A word of `preferredStyleSchemes` and the style that it needs.
+/// A value of `preferredStyleSchemes` and the style that it requires.
 const SCHEMES: [(&str, &str); 4] = [
     ("posterEventTicket", "eventTicket"),
     ("eventTicket", "eventTicket"),
