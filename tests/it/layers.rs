@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["actions", "domain", "platform", "store"]),
     ("actions", &["app", "delivery", "domain", "platform", "sandbox", "store", "telemetry", "wallets"]),
     ("delivery", &["actions", "app", "domain", "platform", "store", "telemetry", "wallets"]),
-    ("jobs", &["actions", "app", "delivery", "domain", "platform", "store"]),
+    ("jobs", &["actions", "app", "delivery", "domain", "platform", "store", "telemetry"]),
     ("http", &["actions", "app", "delivery", "domain", "platform", "store", "telemetry", "wallets"]),
     ("config", &["domain", "http", "platform", "telemetry", "wallets"]),
     (
