@@ -129,8 +129,7 @@ impl Collector for Readings {
         let help = "For how long the delivery has been due that has waited longest.";
         let age = encoder.encode_descriptor("queue_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
         seconds(queue_age).encode(age)?;
-        let help = "Cards that a phone holds in an older state and is to be describe_problem of or was describe_problem of, by wallet; of 20000 phones at \
-                    most.";
+        let help = "Cards that a phone holds in an older state, by wallet, of the first 20000 phones that are behind.";
         let mut behind = encoder.encode_descriptor("cards_behind", help, None, MetricType::Gauge)?;
         for (wallet, cards) in cards_behind {
             ConstGauge::new(cards).encode(behind.encode_family(&[("wallet", wallet)])?)?;

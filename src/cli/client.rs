@@ -84,15 +84,15 @@ impl Client {
 /// Returns a problem in words, one line for each thing that is wrong.
 pub fn describe_problem(status: u16, problem: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut describe_problem = match problem.get("detail") {
+    let mut described = match problem.get("detail") {
         Some(detail) => format!("{} ({status})", text(detail)),
         None => format!("the service answered {status}"),
     };
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
         let (at, detail) = (text(&error["pointer"]), text(&error["detail"]));
-        describe_problem.push_str(&format!("\n  {}: {detail}", if at.is_empty() { "the whole" } else { &at }));
+        described.push_str(&format!("\n  {}: {detail}", if at.is_empty() { "the whole" } else { &at }));
     }
-    describe_problem
+    described
 }
 
 /// Runs the requests of a command to the end.

@@ -121,7 +121,7 @@ async fn the_late_outcome_of_a_lost_lease_changes_nothing(database: TestDatabase
     second.clock.advance(Duration::from_secs(60));
     let mut round = claim_due(&second.app, |_| 100).await.unwrap();
     let mine = push(&second.app, round.deliveries.remove(0)).await;
-    // The change after the second node's claim is what the late word must not record_outcomes.
+    // The change after the second node's claim is what the late outcome must not settle.
     change(&second, 2).await;
     record(&first.app, &[late]).await.unwrap();
     let unfinished = async || devices::unfinished(&mut second.app.store.read().await.unwrap()).await.unwrap();

@@ -31,7 +31,7 @@ pub const DOC: Operation = Operation {
     tag: "Cards",
     summary: "Issue and change many cards",
     description: "A JSON document on each line: `id` with the members of a PUT or, with `\"patch\": true`, of a PATCH. Answers \
-        one line for each line, in command, while the body is still arriving: read them while you send. What is answered is \
+        one line for each line, in order, while the body is still arriving: read them while you send. What is answered is \
         stored. A bad line fails alone; its `id` is null when it can't be read.",
     needs: Needs::Scope(Scope::CardsWrite),
     parameters: &[],
@@ -106,7 +106,7 @@ pub async fn bulk(
             }
             let (lines, need) = PlannedLines::fitting(&app, &mut body, lines).await?;
             let room = app.memory.batches.take(need).await.map_err(Problem::from)?;
-            let batch = PlannedLines::plan_card(&app, &workspace, lines, room, &mut body).await?;
+            let batch = PlannedLines::plan(&app, &workspace, lines, room, &mut body).await?;
             still_allowed(&app, &request).await?;
             Ok(Some(store(&app, &workspace, &actor, body, batch).await?))
         }
@@ -168,7 +168,7 @@ async fn plan_ahead(app: &App, workspace: &WorkspaceId, mut body: Body, lines: V
     let Some(Ok(room)) = room else {
         return Next::ReadingAhead(future::ready((body, Ok(lines))).boxed_local());
     };
-    let batch = PlannedLines::plan_card(app, workspace, lines, room, &mut body).await;
+    let batch = PlannedLines::plan(app, workspace, lines, room, &mut body).await;
     Next::Planned(Box::new((body, batch)))
 }
 
@@ -242,7 +242,7 @@ impl PlannedLines {
     ///
     /// # Errors
     /// When the service is stopping.
-    async fn plan_card(
+    async fn plan(
         app: &App,
         workspace: &WorkspaceId,
         lines: Vec<Line>,

@@ -521,6 +521,8 @@ async fn what_waits_for_the_service_is_due_when_it_is_back(database: TestDatabas
     assert!(devices::claim_probe(&mut tx, &shop.pass_type, "p", at(2.0), at(50.0)).await.unwrap().is_some());
     assert!(devices::claim_probe(&mut tx, &shop.pass_type, "q", at(2.0), at(50.0)).await.unwrap().is_none());
     drop(tx);
+    // Waits for the locks of the transaction that was given up, which are released by and by.
+    database.execute("UPDATE devices SET attempts = attempts").await;
     let mut tx = store.begin().await.unwrap();
     assert_eq!(devices::service_is_back(&mut tx, &shop.pass_type, at(3.0)).await.unwrap(), 1);
     assert_eq!(devices::service_is_back(&mut tx, &shop.pass_type, at(3.0)).await.unwrap(), 0);
