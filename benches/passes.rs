@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use passloom::domain::cards::{Card, Content, State};
-use passloom::domain::ids::{AuthToken, CardId, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use passloom::domain::cards::Card;
+use passloom::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use passloom::domain::render::render;
 use passloom::domain::templates::Template;
 use passloom::platform::clock::{Clock, SystemClock};
@@ -72,27 +72,9 @@ fn main() {
     let template = Template::parse(&template()).expect("valid");
     let prepared = PreparedPasses::new(&template, pictures()).expect("fits");
     let mut card = Card {
-        workspace: WorkspaceId::parse("default").expect("valid"),
-        id: CardId::parse("M-1001").expect("valid"),
         serial: SerialNumber::parse("01a200ae-bc99-737f-a9aa-1d8e78c2212b").expect("valid"),
         pass_type: pass_type.clone(),
-        content: Content {
-            template: TemplateId::parse("bench").expect("valid"),
-            locale: None,
-            attributes: serde_json::Map::new(),
-            state: State::Active,
-            expires_at: None,
-        },
-        expired_at: None,
-        sequence: None,
-        revision: 1,
-        position: 1,
-        modified: now.seconds(),
-        page_generation: 1,
-        live_message: None,
-        message: None,
-        created_at: now,
-        updated_at: now,
+        ..Card::sample(serde_json::Map::new(), now)
     };
     let auth_token = AuthToken::parse("kCj-0FYmaZjKKhcXRDBF_UOJkzL85Ozc_UOJkzL85Oz").expect("valid");
     let mut points = 0;

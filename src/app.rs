@@ -116,7 +116,7 @@ pub struct App {
     pub parsing: Workers,
     /// Reads a bounded number of large request bodies at once, on at most half of the cores: a client that sends many
     /// waits for its own.
-    pub reading: Workers,
+    pub parsing_bodies: Workers,
     /// Opens one key file at a time: each may take a second of a core.
     pub opening_keys: Workers,
     /// Limits how many cards are rendered at once, and caches what customers were sent lately.
@@ -225,7 +225,7 @@ impl App {
             archives: Semaphore::new(1),
             decoding: Workers::new("decoding a picture", 1),
             parsing: Workers::new("reading a template", cores),
-            reading: Workers::new("reading a body", cores / 2),
+            parsing_bodies: Workers::new("parsing a body", cores / 2),
             opening_keys: Workers::new("opening a file of keys", 1),
             preparing: Semaphore::new(2),
             page_notes: Arc::new(Semaphore::new(crate::actions::cards::record_page_view::PAGE_NOTES)),

@@ -158,7 +158,7 @@ async fn aside<T: Send + 'static>(
     if length <= SMALL {
         return Ok(work());
     }
-    Ok(admission::app_of(request)?.reading.run(work).await?)
+    Ok(admission::app_of(request)?.parsing_bodies.run(work).await?)
 }
 
 /// The parser's message may quote the body, which may hold personal values, so it isn't repeated.

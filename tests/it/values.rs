@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use passloom::actions::templates::check_template::sample_card;
+use passloom::domain::cards::Card;
 use passloom::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use passloom::domain::render::render;
 use passloom::domain::templates::Template;
@@ -78,7 +78,7 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
 
 /// Each field's value in pass.json, and what is to be read in each language.
 fn shown(attributes: &Map<String, Value>) -> Vec<(Value, Vec<Value>)> {
-    let card = sample_card(attributes.clone(), None, Timestamp::from_seconds(1_795_000_000));
+    let card = Card::sample(attributes.clone(), Timestamp::from_seconds(1_795_000_000));
     let rendered = render(&TEMPLATE, &card, "https://kuzina.example/c/x").expect("it can be drawn");
     let pass = pass_json(
         &rendered,
@@ -136,7 +136,7 @@ fn only_value(languages: &Value, strings: &Value) -> Value {
     let document = json!({"name": "n", "organization": "o", "languages": languages, "strings": strings,
         "fields": {"back": [{"key": "k", "value": "Hello"}]}, "apple": {"style": "storeCard"}});
     let template = Template::parse(&document).expect("valid");
-    let card = sample_card(Map::new(), None, Timestamp::from_seconds(1_795_000_000));
+    let card = Card::sample(Map::new(), Timestamp::from_seconds(1_795_000_000));
     let rendered = render(&template, &card, "https://kuzina.example/c/x").expect("it can be drawn");
     let pass = pass_json(
         &rendered,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::actions::templates::check_template::{Sample, sample_card, sample_values};
+use crate::actions::templates::check_template::{Sample, sample_values};
+use crate::domain::cards::Card;
 use crate::domain::checks::Issue;
 use crate::domain::input::pointer;
 use crate::domain::render::render_or_faults;
@@ -290,7 +291,7 @@ fn check_choices(pictures: &[PutPicture], sample: &Sample<'_>, report: &mut Repo
 fn chosen(sample: &Sample<'_>, role: &str, attribute: &str, value: &Value) -> Option<String> {
     let mut values = sample_values(sample.template, sample.now);
     values.insert(attribute.to_owned(), value.clone());
-    let card = sample_card(values, None, sample.now);
+    let card = Card::sample(values, sample.now);
     let rendered = render_or_faults(sample.template, &card, &sample.page_url()).ok()?;
     rendered.look.variant(role).map(str::to_owned)
 }
@@ -302,7 +303,7 @@ fn check_looks(sample: &Sample<'_>, files: &[PassFile], report: &mut Report) {
     for (tier, own) in &tiers.looks {
         let mut values = sample_values(template, sample.now);
         values.insert(tiers.attribute.as_str().to_owned(), json!(tier));
-        let card = sample_card(values, None, sample.now);
+        let card = Card::sample(values, sample.now);
         let Ok(rendered) = render_or_faults(template, &card, &sample.page_url()) else { continue };
         let pass = sample.with_identity(&card, |identity| pass_json(&rendered, identity)).json;
         let look = Look { tier: Some(tier.clone()), chosen: rendered.look.chosen.clone() };

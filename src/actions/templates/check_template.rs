@@ -10,11 +10,9 @@ use crate::actions::templates::check_design::{PutDesign, issues_of_design};
 use crate::actions::templates::draft::Draft;
 use crate::actions::templates::publish_template::changed_types;
 use crate::app::App;
-use crate::domain::cards::{Card, Content, State};
+use crate::domain::cards::Card;
 use crate::domain::checks::{Issue, Severity};
-use crate::domain::ids::{
-    AttributeName, AuthToken, CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId,
-};
+use crate::domain::ids::{AttributeName, AuthToken, TemplateId, WorkspaceId};
 use crate::domain::input::{Problems, pointer};
 use crate::domain::render::budget::{MOST_PASS_JSON, MOST_STEPS};
 use crate::domain::render::expression::{EvaluationError, Text};
@@ -127,7 +125,7 @@ impl Sample<'_> {
         let messages = template.messaged_fields().into_iter().map(|field| Some(field.key.clone()));
         for live_message in std::iter::once(None).chain(messages) {
             let first = live_message.is_none();
-            let card = sample_card(values.clone(), live_message, now);
+            let card = Card { live_message, ..Card::sample(values.clone(), now) };
             let found: Vec<Issue> = match render_or_faults(template, &card, &self.page_url()) {
                 Ok(rendered) => {
                     steps = steps.saturating_add(rendered.taken.0);
@@ -165,7 +163,7 @@ fn unrendered(fault: Fault) -> Issue {
 /// Returns the attributes without which no card can be issued, so that a user knows before the first one is refused.
 fn needed_values(sample: &Sample<'_>) -> Vec<Issue> {
     let template = sample.template;
-    let card = sample_card(Map::new(), None, sample.now);
+    let card = Card::sample(Map::new(), sample.now);
     let faults = render_or_faults(template, &card, &sample.page_url()).err().unwrap_or_default();
     let mut issues: Vec<Issue> = Vec::new();
     for fault in faults {
@@ -358,33 +356,6 @@ pub fn sample_values(template: &Template, now: Timestamp) -> Map<String, Value> 
         (a.name.as_str().to_owned(), value)
     };
     template.attributes.iter().map(value).collect()
-}
-
-/// Returns a sample card with these values, belonging to nobody.
-pub fn sample_card(attributes: Map<String, Value>, live_message: Option<FieldKey>, now: Timestamp) -> Card {
-    Card {
-        workspace: crate::actions::keys::default_workspace(),
-        id: CardId::trusted("M-1001".to_owned()),
-        serial: SerialNumber::trusted("00000000-0000-7000-8000-000000000000".to_owned()),
-        pass_type: PassTypeId::trusted("pass.sample".to_owned()),
-        content: Content {
-            template: TemplateId::trusted("sample".to_owned()),
-            locale: None,
-            attributes,
-            state: State::Active,
-            expires_at: None,
-        },
-        expired_at: None,
-        sequence: None,
-        revision: 1,
-        position: 1,
-        modified: now.seconds(),
-        page_generation: 1,
-        live_message,
-        message: None,
-        created_at: now,
-        updated_at: now,
-    }
 }
 
 /// Returns a plausible value of a type.

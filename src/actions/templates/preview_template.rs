@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 
 use crate::actions::error::ActionError;
 use crate::actions::passes::renders::Reader;
-use crate::actions::templates::check_template::{Sample, problems_of_values, sample_card, sample_values};
+use crate::actions::templates::check_template::{Sample, problems_of_values, sample_values};
 use crate::actions::templates::draft::Draft;
 use crate::app::App;
+use crate::domain::cards::Card;
 use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::{Node, Problems};
 use crate::domain::render::render;
@@ -51,7 +52,7 @@ pub async fn preview_template(
     let work = app.render(Reader::Designer, move || {
         let identity = issuer.as_deref().map(|i| &i.identity);
         let sample = Sample { template: &template, identity, public_url: &public_url, now };
-        let card = sample_card(values.clone(), None, now);
+        let card = Card::sample(values.clone(), now);
         let rendered = render(&template, &card, &sample.page_url())?;
         let place = locale.and_then(|locale| locale.best_of(&template.languages)).unwrap_or(0);
         let pass = sample.with_identity(&card, |identity| pass_json_in_language(&rendered, identity, place));

@@ -138,6 +138,33 @@ pub struct Publication {
 }
 
 impl Card {
+    /// Returns an active card with these values that stands in no database: for checks, previews and tests.
+    pub fn sample(attributes: Map<String, Value>, now: Timestamp) -> Self {
+        Self {
+            workspace: WorkspaceId::trusted("default".to_owned()),
+            id: CardId::trusted("M-1001".to_owned()),
+            serial: SerialNumber::trusted("00000000-0000-7000-8000-000000000000".to_owned()),
+            pass_type: PassTypeId::trusted("pass.sample".to_owned()),
+            content: Content {
+                template: TemplateId::trusted("sample".to_owned()),
+                locale: None,
+                attributes,
+                state: State::Active,
+                expires_at: None,
+            },
+            expired_at: None,
+            sequence: None,
+            revision: 1,
+            position: 1,
+            modified: now.seconds(),
+            page_generation: 1,
+            live_message: None,
+            message: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// Returns the content version (the contract's face number) that a wallet must reach. It grows with the card's
     /// changes and with each publishing of its template, so that publishing rewrites no card's row. An erased card
     /// keeps its last one.

@@ -296,8 +296,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
-    use crate::domain::cards::{Card, Content, State};
-    use crate::domain::ids::{CardId, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+    use crate::domain::cards::Card;
     use crate::domain::render::render_or_faults;
     use crate::domain::time::Timestamp;
     use crate::wallets::apple::package::pass_json::{PassIdentity, pass_json};
@@ -317,29 +316,7 @@ mod tests {
     }
 
     fn card(attributes: Map<String, Value>) -> Card {
-        Card {
-            workspace: WorkspaceId::parse("default").expect("an id"),
-            id: CardId::trusted("M-1".to_owned()),
-            serial: SerialNumber::trusted("00000000-0000-7000-8000-000000000000".to_owned()),
-            pass_type: PassTypeId::trusted("pass.sample".to_owned()),
-            content: Content {
-                template: TemplateId::trusted("sample".to_owned()),
-                locale: None,
-                attributes,
-                state: State::Active,
-                expires_at: None,
-            },
-            expired_at: None,
-            sequence: None,
-            revision: 1,
-            position: 1,
-            modified: 0,
-            page_generation: 1,
-            live_message: None,
-            message: None,
-            created_at: Timestamp::from_seconds(0),
-            updated_at: Timestamp::from_seconds(0),
-        }
+        Card::sample(attributes, Timestamp::from_seconds(0))
     }
 
     /// Returns the steps, bytes of pass.json and bytes of tables that a card really takes; `None` when it can't be

@@ -189,7 +189,7 @@ impl PlannedLines {
     /// # Errors
     /// When the service is stopping.
     async fn fitting(app: &App, body: &mut Body, lines: Vec<Line>) -> Result<(Vec<Line>, usize), Problem> {
-        let weighing = app.reading.run(move || {
+        let weighing = app.parsing_bodies.run(move || {
             let (mut need, mut lines) = (MIB, lines);
             let fitting = lines.iter().take_while(|line| {
                 let fits = need < MIB + PARSED;
@@ -250,8 +250,9 @@ impl PlannedLines {
         rest: &mut Body,
     ) -> Result<Self, Problem> {
         let (base_path, texts) = (app.base_path.clone(), lines.clone());
-        let reading =
-            app.reading.run(move || texts.into_iter().map(|line| ReadLine::of(line, &base_path)).collect::<Vec<_>>());
+        let reading = app
+            .parsing_bodies
+            .run(move || texts.into_iter().map(|line| ReadLine::of(line, &base_path)).collect::<Vec<_>>());
         let mut read = reading.await?;
         // If the sizes can't be read, storing the batch will fail, too.
         let count = Self::held_at_once(app, workspace, &read, &mut room).await.unwrap_or(read.len());
@@ -282,7 +283,7 @@ impl PlannedLines {
             Problem::from(error).short_document(&base_path)
         });
         let (lines, room) = (self.lines, self.room);
-        let answering = app.reading.run(move || {
+        let answering = app.parsing_bodies.run(move || {
             let mut answers = Vec::with_capacity(lines.len() * 96);
             for (id, refused) in lines {
                 let outcome = match (refused, &mut stored) {
