@@ -411,11 +411,18 @@ impl Store {
         matches!(self.pools, Pools::Sqlite { .. })
     }
 
-    /// Closes all connections after the work under way.
+    /// Closes all connections after the work under way. Afterwards an embedded database is one file, unless it fails.
     pub async fn close(&self) {
         match &self.pools {
             Pools::Sqlite { readers, writer } => {
                 readers.close().await;
+                // SQLite does this itself only when a connection that may write is the last to close. A reader that
+                // was given up while it was opening closes later, on a thread of its own.
+                if let Ok(mut c) = writer.acquire().await
+                    && let Err(error) = c.execute("PRAGMA wal_checkpoint(TRUNCATE)").await
+                {
+                    tracing::warn!(%error, "the write-ahead log stays beside the database: copy both or neither");
+                }
                 writer.close().await;
             }
             Pools::Postgres(pool) => pool.close().await,
