@@ -73,7 +73,6 @@ fn main() {
     let prepared = PreparedPasses::new(&template, pictures()).expect("fits");
     let mut card = Card {
         serial: SerialNumber::parse("01a200ae-bc99-737f-a9aa-1d8e78c2212b").expect("valid"),
-        pass_type: pass_type.clone(),
         ..Card::sample(serde_json::Map::new(), now)
     };
     let auth_token = AuthToken::parse("kCj-0FYmaZjKKhcXRDBF_UOJkzL85Ozc_UOJkzL85Oz").expect("valid");

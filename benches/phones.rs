@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App as Application, HttpResponse, HttpServer, web};
 use passloom::actions::keys::default_workspace;
-use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken};
+use passloom::domain::ids::{CardId, IssuerId, TargetAddress, TargetId};
 use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates::PASS_TYPE;
-use passloom::store::devices::{self, DeviceKey, DeviceKind};
+use passloom::store::targets::{self, TargetKey, TargetKind};
 use passloom::store::{STATEMENTS, cards};
 use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
@@ -160,17 +160,17 @@ async fn compare(what: &str, ours: (SocketAddr, &str), bare: (SocketAddr, &str),
 async fn run() -> anyhow::Result<()> {
     let service = Service::start(|_| ()).await?;
     let app = &service.app;
-    let (workspace, pass_type) = (default_workspace(), PassTypeId::parse(PASS_TYPE)?);
-    let key = DeviceKey { workspace: workspace.clone(), pass_type, id: DeviceLibraryId::parse(DEVICE)? };
+    let (workspace, issuer) = (default_workspace(), IssuerId::parse(PASS_TYPE)?);
+    let key = TargetKey { workspace: workspace.clone(), issuer, id: TargetId::parse(DEVICE)? };
     for n in 0..CARDS {
         let url = format!("{}/api/v1/cards/bench-{n}", app.public_url);
         let put = service.http.put(url).bearer_auth(&service.facts.api_key);
         put.json(&json!({"template": "bakery-points"})).send().await?.error_for_status()?;
     }
     let mut tx = app.store.begin().await?;
-    devices::put(&mut tx, &key, &PushToken::parse(&"ab".repeat(32))?, DeviceKind::Apns, SystemClock.now()).await?;
+    targets::put(&mut tx, &key, &TargetAddress::parse(&"ab".repeat(32))?, TargetKind::Apns, SystemClock.now()).await?;
     for n in 0..CARDS {
-        devices::register(&mut tx, &key, &CardId::parse(&format!("bench-{n}"))?, 1, SystemClock.now()).await?;
+        targets::register(&mut tx, &key, &CardId::parse(&format!("bench-{n}"))?, 1, SystemClock.now()).await?;
     }
     tx.commit().await?;
     let card = cards::find(&mut app.store.read().await?, &workspace, &CardId::parse("bench-0")?).await?;

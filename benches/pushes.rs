@@ -10,10 +10,10 @@ mod support;
 use std::time::{Duration, Instant};
 
 use passloom::actions::keys::default_workspace;
-use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken};
+use passloom::domain::ids::{CardId, IssuerId, TargetAddress, TargetId};
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates::PASS_TYPE;
-use passloom::store::devices::{self, DeviceKey, DeviceKind};
+use passloom::store::targets::{self, TargetKey, TargetKind};
 use serde_json::json;
 use support::{DATABASE, Service};
 
@@ -28,14 +28,14 @@ async fn run(streams: usize) -> anyhow::Result<()> {
 
     let allowed = streams as f64 / LATENCY.as_secs_f64();
     let count = allowed as usize * SECONDS;
-    let (workspace, pass_type) = (default_workspace(), PassTypeId::parse(PASS_TYPE)?);
+    let (workspace, issuer_id) = (default_workspace(), IssuerId::parse(PASS_TYPE)?);
     let mut tx = app.store.begin().await?;
     for number in 0..count {
-        let id = DeviceLibraryId::parse(&format!("device-{number}"))?;
-        let key = DeviceKey { workspace: workspace.clone(), pass_type: pass_type.clone(), id };
-        let token = PushToken::parse(&format!("{number:064x}"))?;
-        devices::put(&mut tx, &key, &token, DeviceKind::Apns, SystemClock.now()).await?;
-        devices::register(&mut tx, &key, &CardId::parse("demo")?, 0, SystemClock.now()).await?;
+        let id = TargetId::parse(&format!("device-{number}"))?;
+        let key = TargetKey { workspace: workspace.clone(), issuer: issuer_id.clone(), id };
+        let token = TargetAddress::parse(&format!("{number:064x}"))?;
+        targets::put(&mut tx, &key, &token, TargetKind::Apns, SystemClock.now()).await?;
+        targets::register(&mut tx, &key, &CardId::parse("demo")?, 0, SystemClock.now()).await?;
     }
     tx.commit().await?;
 
@@ -44,7 +44,7 @@ async fn run(streams: usize) -> anyhow::Result<()> {
     let patch = service.http.patch(url).bearer_auth(&service.facts.api_key);
     patch.json(&json!({"attributes": {"points": 4711}})).send().await?.error_for_status()?;
     let started = Instant::now();
-    while devices::unfinished(&mut app.store.read().await?).await? > 0 {
+    while targets::unfinished(&mut app.store.read().await?).await? > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let seconds = started.elapsed().as_secs_f64();

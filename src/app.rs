@@ -25,7 +25,7 @@ use crate::delivery::channels::Channels;
 use crate::delivery::signal::DeliverySignal;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
-use crate::domain::ids::{PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use crate::domain::ids::{IssuerId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::domain::values::zone::Zone;
 use crate::platform::clock::Clock;
@@ -273,8 +273,8 @@ impl App {
     }
 
     /// Returns the issuer that signs and pushes for cards of that pass type, as far as this node knows.
-    pub fn apple_issuer_of(&self, workspace: &WorkspaceId, pass_type: &PassTypeId) -> Option<Arc<AppleIssuer>> {
-        self.issuers.of(workspace, pass_type, self.now())
+    pub fn apple_issuer_of(&self, workspace: &WorkspaceId, id: &IssuerId) -> Option<Arc<AppleIssuer>> {
+        self.issuers.of(workspace, id, self.now())
     }
 
     /// Encrypts a secret for the database; see [`MasterKeys::seal`].

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
 use crate::actions::passes::renders::Reader;
-use crate::domain::ids::PassTypeId;
+use crate::domain::ids::IssuerId;
 use crate::domain::input::{Lines, forbidden_character};
 use crate::platform::process::Usage;
 
@@ -258,11 +258,11 @@ impl Metrics {
     }
 
     /// Records which pass types' pushes are paused, and why. A pause that continues is shown without a gap.
-    pub fn pushes_paused(&self, paused: impl Iterator<Item = (PassTypeId, &'static str)>) {
+    pub fn pushes_paused(&self, paused: impl Iterator<Item = (IssuerId, &'static str)>) {
         let (gauge, shown) = &self.paused;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
         let paused: HashSet<PauseLabels> =
-            paused.map(|(pass_type, cause)| PauseLabels { pass_type: pass_type.as_str().to_owned(), cause }).collect();
+            paused.map(|(issuer, cause)| PauseLabels { pass_type: issuer.as_str().to_owned(), cause }).collect();
         for over in shown.difference(&paused) {
             gauge.remove(over);
         }
@@ -341,7 +341,7 @@ mod tests {
         let metrics = Metrics::new();
         let (one, other) = ("pass.test.one", "pass.test.other");
         let paused = |names: &[&str]| {
-            let names = names.iter().map(|name| (PassTypeId::parse(name).expect("valid"), "refused"));
+            let names = names.iter().map(|name| (IssuerId::parse(name).expect("valid"), "refused"));
             metrics.pushes_paused(names.collect::<Vec<_>>().into_iter());
             let text = metrics.render();
             [one, other]

@@ -18,11 +18,11 @@ use crate::app::App;
 use crate::delivery::channels::certificate_of;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
-use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::ids::{IssuerId, PassTypeId, WorkspaceId};
 use crate::domain::input::{Lines, Node, Problems};
 use crate::platform::secrets::MasterKeys;
 use crate::store::issuers::{self, AppleCertificateKey};
-use crate::store::{Store, StoreError, push_pauses, workspaces};
+use crate::store::{Store, StoreError, issuer_pauses};
 use crate::wallets::apple::certificates::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::certificates::trust::Proof;
 use crate::wallets::apple::push::apns::{Apns, ApnsEndpoint};
@@ -236,23 +236,21 @@ pub async fn remove_apple_certificate(
 pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<Option<Value>, ActionError> {
     let Some(current) = app.find_apple_issuer(workspace).await? else { return Ok(None) };
     let now = app.now();
-    let pauses = push_pauses::all(&mut app.store.read().await?).await?;
+    let pauses = issuer_pauses::all(&mut app.store.read().await?).await?;
     let mut all = app.issuers.of_workspace(workspace);
     all.sort_by_key(|issuer| std::cmp::Reverse((issuer.source, issuer.identity.not_before)));
     let shown: Vec<Value> = all
         .iter()
         .map(|issuer| {
             let identity = &issuer.identity;
-            let serving = app.issuers.of(workspace, &identity.pass_type, now);
+            let serving = app.issuers.of(workspace, &issuer.id, now);
             let active = serving.is_some_and(|serving| std::sync::Arc::ptr_eq(&serving, issuer));
             let (source, set_at) = match issuer.source {
                 Source::Configuration => ("configuration", None),
                 Source::Api(at) => ("api", Some(at)),
             };
             let certificate = certificate_of(issuer);
-            let refused = pauses
-                .iter()
-                .find(|pause| pause.pass_type_id == identity.pass_type && pause.certificate == certificate);
+            let refused = pauses.iter().find(|pause| pause.issuer_id == issuer.id && pause.credentials == certificate);
             // The dates of the proof are members of their own.
             let apple = issuer.proof == Proof::Apple;
             let paused = refused.map(|pause| json!({"since": pause.since, "reason": pause.reason}));
@@ -294,12 +292,12 @@ impl App {
     pub async fn find_apple_issuer_of(
         &self,
         workspace: &WorkspaceId,
-        pass_type: &PassTypeId,
+        id: &IssuerId,
     ) -> Result<Option<std::sync::Arc<AppleIssuer>>, ActionError> {
-        if self.apple_issuer_of(workspace, pass_type).is_none() {
+        if self.apple_issuer_of(workspace, id).is_none() {
             load_issuers(self).await?;
         }
-        Ok(self.apple_issuer_of(workspace, pass_type))
+        Ok(self.apple_issuer_of(workspace, id))
     }
 
     /// Adds an issuer from the configuration and stores that its pass type belongs to its workspace.
@@ -317,7 +315,7 @@ impl App {
             (identity, proof)
         });
         let (identity, proof) = proven.await?;
-        let taken = || ActionError::Store(StoreError::RowGone("pass_types"));
+        let taken = || ActionError::Store(StoreError::RowGone("issuers"));
         let claim = Claim::of(self, workspace, &identity, proof).await?.ok_or_else(taken)?;
         let mut tx = self.store.begin().await?;
         if !claim.take(self, &mut tx).await? {
@@ -338,7 +336,8 @@ impl App {
         } else if proof < Proof::Apple {
             tracing::warn!(pass_type = %identity.pass_type, "a certificate does not chain to Apple's roots: no phone will take passes that it signs");
         }
-        self.issuers.add(AppleIssuer { workspace: workspace.clone(), identity, apns, source, proof });
+        let id = IssuerId::from(&identity.pass_type);
+        self.issuers.add(AppleIssuer { id, workspace: workspace.clone(), identity, apns, source, proof });
         Ok(())
     }
 }
@@ -392,8 +391,7 @@ pub async fn load_issuers(app: &App) -> Result<Option<ActionError>, ActionError>
     let mut lost = Vec::new();
     for issuer in app.issuers.all() {
         if issuer.source == Source::Configuration
-            && workspaces::pass_type_owner(&mut reader, &issuer.identity.pass_type).await?.as_ref()
-                != Some(&issuer.workspace)
+            && issuers::owner(&mut reader, &issuer.id).await?.as_ref() != Some(&issuer.workspace)
         {
             lost.push(issuer.identity.fingerprint.clone());
         }

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod cards;
 pub mod error;
 pub mod events;
+pub mod fan_out;
 pub mod idempotency;
 pub mod issuers;
 pub mod keys;

@@ -6,7 +6,7 @@
 //! changed.
 //!
 //! What follows a failed push depends on what is at fault. A dead or busy **device** waits alone. A refused
-//! **certificate** pauses its pass type on every node, in the database, until a probe succeeds or the certificate is
+//! **certificate** pauses its issuer on every node, in the database, until a probe succeeds or the certificate is
 //! replaced. A **service** that is away opens the breaker of this node's channel: only probes are sent and no device's
 //! attempts are counted; when it is back, everything is sent as fast as the in-flight limit allows.
 
@@ -23,14 +23,14 @@ use crate::domain::actor::Actor;
 use crate::domain::delivery::backoff::{BUSY_PAUSE, REMIND_AFTER, WINDOW, delay};
 use crate::domain::delivery::breaker::{Blame, Failure, Gate};
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, PassTypeId, SerialNumber, WorkspaceId};
+use crate::domain::ids::{CardId, IssuerId, PushToken, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::platform::crash;
 use crate::platform::random::{fraction, token};
 use crate::platform::secrets::short_form;
-use crate::store::devices::{self, Claimed, DeliveryResult, DeviceKey, Fault, Outcome};
 use crate::store::events::{self, NewEvent};
-use crate::store::push_pauses::{self, Pause};
+use crate::store::issuer_pauses::{self, Pause};
+use crate::store::targets::{self, Claimed, DeliveryResult, Fault, Outcome, TargetKey};
 use crate::store::{Tx, workspaces};
 use crate::wallets::PushOutcome;
 use crate::wallets::issuers::AppleIssuer;
@@ -70,8 +70,8 @@ pub struct Round {
     pub deliveries: Vec<Delivery>,
     /// When the next device is due that can't be claimed yet.
     pub next: Option<Timestamp>,
-    /// Pass types of which more is due than there was capacity for.
-    pub crowded: HashSet<PassTypeId>,
+    /// Issuers of which more is due than there was capacity for.
+    pub crowded: HashSet<IssuerId>,
 }
 
 /// One delivery with its outcome.
@@ -97,55 +97,55 @@ enum Issuer {
     },
 }
 
-/// Claims devices that are due now, of each pass type up to the capacity that `room` returns.
+/// Claims devices that are due now, of each issuer up to the capacity that `room` returns.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn claim_due(app: &App, room: impl Fn(&PassTypeId) -> usize) -> Result<Round, ActionError> {
+pub async fn claim_due(app: &App, room: impl Fn(&IssuerId) -> usize) -> Result<Round, ActionError> {
     let now = app.now();
     let mut reader = app.store.read().await?;
     let pauses: HashMap<_, _> =
-        push_pauses::all(&mut reader).await?.into_iter().map(|pause| (pause.pass_type_id.clone(), pause)).collect();
-    let waiting = devices::due_pass_types(&mut reader).await?;
+        issuer_pauses::all(&mut reader).await?.into_iter().map(|pause| (pause.issuer_id.clone(), pause)).collect();
+    let waiting = targets::due_issuers(&mut reader).await?;
     drop(reader);
     let mut round = Round::default();
-    for (workspace, pass_type) in waiting {
+    for (workspace, issuer_id) in waiting {
         // Without a certificate on this node nothing can be pushed here.
-        let issuer = match app.find_apple_issuer_of(&workspace, &pass_type).await {
+        let issuer = match app.find_apple_issuer_of(&workspace, &issuer_id).await {
             Ok(Some(issuer)) => issuer,
             Ok(None) => continue,
             Err(error) => {
-                tracing::debug!(%pass_type, %error, "a certificate can't be had");
+                tracing::debug!(%issuer_id, %error, "a certificate can't be had");
                 continue;
             }
         };
         let certificate = certificate_of(&issuer);
-        let pause = match pauses.get(&pass_type) {
-            Some(pause) if pause.certificate != certificate => {
-                end_pause(app, &pass_type, &pause.certificate, "there is another certificate").await?;
+        let pause = match pauses.get(&issuer_id) {
+            Some(pause) if pause.credentials != certificate => {
+                end_pause(app, &issuer_id, &pause.credentials, "there is another certificate").await?;
                 None
             }
             other => other,
         };
-        let gate = app.channels.gate(&pass_type, &certificate, now);
+        let gate = app.channels.gate(&issuer_id, &certificate, now);
         match (pause, gate) {
             (None, Gate::Open) => {
-                claim_some(app, &workspace, &pass_type, &issuer, room(&pass_type), &mut round).await?;
+                claim_some(app, &workspace, &issuer_id, &issuer, room(&issuer_id), &mut round).await?;
             }
             (Some(pause), _) if !pause.is_due(now) => round.until(pause.probe_at),
             (_, Gate::Closed(until)) => round.until(until),
             (pause, gate) => {
-                if let Some(delivery) = claim_probe(app, &workspace, &pass_type, &issuer, pause).await? {
+                if let Some(delivery) = claim_probe(app, &workspace, &issuer_id, &issuer, pause).await? {
                     if gate == Gate::Probe {
-                        app.channels.probing(&pass_type, now);
+                        app.channels.probing(&issuer_id, now);
                     }
                     round.deliveries.push(delivery);
                 }
             }
         }
     }
-    let refused = pauses.into_keys().map(|pass_type| (pass_type, "refused"));
-    let unreachable = app.channels.troubled().into_iter().map(|pass_type| (pass_type, "unreachable"));
+    let refused = pauses.into_keys().map(|issuer_id| (issuer_id, "refused"));
+    let unreachable = app.channels.troubled().into_iter().map(|issuer_id| (issuer_id, "unreachable"));
     app.metrics.pushes_paused(refused.chain(unreachable));
     Ok(round)
 }
@@ -159,14 +159,14 @@ impl Round {
 async fn claim_some(
     app: &App,
     workspace: &WorkspaceId,
-    pass_type: &PassTypeId,
+    issuer_id: &IssuerId,
     issuer: &Arc<AppleIssuer>,
     room: usize,
     round: &mut Round,
 ) -> Result<(), ActionError> {
     let now = app.now();
     // The queue is read without a transaction first, since writers on SQLite wait for each other.
-    let (ready, next) = devices::outlook(&mut app.store.read().await?, pass_type, now).await?;
+    let (ready, next) = targets::outlook(&mut app.store.read().await?, issuer_id, now).await?;
     if let Some(next) = next {
         round.until(next);
     }
@@ -174,20 +174,20 @@ async fn claim_some(
         return Ok(());
     }
     if room == 0 {
-        round.crowded.insert(pass_type.clone());
+        round.crowded.insert(issuer_id.clone());
         return Ok(());
     }
     let lease = token(&*app.random)?;
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     let mut tx = app.store.begin().await?;
-    let claimed = devices::claim(&mut tx, pass_type, &lease, now, now.plus(LEASE), limit).await?;
+    let claimed = targets::claim(&mut tx, issuer_id, &lease, now, now.plus(LEASE), limit).await?;
     tx.commit().await?;
     if claimed.is_empty() {
         return Ok(());
     }
     crash::point("after-claim");
     if claimed.len() >= room {
-        round.crowded.insert(pass_type.clone());
+        round.crowded.insert(issuer_id.clone());
     }
     let (position, mut changed) = told(app, workspace, &claimed).await?;
     let since = Instant::now();
@@ -208,18 +208,18 @@ async fn claim_some(
 async fn claim_probe(
     app: &App,
     workspace: &WorkspaceId,
-    pass_type: &PassTypeId,
+    issuer_id: &IssuerId,
     issuer: &Arc<AppleIssuer>,
     pause: Option<&Pause>,
 ) -> Result<Option<Delivery>, ActionError> {
     let now = app.now();
     let lease = token(&*app.random)?;
     let mut tx = app.store.begin().await?;
-    let Some(claimed) = devices::claim_probe(&mut tx, pass_type, &lease, now, now.plus(LEASE)).await? else {
+    let Some(claimed) = targets::claim_probe(&mut tx, issuer_id, &lease, now, now.plus(LEASE)).await? else {
         return Ok(None);
     };
     if let Some(pause) = pause
-        && !push_pauses::take_probe(&mut tx, pass_type, &pause.certificate, now, now.plus(REFUSED_PAUSE)).await?
+        && !issuer_pauses::take_probe(&mut tx, issuer_id, &pause.credentials, now, now.plus(REFUSED_PAUSE)).await?
     {
         return Ok(None);
     }
@@ -227,7 +227,7 @@ async fn claim_probe(
     crash::point("after-claim");
     let (position, mut changed) = told(app, workspace, std::slice::from_ref(&claimed)).await?;
     let about = changed.remove(&claimed.key()).unwrap_or_default();
-    let refused = pause.map(|pause| pause.certificate.clone());
+    let refused = pause.map(|pause| pause.credentials.clone());
     let issuer = Arc::clone(issuer);
     Ok(Some(Delivery { claimed, lease, issuer, position, about, since: Instant::now(), probe: true, refused }))
 }
@@ -237,10 +237,10 @@ async fn told(
     app: &App,
     workspace: &WorkspaceId,
     claimed: &[Claimed],
-) -> Result<(i64, HashMap<DeviceKey, Vec<(CardId, SerialNumber)>>), ActionError> {
+) -> Result<(i64, HashMap<TargetKey, Vec<(CardId, SerialNumber)>>), ActionError> {
     let mut reader = app.store.read().await?;
     let position = workspaces::position(&mut reader, workspace).await?;
-    Ok((position, devices::news(&mut reader, claimed).await?))
+    Ok((position, targets::news(&mut reader, claimed).await?))
 }
 
 /// Pushes to every device that is due now, records the outcomes and returns how many there were. For tests, which drive
@@ -263,7 +263,7 @@ pub async fn deliver_due(app: &Arc<App>) -> Result<usize, ActionError> {
 pub async fn hand_back(app: &App, leases: &HashSet<String>) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
     for lease in leases {
-        devices::release(&mut tx, lease).await?;
+        targets::release(&mut tx, lease).await?;
     }
     Ok(tx.commit().await?)
 }
@@ -274,24 +274,25 @@ impl Delivery {
         &self.lease
     }
 
-    /// Returns the pass type, which is the push's topic.
-    pub fn pass_type(&self) -> &PassTypeId {
-        self.claimed.pass_type()
+    /// Returns the issuer, which is the push's topic.
+    pub fn issuer(&self) -> &IssuerId {
+        self.claimed.issuer()
     }
 }
 
 /// Makes one delivery. Does not use the database: [`record`] does.
 pub async fn push(app: &App, delivery: Delivery) -> Done {
     let Delivery { claimed, lease, issuer, position, about, since, probe, refused } = delivery;
-    let pass_type = claimed.pass_type().clone();
+    let issuer_id = claimed.issuer().clone();
     // The connection may have failed, or the claim grown too old, while this delivery waited for its turn.
-    if (!probe && !app.channels.is_open(&pass_type)) || since.elapsed() > LONGEST_WAIT {
+    if (!probe && !app.channels.is_open(&issuer_id)) || since.elapsed() > LONGEST_WAIT {
         let outcome = Outcome::Released { problem: None };
         let settled = DeliveryResult { claimed, lease, position, outcome, at: app.now() };
         return Done { settled, issuer: Issuer::Known, about, probe };
     }
-    let before = app.channels.answers(&pass_type);
-    let answer = issuer.apns.push(&pass_type, &claimed.push_token, app.now().plus(KEEP)).await;
+    let token = PushToken::trusted(claimed.address.as_str().to_owned());
+    let before = app.channels.answers(&issuer_id);
+    let answer = issuer.apns.push(&issuer.identity.pass_type, &token, app.now().plus(KEEP)).await;
     crash::point("after-push");
     let now = app.now();
     let mut said = match (&answer, &refused) {
@@ -307,7 +308,7 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
     let device = short_form(claimed.key().id.as_str());
     let outcome = match answer {
         PushOutcome::Delivered => {
-            answered(app, &pass_type).await;
+            answered(app, &issuer_id).await;
             app.metrics.push("delivered");
             app.metrics.push_delay_seconds.observe(now.since(claimed.due_at).as_secs_f64());
             Outcome::Pushed { window: WINDOW, remind_after: REMIND_AFTER }
@@ -315,7 +316,7 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
         // A token that was registered again after it died is alive; the statement that records this checks that it
         // wasn't registered meanwhile.
         PushOutcome::TargetGone { since, reason } if since.is_none_or(|since| since > claimed.registered_at) => {
-            answered(app, &pass_type).await;
+            answered(app, &issuer_id).await;
             app.metrics.push("gone");
             if let Some(left_out) = app.strangers_lines.pushes.next(now) {
                 tracing::info!(device, reason, left_out, "a push token is dead");
@@ -323,12 +324,12 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
             Outcome::Gone { problem: format!("the push token is dead: {reason}") }
         }
         PushOutcome::TargetGone { reason, .. } => {
-            answered(app, &pass_type).await;
+            answered(app, &issuer_id).await;
             let reason = format!("APNs says that the token died before it was registered: {reason}");
-            later(app, &claimed, now, None, reason, Fault::Device)
+            later(app, &claimed, now, None, reason, Fault::Target)
         }
         PushOutcome::Refused { reason } => {
-            answered(app, &pass_type).await;
+            answered(app, &issuer_id).await;
             app.metrics.push("refused");
             if let Some(left_out) = app.strangers_lines.pushes.next(now) {
                 tracing::warn!(device, reason, left_out, "a push was refused");
@@ -336,13 +337,13 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
             Outcome::GaveUp { problem: format!("APNs refused the push: {reason}") }
         }
         PushOutcome::IssuerRefused { .. } => {
-            answered(app, &pass_type).await;
+            answered(app, &issuer_id).await;
             app.metrics.push("issuer_refused");
             Outcome::Released { problem: None }
         }
         PushOutcome::TryLater { after, reason } => {
-            answered(app, &pass_type).await;
-            later(app, &claimed, now, Some(after.unwrap_or(BUSY_PAUSE)), reason, Fault::Device)
+            answered(app, &issuer_id).await;
+            later(app, &claimed, now, Some(after.unwrap_or(BUSY_PAUSE)), reason, Fault::Target)
         }
         PushOutcome::ServiceUnwell { reason } => failed(app, &claimed, Failure::Unwell, reason, now),
         PushOutcome::NoAnswer { reason } => failed(app, &claimed, Failure::NoAnswer { before }, reason, now),
@@ -356,19 +357,19 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
 }
 
 /// Records that the service answers. If it had been away, everything that waited for it becomes due now.
-async fn answered(app: &App, pass_type: &PassTypeId) {
-    let Some(since) = app.channels.answered(pass_type) else { return };
+async fn answered(app: &App, issuer_id: &IssuerId) {
+    let Some(since) = app.channels.answered(issuer_id) else { return };
     let away_s = app.now().since(since).as_secs();
-    tracing::info!(%pass_type, away_s, "APNs answers again: everything that waited for it leaves");
-    if let Err(error) = release_waiting(app, pass_type).await {
+    tracing::info!(%issuer_id, away_s, "APNs answers again: everything that waited for it leaves");
+    if let Err(error) = release_waiting(app, issuer_id).await {
         tracing::warn!(%error, "devices that wait for APNs could not be made due; their own times stand");
     }
 }
 
-async fn release_waiting(app: &App, pass_type: &PassTypeId) -> Result<(), ActionError> {
+async fn release_waiting(app: &App, issuer_id: &IssuerId) -> Result<(), ActionError> {
     loop {
         let mut tx = app.store.begin().await?;
-        let released = devices::service_is_back(&mut tx, pass_type, app.now()).await?;
+        let released = targets::service_is_back(&mut tx, issuer_id, app.now()).await?;
         tx.commit().await?;
         app.delivery_signal.notify_one();
         if released == 0 {
@@ -378,12 +379,12 @@ async fn release_waiting(app: &App, pass_type: &PassTypeId) -> Result<(), Action
 }
 
 fn failed(app: &App, claimed: &Claimed, failure: Failure, reason: String, now: Timestamp) -> Outcome {
-    match app.channels.failed(claimed.pass_type(), failure, &reason, now) {
+    match app.channels.failed(claimed.issuer(), failure, &reason, now) {
         Blame::Push => later(app, claimed, now, None, reason, Fault::Service),
         Blame::Service { opened } => {
             app.metrics.push("unreachable");
             if opened {
-                tracing::error!(pass_type = %claimed.pass_type(), reason, "APNs is away: only probes are sent");
+                tracing::error!(issuer_id = %claimed.issuer(), reason, "APNs is away: only probes are sent");
             }
             Outcome::Released { problem: Some(reason) }
         }
@@ -419,20 +420,20 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     let now = app.now();
     let batch: Vec<DeliveryResult> = done.iter().map(|done| done.settled.clone()).collect();
     let mut tx = app.store.begin_batch().await?;
-    let recorded = devices::record_outcomes(&mut tx, &batch).await?;
-    // Pauses are written in the order of pass types, the same on every node.
+    let recorded = targets::record_outcomes(&mut tx, &batch).await?;
+    // Pauses are written in the order of issuers, the same on every node.
     let mut refused = BTreeMap::new();
     for Done { settled, issuer, .. } in done {
         if let Issuer::Refused { certificate, reason } = issuer {
-            refused.entry(settled.claimed.pass_type()).or_insert((settled.claimed.workspace(), certificate, reason));
+            refused.entry(settled.claimed.issuer()).or_insert((settled.claimed.workspace(), certificate, reason));
         }
     }
     let mut paused = HashSet::new();
-    for (pass_type, (workspace, certificate, reason)) in refused {
+    for (issuer_id, (workspace, certificate, reason)) in refused {
         let probe_at = now.plus(REFUSED_PAUSE);
-        if push_pauses::begin(&mut tx, workspace, pass_type, certificate, reason, now, probe_at).await? {
-            tracing::error!(%pass_type, reason, "APNs refuses the certificate: pushes pause until it takes it");
-            paused.insert(pass_type);
+        if issuer_pauses::begin(&mut tx, workspace, issuer_id, certificate, reason, now, probe_at).await? {
+            tracing::error!(%issuer_id, reason, "APNs refuses the certificate: pushes pause until it takes it");
+            paused.insert(issuer_id);
         }
     }
     record_events(app, &mut tx, done, &recorded, &paused).await?;
@@ -440,7 +441,7 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     crash::point("after-record");
     for Done { settled, issuer, .. } in done {
         if let Issuer::TakenAgain { certificate } = issuer {
-            end_pause(app, settled.claimed.pass_type(), certificate, "APNs takes the certificate again").await?;
+            end_pause(app, settled.claimed.issuer(), certificate, "APNs takes the certificate again").await?;
         }
     }
     if recorded.len() < done.len() {
@@ -455,8 +456,8 @@ async fn record_events(
     app: &App,
     tx: &mut Tx,
     done: &[Done],
-    recorded: &HashSet<(DeviceKey, String)>,
-    just_paused: &HashSet<&PassTypeId>,
+    recorded: &HashSet<(TargetKey, String)>,
+    just_paused: &HashSet<&IssuerId>,
 ) -> Result<(), ActionError> {
     let mut new_events: BTreeMap<&WorkspaceId, Vec<NewEvent<'_>>> = BTreeMap::new();
     for Done { settled, issuer, about, probe } in done {
@@ -470,7 +471,7 @@ async fn record_events(
             (Outcome::Pushed { .. }, _) => (EventKind::CardPushed, json!({"wallet": "apple", "device": device})),
             (Outcome::Retry { problem, due_at, .. }, _) => failed(problem, Some(*due_at)),
             (Outcome::Gone { problem } | Outcome::GaveUp { problem }, _) => failed(problem, None),
-            (Outcome::Released { .. }, Issuer::Refused { reason, .. }) if just_paused.contains(&key.pass_type) => {
+            (Outcome::Released { .. }, Issuer::Refused { reason, .. }) if just_paused.contains(&key.issuer) => {
                 failed(&format!("APNs refuses the certificate: {reason}"), None)
             }
             (Outcome::Released { problem: Some(problem) }, _) if !probe => failed(problem, None),
@@ -492,12 +493,12 @@ async fn record_events(
     Ok(())
 }
 
-async fn end_pause(app: &App, pass_type: &PassTypeId, certificate: &str, why: &str) -> Result<(), ActionError> {
+async fn end_pause(app: &App, issuer_id: &IssuerId, certificate: &str, why: &str) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
-    let ended = push_pauses::end(&mut tx, pass_type, certificate).await?;
+    let ended = issuer_pauses::end(&mut tx, issuer_id, certificate).await?;
     tx.commit().await?;
     if ended {
-        tracing::info!(%pass_type, why, "pushes go on");
+        tracing::info!(%issuer_id, why, "pushes go on");
         app.delivery_signal.notify_one();
     }
     Ok(())
@@ -510,11 +511,11 @@ async fn end_pause(app: &App, pass_type: &PassTypeId, certificate: &str, why: &s
 /// When the database fails.
 pub async fn remind_due(app: &App) -> Result<u64, ActionError> {
     let now = app.now();
-    if devices::to_remind(&mut app.store.read().await?, now).await? == 0 {
+    if targets::to_remind(&mut app.store.read().await?, now).await? == 0 {
         return Ok(0);
     }
     let mut tx = app.store.begin().await?;
-    let (reminded, looked_at) = devices::remind(&mut tx, now, REMINDERS).await?;
+    let (reminded, looked_at) = targets::remind(&mut tx, now, REMINDERS).await?;
     tx.commit().await?;
     if reminded > 0 {
         app.delivery_signal.notify_one();

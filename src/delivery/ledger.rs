@@ -11,9 +11,11 @@ use crate::actions::error::ActionError;
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::platform::secrets::short_form;
-use crate::store::cards::{Fetch, Issued};
-use crate::store::devices::{self, Target};
-use crate::store::{push_pauses, refreshes};
+use crate::store::cards::Issued;
+use crate::store::fan_outs::{self, FanOutKey};
+use crate::store::issuer_pauses;
+use crate::store::passes::PassRecord;
+use crate::store::targets::{self, TargetState};
 
 /// What delays all devices of a card.
 #[derive(Debug, Default)]
@@ -33,36 +35,38 @@ pub async fn delivery_ledger(app: &App, mut issued: Issued) -> Result<Value, Act
     let card = &issued.card;
     let face = issued.face();
     let mut reader = app.store.read().await?;
-    let targets = devices::targets(&mut reader, card).await?;
-    let pauses = push_pauses::all(&mut reader).await?;
-    let refreshing = refreshes::is_under_way(&mut reader, &card.workspace, &card.content.template).await?;
+    let targets = targets::targets(&mut reader, card).await?;
+    let pauses = issuer_pauses::all(&mut reader).await?;
+    let fan_out = FanOutKey::publishing(&card.workspace, &card.content.template);
+    let refreshing = fan_outs::is_under_way(&mut reader, &fan_out).await?;
     drop(reader);
-    let refused = pauses.into_iter().find(|pause| pause.pass_type_id == card.pass_type).map(|pause| {
-        format!(
-            "APNs has refused the certificate since {} ({}); it is tried again every five minutes",
-            pause.since.to_rfc3339(),
-            pause.reason
-        )
-    });
-    let missing = || {
-        let known = app.apple_issuer_of(&card.workspace, &card.pass_type).is_some();
-        (!known).then(|| "there is no certificate for the card's pass type".to_owned())
-    };
-    let away = || {
-        let (since, reason) = app.channels.trouble(&card.pass_type)?;
-        Some(format!("APNs has been away since {} ({reason}); it is probed until it is back", since.to_rfc3339()))
-    };
-    let held_up = HeldUp { pushes: refused.or_else(missing).or_else(away), refreshing };
     let now = app.now();
-    let shown: Vec<Value> = targets.iter().map(|target| show(target, face, issued.fetched, &held_up, now)).collect();
+    let of_pass = |pass: &PassRecord| {
+        let refused = pauses.iter().find(|pause| pause.issuer_id == pass.issuer).map(|pause| {
+            let (since, reason) = (pause.since.to_rfc3339(), &pause.reason);
+            format!("APNs has refused the certificate since {since} ({reason}); it is tried again every five minutes")
+        });
+        let missing = || {
+            let known = app.apple_issuer_of(&card.workspace, &pass.issuer).is_some();
+            (!known).then(|| "there is no certificate for the card's pass type".to_owned())
+        };
+        let away = || {
+            let (since, reason) = app.channels.trouble(&pass.issuer)?;
+            Some(format!("APNs has been away since {} ({reason}); it is probed until it is back", since.to_rfc3339()))
+        };
+        let held_up = HeldUp { pushes: refused.or_else(missing).or_else(away), refreshing };
+        let of_issuer = targets.iter().filter(|target| target.issuer == pass.issuer);
+        of_issuer.map(|target| show(target, face, pass, &held_up, now)).collect::<Vec<Value>>()
+    };
+    let shown: Vec<Value> = issued.passes.iter().flat_map(of_pass).collect();
     Ok(json!({"revision": card.revision, "face": face, "targets": shown}))
 }
 
-fn show(target: &Target, face: i64, newest: Option<Fetch>, held_up: &HeldUp, now: Timestamp) -> Value {
+fn show(target: &TargetState, face: i64, pass: &PassRecord, held_up: &HeldUp, now: Timestamp) -> Value {
     // A device that polled up to a position has everything that was fetched up to it.
-    let (taken, taken_at) = newest.map_or((0, None), |fetch| (fetch.face, Some(fetch.at)));
-    let fetched = taken.min(target.asked).min(face);
-    let fetched_at = taken_at.filter(|_| target.asked >= taken);
+    let (taken, taken_at) = pass.fetched.map_or((0, None), |fetch| (fetch.face, Some(fetch.at)));
+    let fetched = taken.min(target.polled_position).min(face);
+    let fetched_at = taken_at.filter(|_| target.polled_position >= taken);
     let (state, reason) = match (fetched >= face, target.dead_since) {
         (true, _) => ("current", None),
         (false, Some(since)) => {
@@ -73,13 +77,13 @@ fn show(target: &Target, face: i64, newest: Option<Fetch>, held_up: &HeldUp, now
         (false, None) => ("behind", Some(why_behind(target, face, held_up, now))),
     };
     json!({
-        "wallet": "apple",
+        "wallet": pass.wallet,
         "device": short_form(target.id.as_str()),
         "kind": target.kind,
         "wanted": face,
-        "pushed": target.pushed.min(face),
-        "pushed_at": target.pushed_at,
-        "asked_at": target.asked_at,
+        "pushed": target.notified_position.min(face),
+        "pushed_at": target.notified_at,
+        "asked_at": target.polled_at,
         "fetched": fetched,
         "fetched_at": fetched_at,
         "state": state,
@@ -87,8 +91,8 @@ fn show(target: &Target, face: i64, newest: Option<Fetch>, held_up: &HeldUp, now
     })
 }
 
-fn why_behind(target: &Target, face: i64, held_up: &HeldUp, now: Timestamp) -> String {
-    if target.asked >= face {
+fn why_behind(target: &TargetState, face: i64, held_up: &HeldUp, now: Timestamp) -> String {
+    if target.polled_position >= face {
         return "it asked what changed and has not fetched the pass yet".to_owned();
     }
     if target.kind != "apns" {
@@ -104,11 +108,13 @@ fn why_behind(target: &Target, face: i64, held_up: &HeldUp, now: Timestamp) -> S
             format!("its push leaves at {}, together with later changes", due.to_rfc3339())
         }
         (Some(_), None, _) => "its push is about to leave".to_owned(),
-        (None, _, Some(problem)) if target.pushed < face => format!("{problem}; the card's next change is pushed anew"),
-        (None, ..) if target.pushed < face && held_up.refreshing => {
+        (None, _, Some(problem)) if target.notified_position < face => {
+            format!("{problem}; the card's next change is pushed anew")
+        }
+        (None, ..) if target.notified_position < face && held_up.refreshing => {
             "the publishing of its template is being spread over its cards, and has not come to this one".to_owned()
         }
-        (None, ..) if target.pushed < face => "no push is due; it asks by itself".to_owned(),
+        (None, ..) if target.notified_position < face => "no push is due; it asks by itself".to_owned(),
         (None, ..) => match target.remind_at {
             Some(at) => {
                 format!("it was pushed to and has not asked since; the push is repeated at {}", at.to_rfc3339())

@@ -1,7 +1,7 @@
 //! Identifiers, each a type of its own, so that a serial number can't be passed where a card id is meant.
 //!
 //! `parse` is the only way to get one from text that comes from outside: holding the type is the proof that the text
-//! was checked. Secrets ([`AuthToken`], [`PageToken`], [`PushToken`]) print as `***` and have no `Display`.
+//! was checked. Secrets ([`AuthToken`], [`PageToken`], [`PushToken`], [`TargetAddress`]) print as `***` and have no `Display`.
 
 use std::fmt;
 
@@ -132,6 +132,18 @@ text_id!(
     |text| text.len() > 5 && text.starts_with("pass.")
 );
 text_id!(
+    /// The identity under which a workspace issues passes in one wallet: at Apple a pass type.
+    IssuerId, "1 to 128 printable ASCII characters without spaces", 128, |c| c.is_ascii_graphic()
+);
+text_id!(
+    /// The name of a target of notifications within its issuer: at Apple a device.
+    TargetId, "1 to 128 printable ASCII characters without / and spaces", 128, |c| c.is_ascii_graphic() && c != '/'
+);
+text_id!(
+    /// Where a target's notifications are sent: at Apple a push token.
+    TargetAddress, "1 to 512 printable ASCII characters without spaces", 512, |c| c.is_ascii_graphic()
+);
+text_id!(
     /// The opaque name by which a phone identifies itself to one web service. One phone may use several and change them
     /// at any time: it never identifies a person.
     DeviceLibraryId, "1 to 128 printable ASCII characters without / and spaces", 128,
@@ -151,8 +163,32 @@ text_id!(
     PageToken, "16 to 128 of A-Z a-z 0-9 _ -", 128, word, |text| text.len() >= 16
 );
 
-shown!(WorkspaceId, TemplateId, FieldKey, AttributeName, CardId, SerialNumber, PassTypeId, DeviceLibraryId);
-hidden!(PushToken, AuthToken, PageToken);
+shown!(
+    WorkspaceId,
+    TemplateId,
+    FieldKey,
+    AttributeName,
+    CardId,
+    SerialNumber,
+    IssuerId,
+    TargetId,
+    PassTypeId,
+    DeviceLibraryId
+);
+hidden!(TargetAddress, PushToken, AuthToken, PageToken);
+
+/// Every Apple name is valid as the neutral one, which allows more.
+macro_rules! neutral {
+    ($($apple:ident => $neutral:ident),*) => { $(
+        impl From<&$apple> for $neutral {
+            fn from(id: &$apple) -> Self {
+                Self(id.0.clone())
+            }
+        }
+    )* };
+}
+
+neutral!(PassTypeId => IssuerId, DeviceLibraryId => TargetId, PushToken => TargetAddress);
 
 /// The prefix of an erased card's id; no backend can name one, because `/` is not allowed in a card id.
 const ERASED: &str = "erased/";

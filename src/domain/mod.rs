@@ -16,3 +16,4 @@ pub mod render;
 pub mod templates;
 pub mod time;
 pub mod values;
+pub mod wallet;

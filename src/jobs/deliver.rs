@@ -1,6 +1,6 @@
 //! Pushes to devices that are due: at once after a change, at the end of a device's window, or when a retry is due.
 //!
-//! Deliveries run concurrently, so that a slow answer delays no other. Of each pass type, as many run as its connection
+//! Deliveries run concurrently, so that a slow answer delays no other. Of each issuer, as many run as its connection
 //! to APNs may have under way, and half as many again are claimed and wait for their turn, so that a stream never waits
 //! for the database. Outcomes are recorded by a separate task, many at a time.
 
@@ -16,7 +16,7 @@ use super::supervisor::Supervised;
 use crate::actions::error::ActionError;
 use crate::app::App;
 use crate::delivery::engine::{Delivery, Done, Round, claim_due, hand_back, push, record};
-use crate::domain::ids::PassTypeId;
+use crate::domain::ids::IssuerId;
 
 /// The longest sleep. Changes wake the job; polling finds the work of nodes that died, and notices a clock that was
 /// moved.
@@ -66,18 +66,18 @@ struct Worker {
     outcomes: mpsc::Sender<Done>,
     under_way: JoinSet<()>,
     tasks: HashMap<Id, Task>,
-    lanes: HashMap<PassTypeId, Lane>,
-    /// Pass types of which more is due than there was capacity for.
-    crowded: HashSet<PassTypeId>,
+    lanes: HashMap<IssuerId, Lane>,
+    /// Issuers of which more is due than there was capacity for.
+    crowded: HashSet<IssuerId>,
     failing: bool,
 }
 
 struct Task {
     lease: String,
-    pass_type: PassTypeId,
+    issuer_id: IssuerId,
 }
 
-/// The deliveries of one pass type.
+/// The deliveries of one issuer.
 struct Lane {
     /// One permit for each push that may be under way.
     streams: Arc<Semaphore>,
@@ -89,7 +89,7 @@ impl Worker {
     /// Claims and starts what is due, up to the capacity; returns how long to sleep before the next poll.
     async fn look(&mut self) -> Duration {
         let most = most_claimed(self.app.in_flight);
-        let capacity = |pass_type: &PassTypeId| match self.lanes.get(pass_type) {
+        let capacity = |issuer_id: &IssuerId| match self.lanes.get(issuer_id) {
             // A few free places are not worth a transaction.
             Some(lane) if most - lane.claimed.min(most) < least_room(self.app.in_flight) => 0,
             Some(lane) => most - lane.claimed,
@@ -113,10 +113,10 @@ impl Worker {
     }
 
     fn start(&mut self, delivery: Delivery) {
-        let pass_type = delivery.pass_type().clone();
+        let issuer_id = delivery.issuer().clone();
         let lane = self
             .lanes
-            .entry(pass_type.clone())
+            .entry(issuer_id.clone())
             .or_insert_with(|| Lane { streams: Arc::new(Semaphore::new(self.app.in_flight)), claimed: 0 });
         lane.claimed += 1;
         let (app, outcomes, streams) = (Arc::clone(&self.app), self.outcomes.clone(), Arc::clone(&lane.streams));
@@ -128,7 +128,7 @@ impl Worker {
             // The recorder ends after the last of its senders.
             let _ = outcomes.send(done).await;
         });
-        self.tasks.insert(task.id(), Task { lease, pass_type });
+        self.tasks.insert(task.id(), Task { lease, issuer_id });
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
@@ -140,10 +140,10 @@ impl Worker {
             }
         };
         let Some(task) = self.tasks.remove(&id) else { return };
-        if let Some(lane) = self.lanes.get_mut(&task.pass_type) {
+        if let Some(lane) = self.lanes.get_mut(&task.issuer_id) {
             lane.claimed -= 1;
             if lane.claimed == 0 {
-                self.lanes.remove(&task.pass_type);
+                self.lanes.remove(&task.issuer_id);
             }
         }
     }
@@ -151,7 +151,7 @@ impl Worker {
     fn has_room_for_more(&self) -> bool {
         let most = most_claimed(self.app.in_flight);
         let full = |lane: &Lane| most - lane.claimed.min(most) < least_room(self.app.in_flight);
-        self.crowded.iter().any(|pass_type| !self.lanes.get(pass_type).is_some_and(full))
+        self.crowded.iter().any(|issuer_id| !self.lanes.get(issuer_id).is_some_and(full))
     }
 
     /// Logs an error once per outage, not once per delivery.
@@ -183,7 +183,7 @@ impl Worker {
     }
 }
 
-/// Returns how many devices of a pass type may be claimed at once: those under way and those that come next.
+/// Returns how many devices of a issuer may be claimed at once: those under way and those that come next.
 fn most_claimed(in_flight: usize) -> usize {
     in_flight + in_flight.div_ceil(2)
 }

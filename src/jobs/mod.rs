@@ -14,10 +14,10 @@
 
 mod deliver;
 mod expire;
+mod fan_out;
 mod issuers;
 pub mod listen;
 mod prune;
-mod refresh;
 mod remind;
 mod supervisor;
 
@@ -44,7 +44,7 @@ const JOBS: [Job; 7] = [
     Job { name: "prune", run: |app, stopped| Box::pin(prune::run(app, stopped)) },
     Job { name: "listen", run: |app, stopped| Box::pin(listen::run(app, stopped)) },
     Job { name: "remind", run: |app, stopped| Box::pin(remind::run(app, stopped)) },
-    Job { name: "refresh", run: |app, stopped| Box::pin(refresh::run(app, stopped)) },
+    Job { name: "refresh", run: |app, stopped| Box::pin(fan_out::run(app, stopped)) },
 ];
 
 /// The running jobs of one node. One that fails is started again (see [`supervisor`]).

@@ -1,47 +1,59 @@
-//! Cards, and the newest face of each that a phone has fetched.
+//! Cards, each with its template's newest publication and its passes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::passes::{Fetch, PassColumns, PassRecord, newest_fetch};
 use super::types::{Json, one_row};
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::cards::message::MessageText;
 use crate::domain::cards::{Card, Content, Publication, State};
-use crate::domain::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use crate::domain::ids::{CardId, FieldKey, IssuerId, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::domain::values::locale::Language;
+use crate::domain::wallet::WalletKind;
 
 macro_rules! card_columns {
-    () => {
-        "c.workspace_id, c.id, c.serial_number, c.pass_type_id, c.template_id, c.locale, c.attributes, c.state,
+    (sqlite) => {
+        card_columns!(
+            "(SELECT json_group_array(json_array(p.wallet, p.issuer_id, p.object_id, p.acknowledged, p.acknowledged_at))
+                FROM passes p WHERE p.workspace_id = c.workspace_id AND p.card_id = c.id)"
+        )
+    };
+    (postgres) => {
+        card_columns!(
+            "CAST(COALESCE((SELECT json_agg(json_build_array(p.wallet, p.issuer_id, p.object_id, p.acknowledged, p.acknowledged_at))
+                FROM passes p WHERE p.workspace_id = c.workspace_id AND p.card_id = c.id), '[]') AS TEXT)"
+        )
+    };
+    ($passes:literal) => {
+        concat!("c.workspace_id, c.id, c.serial_number, c.template_id, c.locale, c.attributes, c.state,
             c.expires_at, c.expired_at, c.sequence, c.revision, c.position, c.modified, c.page_generation,
             c.live_message, c.message, c.created_at, c.updated_at,
             t.version AS t_version, t.position AS t_position, t.modified AS t_modified,
-            (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS f_face,
-            (SELECT f.fetched_at FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id)
-                AS f_fetched_at,
+            ", $passes, " AS passes,
             (SELECT u.face FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id) AS u_face,
             (SELECT u.modified FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
                 AS u_modified,
             (SELECT u.through FROM unchanged_faces u WHERE u.workspace_id = c.workspace_id AND u.card_id = c.id)
-                AS u_through"
+                AS u_through")
     };
 }
 
 macro_rules! find_card {
-    (from $from:literal, $where:literal) => {
+    ($database:ident from $from:literal, $where:literal) => {
         concat!(
             "SELECT ",
-            card_columns!(),
+            card_columns!($database),
             " FROM ",
             $from,
             " JOIN templates t ON t.workspace_id = c.workspace_id AND t.id = c.template_id WHERE ",
             $where
         )
     };
-    ($where:literal) => {
-        find_card!(from "cards c", $where)
+    ($database:ident $where:literal) => {
+        find_card!($database from "cards c", $where)
     };
 }
 
@@ -50,7 +62,7 @@ macro_rules! hold_cards {
     ($from:literal, $hold:literal) => {
         concat!(
             "SELECT c.id, c.serial_number, c.revision, c.sequence, c.locale, c.attributes,
-                (SELECT f.face FROM fetches f WHERE f.workspace_id = c.workspace_id AND f.card_id = c.id) AS face
+                (SELECT MAX(p.acknowledged) FROM passes p WHERE p.workspace_id = c.workspace_id AND p.card_id = c.id) AS face
             FROM ",
             $from,
             $hold
@@ -62,10 +74,10 @@ macro_rules! hold_cards {
 /// read so far reach $5 bytes. One further row shows that the list goes on. Cards may be large, so the page is found by
 /// their keys and sizes first.
 macro_rules! page_of_cards {
-    ($where:literal, $also:literal, $order:literal, $qualified:literal, $join:literal) => {
+    ($database:ident, $where:literal, $also:literal, $order:literal, $qualified:literal, $join:literal) => {
         concat!(
             "SELECT ",
-            card_columns!(),
+            card_columns!($database),
             ", p.size FROM (SELECT sized.id, sized.size, COALESCE(SUM(sized.size) OVER (ORDER BY ",
             $order,
             " ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING), 0) AS earlier
@@ -82,10 +94,10 @@ macro_rules! page_of_cards {
         )
     };
     (sqlite $where:literal, $also:literal, $order:literal, $qualified:literal) => {
-        page_of_cards!($where, $also, $order, $qualified, "CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = p.id")
+        page_of_cards!(sqlite, $where, $also, $order, $qualified, "CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = p.id")
     };
     (postgres $where:literal, $also:literal, $order:literal, $qualified:literal) => {
-        page_of_cards!($where, $also, $order, $qualified,
+        page_of_cards!(postgres, $where, $also, $order, $qualified,
             "CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = $1 AND cards.id = p.id OFFSET 0) c")
     };
 }
@@ -93,20 +105,6 @@ macro_rules! page_of_cards {
 macro_rules! list_cards {
     ($database:ident $also:literal) => {
         page_of_cards!($database "(c.updated_at, c.id) > ($2, $3)", $also, "updated_at, id", "c.updated_at, c.id")
-    };
-}
-
-/// Records a batch of fetched faces, except for passes that no longer belong to the card of that id.
-macro_rules! record_fetches {
-    ($batch:literal) => {
-        concat!(
-            "WITH e AS MATERIALIZED (",
-            $batch,
-            ") INSERT INTO fetches (workspace_id, card_id, face, fetched_at) SELECT $1, e.card, e.face, $3 FROM e
-            WHERE (SELECT c.serial_number = e.serial FROM cards c WHERE c.workspace_id = $1 AND c.id = e.card)
-            ON CONFLICT (workspace_id, card_id) DO UPDATE SET face = excluded.face, fetched_at = excluded.fetched_at
-            WHERE fetches.face < excluded.face RETURNING card_id"
-        )
     };
 }
 
@@ -145,26 +143,24 @@ macro_rules! update_cards {
 
 statements! {
     FIND = {
-        sqlite: find_card!("c.workspace_id = $1 AND c.id = $2"),
-        postgres: find_card!("c.workspace_id = $1 AND c.id = $2"),
+        sqlite: find_card!(sqlite "c.workspace_id = $1 AND c.id = $2"),
+        postgres: find_card!(postgres "c.workspace_id = $1 AND c.id = $2"),
     };
     HOLD = "SELECT id FROM cards WHERE workspace_id = $1 AND id = $2" + " FOR NO KEY UPDATE";
     BY_SERIAL = {
-        sqlite: find_card!("c.pass_type_id = $1 AND c.serial_number = $2
-            AND c.workspace_id = (SELECT p.workspace_id FROM pass_types p WHERE p.id = $1)"),
-        postgres: find_card!("c.pass_type_id = $1 AND c.serial_number = $2
-            AND c.workspace_id = (SELECT p.workspace_id FROM pass_types p WHERE p.id = $1)"),
+        sqlite: find_card!(sqlite from "passes h JOIN cards c ON c.workspace_id = h.workspace_id AND c.id = h.card_id",
+            "h.issuer_id = $1 AND h.object_id = $2 AND h.workspace_id = (SELECT i.workspace_id FROM issuers i WHERE i.id = $1)"),
+        postgres: find_card!(postgres from "passes h JOIN cards c ON c.workspace_id = h.workspace_id AND c.id = h.card_id",
+            "h.issuer_id = $1 AND h.object_id = $2 AND h.workspace_id = (SELECT i.workspace_id FROM issuers i WHERE i.id = $1)"),
     };
-    // Returns one row whether or not there is such a card, so that the time of the answer doesn't reveal which.
-    WORKSPACE_OF_SERIAL = "SELECT COALESCE((SELECT workspace_id FROM cards WHERE pass_type_id = $1 AND serial_number = $2), '')";
     HOLD_MANY = {
         sqlite: hold_cards!("json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", ""),
         postgres: hold_cards!("cards c WHERE c.workspace_id = $1
             AND c.id = ANY (ARRAY(SELECT json_array_elements_text(CAST($2 AS json)))) ORDER BY c.id", " FOR NO KEY UPDATE OF c"),
     };
     FIND_MANY = {
-        sqlite: find_card!(from "json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
-        postgres: find_card!(from "json_array_elements_text(CAST($2 AS json)) e(id)
+        sqlite: find_card!(sqlite from "json_each($2) e CROSS JOIN cards c ON c.workspace_id = $1 AND c.id = e.value", "TRUE"),
+        postgres: find_card!(postgres from "json_array_elements_text(CAST($2 AS json)) e(id)
             CROSS JOIN LATERAL (SELECT * FROM cards WHERE workspace_id = $1 AND cards.id = e.id OFFSET 0) c", "TRUE"),
     };
     SIZES = {
@@ -174,40 +170,31 @@ statements! {
             (SELECT id, CAST(octet_length(attributes) AS BIGINT) AS size FROM cards
                 WHERE workspace_id = $1 AND cards.id = e.id OFFSET 0) c",
     };
-    // A serial number is unique within its pass type, so the index is searched once for each pass type.
-    PASS_TYPES_OF = {
-        sqlite: "SELECT value, (SELECT p.id FROM pass_types p
-                WHERE (SELECT COUNT(*) FROM cards c WHERE c.pass_type_id = p.id AND c.serial_number = value) > 0 LIMIT 1)
-            FROM json_each($1)",
-        postgres: "SELECT serial, (SELECT p.id FROM pass_types p
-                WHERE (SELECT COUNT(*) FROM cards c WHERE c.pass_type_id = p.id AND c.serial_number = serial) > 0 LIMIT 1)
-            FROM json_array_elements_text(CAST($1 AS json)) AS e(serial)",
-    };
-    OWNER_OF_SERIAL = "SELECT workspace_id FROM cards WHERE pass_type_id = $1 AND serial_number = $2";
-    HOLD_BY_SERIAL = "SELECT id FROM cards WHERE pass_type_id = $1 AND serial_number = $2" + " FOR NO KEY UPDATE";
+    HOLD_BY_SERIAL = "SELECT c.id FROM passes h JOIN cards c ON c.workspace_id = h.workspace_id AND c.id = h.card_id
+        WHERE h.issuer_id = $1 AND h.object_id = $2" + " FOR NO KEY UPDATE OF c";
     BY_PAGE = {
-        sqlite: find_card!("c.page_token_hash = $1"),
-        postgres: find_card!("c.page_token_hash = $1"),
+        sqlite: find_card!(sqlite "c.page_token_hash = $1"),
+        postgres: find_card!(postgres "c.page_token_hash = $1"),
     };
     OF_TEMPLATE = {
         sqlite: page_of_cards!(sqlite "c.template_id = $2 AND c.id > $3", "", "id", "c.id"),
         postgres: page_of_cards!(postgres "c.template_id = $2 AND c.id > $3", "", "id", "c.id"),
     };
     INSERT_MANY = {
-        sqlite: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
+        sqlite: "INSERT INTO cards (workspace_id, id, serial_number, template_id, locale, attributes, state,
                 expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, message,
                 created_at, updated_at, page_token_hash)
-            SELECT $1, value ->> 'id', value ->> 'serial', value ->> 'pass_type', value ->> 'template', value ->> 'locale',
+            SELECT $1, value ->> 'id', value ->> 'serial', value ->> 'template', value ->> 'locale',
                 value ->> 'attributes', value ->> 'state', value ->> 'expires_at', value ->> 'expired_at',
                 value ->> 'sequence', value ->> 'revision', 0, 0, value ->> 'page_generation', value ->> 'live_message',
                 value ->> 'message', value ->> 'created_at', value ->> 'updated_at', unhex(value ->> 'page_token_hash')
             FROM json_each($2) WHERE TRUE ON CONFLICT (workspace_id, id) DO NOTHING",
-        postgres: "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, locale, attributes, state,
+        postgres: "INSERT INTO cards (workspace_id, id, serial_number, template_id, locale, attributes, state,
                 expires_at, expired_at, sequence, revision, position, modified, page_generation, live_message, message,
                 created_at, updated_at, page_token_hash)
-            SELECT $1, id, serial, pass_type, template, locale, attributes, state, expires_at, expired_at, sequence,
+            SELECT $1, id, serial, template, locale, attributes, state, expires_at, expired_at, sequence,
                 revision, 0, 0, page_generation, live_message, message, created_at, updated_at, decode(page_token_hash, 'hex')
-            FROM json_to_recordset(CAST($2 AS json)) AS e(id text, serial text, pass_type text, template text, locale text,
+            FROM json_to_recordset(CAST($2 AS json)) AS e(id text, serial text, template text, locale text,
                 attributes text, state text, expires_at bigint, expired_at bigint, sequence bigint, revision bigint,
                 page_generation bigint, live_message text, message text, created_at bigint, updated_at bigint, page_token_hash text)
             ON CONFLICT (workspace_id, id) DO NOTHING",
@@ -255,10 +242,10 @@ statements! {
         sqlite: list_cards!(sqlite " AND c.template_id = $6 AND c.state = $7"),
         postgres: list_cards!(postgres " AND c.template_id = $6 AND c.state = $7"),
     };
-    STAND_ASIDE = "UPDATE cards SET serial_number = $3, page_token_hash = $4 WHERE workspace_id = $1 AND id = $2";
+    STAND_ASIDE = "UPDATE cards SET page_token_hash = $3 WHERE workspace_id = $1 AND id = $2";
     MARK_ERASED = "UPDATE cards SET erased_at = $3 WHERE workspace_id = $1 AND id = $2";
     MOVE_REGISTRATIONS = "UPDATE registrations SET card_id = $3 WHERE workspace_id = $1 AND card_id = $2";
-    FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id = $2";
+    MOVE_PASSES = "UPDATE passes SET card_id = $3, acknowledged = NULL, acknowledged_at = NULL WHERE workspace_id = $1 AND card_id = $2";
     FORGET_UNCHANGED = "DELETE FROM unchanged_faces WHERE workspace_id = $1 AND card_id = $2";
     KEEP_FACES = {
         sqlite: keep_faces!("SELECT value ->> 'card' AS card, value ->> 'serial' AS serial, value ->> 'position' AS position,
@@ -271,11 +258,6 @@ statements! {
         ORDER BY expires_at LIMIT $3";
     DELETE = "DELETE FROM cards WHERE workspace_id = $1 AND id = $2";
     NEWEST_OF_TEMPLATE = "SELECT MAX(modified) FROM cards WHERE workspace_id = $1 AND template_id = $2";
-    NOTE_FETCHES = {
-        sqlite: record_fetches!("SELECT value ->> 'card' AS card, value ->> 'serial' AS serial, value ->> 'face' AS face
-            FROM json_each($2)"),
-        postgres: record_fetches!("SELECT * FROM json_to_recordset(CAST($2 AS json)) AS r(card text, serial text, face bigint)"),
-    };
 }
 
 /// A card with the newest publication of its template, from one snapshot. Together they make a face.
@@ -285,8 +267,8 @@ pub struct Issued {
     pub card: Card,
     /// Its template's newest publication.
     pub publication: Publication,
-    /// The newest face that phones have fetched.
-    pub fetched: Option<Fetch>,
+    /// Its passes, one for each wallet that it was issued in.
+    pub passes: Vec<PassRecord>,
     /// What the last examination of a publishing found.
     pub unchanged: Option<Unchanged>,
 }
@@ -300,15 +282,6 @@ pub struct Unchanged {
     /// The face's `Last-Modified` in whole seconds.
     pub modified: i64,
     pub through: i64,
-}
-
-/// The newest face of a card that a phone fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Fetch {
-    pub face: i64,
-    /// When it was first fetched.
-    pub at: Timestamp,
 }
 
 impl Issued {
@@ -329,9 +302,14 @@ impl Issued {
         self.card.id.is_erased() || self.card.position >= self.publication.position || self.kept().is_some()
     }
 
-    /// Whether a phone has fetched this face or a later one.
-    pub fn is_fetched(&self, face: i64) -> bool {
-        self.fetched.is_some_and(|fetch| fetch.face >= face)
+    /// Returns the newest content version that any wallet has.
+    pub fn fetched(&self) -> Option<Fetch> {
+        newest_fetch(&self.passes)
+    }
+
+    /// Returns the card's pass in a wallet.
+    pub fn pass(&self, wallet: WalletKind) -> Option<&PassRecord> {
+        self.passes.iter().find(|pass| pass.wallet == wallet)
     }
 
     /// Whether the backend changed the card after its template was last published, so that it was checked against that
@@ -351,7 +329,6 @@ struct Row {
     workspace_id: WorkspaceId,
     id: CardId,
     serial_number: SerialNumber,
-    pass_type_id: PassTypeId,
     template_id: TemplateId,
     locale: Option<String>,
     attributes: Json<Map<String, Value>>,
@@ -370,8 +347,7 @@ struct Row {
     t_version: Option<i64>,
     t_position: i64,
     t_modified: i64,
-    f_face: Option<i64>,
-    f_fetched_at: Option<Timestamp>,
+    passes: Json<Vec<PassColumns>>,
     u_face: Option<i64>,
     u_modified: Option<i64>,
     u_through: Option<i64>,
@@ -419,7 +395,6 @@ impl Row {
             workspace: self.workspace_id,
             id: self.id,
             serial: self.serial_number,
-            pass_type: self.pass_type_id,
             content: Content {
                 template: self.template_id,
                 locale,
@@ -439,10 +414,11 @@ impl Row {
             updated_at: self.updated_at,
         };
         let publication = Publication { version, position: self.t_position, modified: self.t_modified };
-        let fetched = self.f_face.zip(self.f_fetched_at).map(|(face, at)| Fetch { face, at });
+        let passes = self.passes.0.into_iter().map(|columns| PassRecord::of(columns).ok_or(unreadable("passes")));
+        let passes = passes.collect::<Result<_, _>>()?;
         let unchanged = self.u_face.zip(self.u_modified).zip(self.u_through);
         let unchanged = unchanged.map(|((face, modified), through)| Unchanged { face, modified, through });
-        Ok(Issued { card, publication, fetched, unchanged })
+        Ok(Issued { card, publication, passes, unchanged })
     }
 }
 
@@ -466,25 +442,10 @@ finder!(
     find, FIND, impl Session, workspace: &WorkspaceId, id: &CardId
 );
 finder!(
-    /// Returns the card of that serial number, as phones know it; none when its pass type was moved to another
+    /// Returns the card of that serial number, as phones know it; none when its issuer was moved to another
     /// workspace.
-    by_serial, BY_SERIAL, impl Session, pass_type: &PassTypeId, serial: &SerialNumber
+    by_serial, BY_SERIAL, impl Session, issuer: &IssuerId, serial: &SerialNumber
 );
-/// Returns the workspace of the card with that serial number; `None` when there is no such card.
-///
-/// # Errors
-/// When the database fails.
-pub async fn workspace_of_serial(
-    session: &mut impl Session,
-    pass_type: &PassTypeId,
-    serial: &SerialNumber,
-) -> Result<Option<WorkspaceId>, StoreError> {
-    let workspace: String = on_db!(session, WORKSPACE_OF_SERIAL, |sql, c| {
-        sqlx::query_scalar(sql).bind(pass_type).bind(serial).fetch_one(c).await?
-    });
-    Ok(Some(workspace).filter(|workspace| !workspace.is_empty()).map(WorkspaceId::trusted))
-}
-
 finder!(
     /// Returns the card whose page has the token with that hash.
     by_page, BY_PAGE, impl Session, page_token_hash: &[u8]
@@ -525,33 +486,19 @@ pub async fn lock(tx: &mut Tx, workspace: &WorkspaceId, id: &CardId) -> Result<O
 /// When the database fails or holds something unreadable.
 pub async fn lock_by_serial(
     tx: &mut Tx,
-    pass_type: &PassTypeId,
+    issuer: &IssuerId,
     serial: &SerialNumber,
 ) -> Result<Option<Issued>, StoreError> {
     loop {
         let held = on_db!(tx, HOLD_BY_SERIAL, |sql, c| {
-            sqlx::query(sql).bind(pass_type).bind(serial).fetch_optional(c).await?.is_some()
+            sqlx::query(sql).bind(issuer).bind(serial).fetch_optional(c).await?.is_some()
         });
-        let found = by_serial(tx, pass_type, serial).await?;
+        let found = by_serial(tx, issuer, serial).await?;
         // The erasure that this waited for replaced the row with another, which is locked in turn.
         if held || found.is_none() {
             return Ok(found);
         }
     }
-}
-
-/// Returns the workspace whose card has that serial number, even when the pass type was moved to another workspace.
-///
-/// # Errors
-/// When the database fails.
-pub async fn owner_of_serial(
-    session: &mut impl Session,
-    pass_type: &PassTypeId,
-    serial: &str,
-) -> Result<Option<WorkspaceId>, StoreError> {
-    on_db!(session, OWNER_OF_SERIAL, |sql, c| {
-        Ok(sqlx::query_scalar(sql).bind(pass_type).bind(serial).fetch_optional(c).await?)
-    })
 }
 
 /// Returns the cards of these ids; ids without a card are left out.
@@ -581,23 +528,6 @@ pub async fn sizes(
     let rows: Vec<(CardId, i64)> =
         on_db!(session, SIZES, |sql, c| sqlx::query_as(sql).bind(workspace).bind(Json(ids)).fetch_all(c).await?);
     Ok(rows.into_iter().collect())
-}
-
-/// Returns the pass types of the cards with these serial numbers in any workspace, including erased cards, which phones
-/// still hold.
-///
-/// # Errors
-/// When the database fails.
-pub async fn pass_types_of(
-    session: &mut impl Session,
-    serials: &HashSet<&str>,
-) -> Result<HashMap<String, PassTypeId>, StoreError> {
-    if serials.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows: Vec<(String, Option<PassTypeId>)> =
-        on_db!(session, PASS_TYPES_OF, |sql, c| sqlx::query_as(sql).bind(Json(serials)).fetch_all(c).await?);
-    Ok(rows.into_iter().filter_map(|(serial, pass_type)| Some((serial, pass_type?))).collect())
 }
 
 /// The state of a locked card that shows whether it is still as it was when it was read: every stored column that may
@@ -647,7 +577,6 @@ pub async fn insert_many(tx: &mut Tx, workspace: &WorkspaceId, cards: &[(&Card, 
     for (card, page_token_hash) in cards {
         let mut row = row_of(card)?;
         row.insert("serial".to_owned(), json!(card.serial));
-        row.insert("pass_type".to_owned(), json!(card.pass_type));
         row.insert("page_generation".to_owned(), json!(card.page_generation));
         row.insert("page_token_hash".to_owned(), json!(hex::encode(page_token_hash)));
         rows.push(row);
@@ -832,10 +761,10 @@ pub async fn erase(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let workspace = &remains.workspace;
-    // The old row gives up its unique values before the new one takes them; no phone has a serial number with a space.
+    // The old row gives up its unique value before the new one takes it; no token's hash is as short.
     let aside = format!("erased {}", remains.serial);
     on_db!(tx, STAND_ASIDE, |sql, c| {
-        let query = sqlx::query(sql).bind(workspace).bind(id).bind(&aside).bind(aside.as_bytes());
+        let query = sqlx::query(sql).bind(workspace).bind(id).bind(aside.as_bytes());
         one_row(query.execute(c).await?.rows_affected(), "cards")?;
     });
     insert_many(tx, workspace, &[(remains, page_token_hash.to_vec())]).await?;
@@ -844,14 +773,14 @@ pub async fn erase(
         let query = sqlx::query(sql).bind(workspace).bind(&remains.id).bind(now);
         one_row(query.execute(c).await?.rows_affected(), "cards")?;
     });
-    on_db!(tx, MOVE_REGISTRATIONS, |sql, c| {
-        sqlx::query(sql).bind(workspace).bind(id).bind(&remains.id).execute(c).await?;
-    });
-    for forget in [FORGET_FETCHES, FORGET_UNCHANGED] {
-        on_db!(tx, forget, |sql, c| {
-            sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+    for moving in [MOVE_REGISTRATIONS, MOVE_PASSES] {
+        on_db!(tx, moving, |sql, c| {
+            sqlx::query(sql).bind(workspace).bind(id).bind(&remains.id).execute(c).await?;
         });
     }
+    on_db!(tx, FORGET_UNCHANGED, |sql, c| {
+        sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
+    });
     on_db!(tx, DELETE, |sql, c| {
         let done = sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
         one_row(done.rows_affected(), "cards")
@@ -869,23 +798,5 @@ pub async fn newest_of_template(
 ) -> Result<Option<i64>, StoreError> {
     on_db!(session, NEWEST_OF_TEMPLATE, |sql, c| {
         Ok(sqlx::query_scalar(sql).bind(workspace).bind(template).fetch_one(c).await?)
-    })
-}
-
-/// Records the faces that phones fetched, and returns the cards for which the face is new. Ignores a face older than
-/// the stored one, and cards erased meanwhile even if their id has been reused.
-///
-/// # Errors
-/// When the database fails.
-pub async fn record_fetches(
-    tx: &mut Tx,
-    workspace: &WorkspaceId,
-    faces: &BTreeMap<(CardId, SerialNumber), i64>,
-    now: Timestamp,
-) -> Result<Vec<CardId>, StoreError> {
-    let rows: Vec<Value> =
-        faces.iter().map(|((card, serial), face)| json!({"card": card, "serial": serial, "face": face})).collect();
-    on_db!(tx, NOTE_FETCHES, |sql, c| {
-        Ok(sqlx::query_scalar(sql).bind(workspace).bind(Json(rows)).bind(now).fetch_all(c).await?)
     })
 }

@@ -20,7 +20,7 @@ statements! {
         SELECT workspace_id, form FROM (SELECT workspace_id, form,
             ROW_NUMBER() OVER (PARTITION BY workspace_id ORDER BY last_at DESC, form) AS place FROM device_logs) AS placed
         WHERE place > $2)";
-    ONLY_PASS_TYPE = "SELECT MIN(id) FROM pass_types HAVING COUNT(*) = 1";
+    ONLY_PASS_TYPE = "SELECT MIN(id) FROM issuers WHERE wallet = 'apple' HAVING COUNT(*) = 1";
 }
 
 /// A group of messages of the same form.

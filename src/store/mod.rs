@@ -4,7 +4,7 @@
 //! each of them on both databases. [`on_db!`] puts one body in the arms for both. To add a family of tables, add a
 //! file with its statements and list them in [`STATEMENTS`].
 //!
-//! Rules that keep the promises of the web service: rows are locked in the order cards, devices, workspace counter
+//! Rules that keep the promises of the web service: rows are locked in the order cards, targets, workspace counter
 //! ([`workspaces::next_position`]), each by key; nothing waits for the network while a transaction is open; times
 //! are arguments, never `now()`.
 
@@ -13,15 +13,16 @@ pub mod audit;
 pub mod cards;
 pub mod daily_counts;
 pub mod device_logs;
-pub mod devices;
 mod error;
 pub mod events;
+pub mod fan_outs;
 pub mod health;
 pub mod idempotency;
+pub mod issuer_pauses;
 pub mod issuers;
-pub mod push_pauses;
-pub mod refreshes;
+pub mod passes;
 pub mod sealed;
+pub mod targets;
 pub mod templates;
 pub mod types;
 pub mod workspaces;
@@ -94,13 +95,14 @@ pub const STATEMENTS: &[&[Sql]] = &[
     cards::STATEMENTS,
     daily_counts::STATEMENTS,
     device_logs::STATEMENTS,
-    devices::STATEMENTS,
     events::STATEMENTS,
     health::STATEMENTS,
     idempotency::STATEMENTS,
     issuers::STATEMENTS,
-    push_pauses::STATEMENTS,
-    refreshes::STATEMENTS,
+    issuer_pauses::STATEMENTS,
+    passes::STATEMENTS,
+    fan_outs::STATEMENTS,
+    targets::STATEMENTS,
     sealed::STATEMENTS,
     templates::STATEMENTS,
     workspaces::STATEMENTS,

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::fan_outs::{self, FanOutKey};
 use super::types::{Json, one_row};
 use super::{Session, StoreError, Tx, on_db, statements};
 use crate::domain::cards::Publication;
@@ -30,7 +31,7 @@ statements! {
     HOLD = { sqlite: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2",
         postgres: "SELECT version FROM templates WHERE workspace_id = $1 AND id = $2 FOR UPDATE" };
     // Deletes the remains of erased cards that no phone holds.
-    FORGET_FETCHES = "DELETE FROM fetches WHERE workspace_id = $1 AND card_id IN (SELECT c.id FROM cards c
+    FORGET_PASSES = "DELETE FROM passes WHERE workspace_id = $1 AND card_id IN (SELECT c.id FROM cards c
         WHERE c.workspace_id = $1 AND c.template_id = $2 AND c.erased_at IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM registrations r WHERE r.workspace_id = c.workspace_id AND r.card_id = c.id))";
     FORGET_ERASED = "DELETE FROM cards WHERE workspace_id = $1 AND template_id = $2 AND erased_at IS NOT NULL AND NOT EXISTS (
@@ -201,7 +202,7 @@ pub async fn delete(tx: &mut Tx, workspace: &WorkspaceId, id: &TemplateId) -> Re
     let version: Option<Option<i64>> =
         on_db!(tx, HOLD, |sql, c| sqlx::query_scalar(sql).bind(workspace).bind(id).fetch_optional(c).await?);
     let Some(version) = version else { return Ok(None) };
-    for statement in [FORGET_FETCHES, FORGET_ERASED] {
+    for statement in [FORGET_PASSES, FORGET_ERASED] {
         on_db!(tx, statement, |sql, c| {
             sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;
         });
@@ -211,7 +212,7 @@ pub async fn delete(tx: &mut Tx, workspace: &WorkspaceId, id: &TemplateId) -> Re
     if has_cards {
         return Ok(Some(false));
     }
-    super::refreshes::cancel(tx, workspace, id).await?;
+    fan_outs::finish(tx, &FanOutKey::publishing(workspace, id)).await?;
     for statement in [DELETE_FILES, DELETE_IMAGES, DELETE_VERSIONS, DELETE] {
         on_db!(tx, statement, |sql, c| {
             sqlx::query(sql).bind(workspace).bind(id).execute(c).await?;

@@ -2,9 +2,10 @@
 
 use super::StoreError;
 use crate::domain::ids::{
-    CardId, DeviceLibraryId, FieldKey, PassTypeId, PushToken, SerialNumber, TemplateId, WorkspaceId,
+    CardId, FieldKey, IssuerId, PassTypeId, SerialNumber, TargetAddress, TargetId, TemplateId, WorkspaceId,
 };
 use crate::domain::time::Timestamp;
+use crate::domain::wallet::WalletKind;
 
 /// Implements conversions for texts. They were checked when they were stored and are not checked again.
 macro_rules! stored_as_text {
@@ -33,7 +34,29 @@ macro_rules! stored_as_text {
     )* };
 }
 
-stored_as_text!(WorkspaceId, TemplateId, CardId, SerialNumber, PassTypeId, DeviceLibraryId, PushToken, FieldKey);
+stored_as_text!(WorkspaceId, TemplateId, CardId, SerialNumber, IssuerId, PassTypeId, TargetId, TargetAddress, FieldKey);
+
+impl<DB: sqlx::Database> sqlx::Type<DB> for WalletKind
+where
+    String: sqlx::Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        <String as sqlx::Type<DB>>::type_info()
+    }
+    fn compatible(ty: &DB::TypeInfo) -> bool {
+        <String as sqlx::Type<DB>>::compatible(ty)
+    }
+}
+
+impl<'r, DB: sqlx::Database> sqlx::Decode<'r, DB> for WalletKind
+where
+    String: sqlx::Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+        let word = <String as sqlx::Decode<'r, DB>>::decode(value)?;
+        Self::parse(&word).ok_or_else(|| format!("{word:?} is not a wallet").into())
+    }
+}
 
 impl<DB: sqlx::Database> sqlx::Type<DB> for Timestamp
 where

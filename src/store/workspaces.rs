@@ -1,13 +1,13 @@
-//! Workspaces, their order of commits, and the pass types that belong to them.
+//! Workspaces and their order of commits.
 
 use super::types::one_row;
 use super::{Session, StoreError, Tx, on_db, statements};
-use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::ids::WorkspaceId;
 use crate::domain::time::Timestamp;
 use crate::domain::values::zone::Zone;
 
 statements! {
-    INSERT = "INSERT INTO workspaces (id, name, position, secret, created_at) VALUES ($1, $2, 0, $3, $4) ON CONFLICT (id) DO NOTHING";
+    INSERT = "INSERT INTO workspaces (id, name, position, changed_at, secret, created_at) VALUES ($1, $2, 0, 0, $3, $4) ON CONFLICT (id) DO NOTHING";
     SET_TIME_ZONE = "UPDATE workspaces SET time_zone = $2 WHERE id = $1";
     TIME_ZONE = "SELECT time_zone FROM workspaces WHERE id = $1";
     SECRET = "SELECT secret FROM workspaces WHERE id = $1";
@@ -18,13 +18,7 @@ statements! {
     RAISE_EPOCH = "UPDATE workspaces SET position = (position / $2 + 1) * $2 WHERE id = $1 RETURNING position";
     ALL = "SELECT id FROM workspaces ORDER BY id";
     POSITION = "SELECT position FROM workspaces WHERE id = $1";
-    CLAIM_PASS_TYPE = "INSERT INTO pass_types (id, workspace_id, team, created_at) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (id) DO UPDATE SET team = excluded.team WHERE pass_types.workspace_id = excluded.workspace_id";
     HOLD = "SELECT id FROM workspaces WHERE id = $1" + " FOR NO KEY UPDATE";
-    HOLD_PASS_TYPE = "SELECT workspace_id FROM pass_types WHERE id = $1" + " FOR NO KEY UPDATE";
-    MOVE_PASS_TYPE = "UPDATE pass_types SET workspace_id = $2, team = $3 WHERE id = $1";
-    PASS_ABOVE = "UPDATE workspaces SET position = (SELECT MAX(o.position) FROM workspaces o WHERE o.id = $1 OR o.id = $2) WHERE id = $1";
-    PASS_TYPE_OWNER = "SELECT workspace_id FROM pass_types WHERE id = $1";
 }
 
 /// Adds a workspace unless it exists; returns whether it was added. `secret` is encrypted.
@@ -130,32 +124,6 @@ pub async fn position(session: &mut impl Session, id: &WorkspaceId) -> Result<i6
     })
 }
 
-/// Records that a pass type belongs to a workspace. It belongs to one workspace only, since phones keep one update tag
-/// per pass type.
-///
-/// # Errors
-/// [`StoreError::RowGone`] when it belongs to another workspace.
-pub async fn claim_pass_type(
-    tx: &mut Tx,
-    id: &PassTypeId,
-    workspace: &WorkspaceId,
-    team: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    on_db!(tx, CLAIM_PASS_TYPE, |sql, c| {
-        let done = sqlx::query(sql).bind(id).bind(workspace).bind(team).bind(now).execute(c).await?;
-        one_row(done.rows_affected(), "pass_types")
-    })
-}
-
-/// Returns the workspace to which a pass type belongs.
-///
-/// # Errors
-/// When the database fails.
-pub async fn pass_type_owner(session: &mut impl Session, id: &PassTypeId) -> Result<Option<WorkspaceId>, StoreError> {
-    on_db!(session, PASS_TYPE_OWNER, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
-}
-
 /// Locks a workspace until the transaction ends: transactions that want a position wait.
 ///
 /// # Errors
@@ -163,37 +131,6 @@ pub async fn pass_type_owner(session: &mut impl Session, id: &PassTypeId) -> Res
 pub async fn hold(tx: &mut Tx, id: &WorkspaceId) -> Result<(), StoreError> {
     on_db!(tx, HOLD, |sql, c| {
         sqlx::query(sql).bind(id).fetch_optional(c).await?;
-        Ok(())
-    })
-}
-
-/// Returns the same as [`pass_type_owner`], and prevents the pass type from being given away until the transaction
-/// ends.
-///
-/// # Errors
-/// When the database fails.
-pub async fn hold_pass_type(tx: &mut Tx, id: &PassTypeId) -> Result<Option<WorkspaceId>, StoreError> {
-    on_db!(tx, HOLD_PASS_TYPE, |sql, c| Ok(sqlx::query_scalar(sql).bind(id).fetch_optional(c).await?))
-}
-
-/// Gives a pass type to another workspace. Its positions continue above those of the former owner, since phones keep
-/// one update tag per pass type, whichever workspace owns it. Locks both workspaces.
-///
-/// # Errors
-/// When the database fails.
-pub async fn move_pass_type(
-    tx: &mut Tx,
-    id: &PassTypeId,
-    from: &WorkspaceId,
-    to: &WorkspaceId,
-    team: &str,
-) -> Result<(), StoreError> {
-    on_db!(tx, MOVE_PASS_TYPE, |sql, c| {
-        let done = sqlx::query(sql).bind(id).bind(to).bind(team).execute(c).await?;
-        one_row(done.rows_affected(), "pass_types")?;
-    });
-    on_db!(tx, PASS_ABOVE, |sql, c| {
-        sqlx::query(sql).bind(to).bind(from).execute(c).await?;
         Ok(())
     })
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::ids::{IssuerId, PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::wallets::apple::certificates::identity::SigningIdentity;
 use crate::wallets::apple::certificates::trust::Proof;
@@ -25,6 +25,8 @@ pub enum Source {
 /// A certificate with which a workspace signs passes and sends pushes.
 #[derive(Debug)]
 pub struct AppleIssuer {
+    /// Its id: the pass type.
+    pub id: IssuerId,
     /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
     /// The certificate and key.
@@ -45,13 +47,13 @@ impl AppleIssuers {
     /// Returns the issuer for new cards: the newest valid certificate of the most recently configured pass type.
     pub fn current(&self, workspace: &WorkspaceId, now: Timestamp) -> Option<Arc<AppleIssuer>> {
         let issuers = self.of_workspace(workspace);
-        let newest = issuers.iter().max_by_key(|issuer| issuer.source)?.identity.pass_type.clone();
+        let newest = issuers.iter().max_by_key(|issuer| issuer.source)?.id.clone();
         serving(issuers.into_iter(), &newest, now)
     }
 
     /// Returns the issuer of a pass type: its newest valid certificate; when none is valid, the one that expires last.
-    pub fn of(&self, workspace: &WorkspaceId, pass_type: &PassTypeId, now: Timestamp) -> Option<Arc<AppleIssuer>> {
-        serving(self.of_workspace(workspace).into_iter(), pass_type, now)
+    pub fn of(&self, workspace: &WorkspaceId, id: &IssuerId, now: Timestamp) -> Option<Arc<AppleIssuer>> {
+        serving(self.of_workspace(workspace).into_iter(), id, now)
     }
 
     /// Returns every certificate of a workspace.
@@ -74,8 +76,8 @@ impl AppleIssuers {
         let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut serving_now = Vec::new();
         for of_workspace in issuers.values() {
-            let pass_types: BTreeSet<&PassTypeId> = of_workspace.iter().map(|i| &i.identity.pass_type).collect();
-            serving_now.extend(pass_types.into_iter().filter_map(|p| serving(of_workspace.iter().cloned(), p, now)));
+            let ids: BTreeSet<&IssuerId> = of_workspace.iter().map(|issuer| &issuer.id).collect();
+            serving_now.extend(ids.into_iter().filter_map(|id| serving(of_workspace.iter().cloned(), id, now)));
         }
         serving_now
     }
@@ -99,12 +101,8 @@ impl AppleIssuers {
     }
 }
 
-fn serving(
-    issuers: impl Iterator<Item = Arc<AppleIssuer>>,
-    pass_type: &PassTypeId,
-    now: Timestamp,
-) -> Option<Arc<AppleIssuer>> {
-    let mine = issuers.filter(|issuer| &issuer.identity.pass_type == pass_type);
+fn serving(issuers: impl Iterator<Item = Arc<AppleIssuer>>, id: &IssuerId, now: Timestamp) -> Option<Arc<AppleIssuer>> {
+    let mine = issuers.filter(|issuer| &issuer.id == id);
     mine.max_by_key(|issuer| {
         let identity = &issuer.identity;
         let valid = identity.is_valid(now);

@@ -744,7 +744,7 @@ fn a_failure_inside_is_told_once_in_the_log_with_the_request_id_and_not_in_the_a
     let (status, id, body) = runtime.block_on(async {
         let url = format!("sqlite://{}", directory.path().join("data/passloom.db").display());
         let broken = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await;
-        sqlx::query("DROP TABLE fetches").execute(&mut broken.unwrap()).await.unwrap();
+        sqlx::query("DROP TABLE unchanged_faces").execute(&mut broken.unwrap()).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let request = http.get(format!("{}/api/v1/cards/demo", program.base)).bearer_auth(&program.key);
         let answer = request.send().await.unwrap();
@@ -752,11 +752,11 @@ fn a_failure_inside_is_told_once_in_the_log_with_the_request_id_and_not_in_the_a
         (answer.status().as_u16(), id, answer.text().await.unwrap())
     });
     assert_eq!(status, 500);
-    assert!(!body.contains("fetches") && !body.contains("sql"), "{body}");
+    assert!(!body.contains("unchanged_faces") && !body.contains("sql"), "{body}");
     assert!(program.terminate().success());
     let log = std::fs::read_to_string(&log).unwrap();
     // A job that reads the same table says so for itself.
-    let of_requests = |line: &&str| line.contains("fetches") && !line.contains("passloom::jobs::");
+    let of_requests = |line: &&str| line.contains("unchanged_faces") && !line.contains("passloom::jobs::");
     let told: Vec<&str> = log.lines().filter(of_requests).collect();
     assert_eq!(told.len(), 1, "{log}");
     assert!(told[0].contains(&id), "{}", told[0]);

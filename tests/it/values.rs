@@ -142,7 +142,7 @@ fn only_value(languages: &Value, strings: &Value) -> Value {
         &rendered,
         &PassIdentity {
             serial: &card.serial,
-            pass_type: &card.pass_type,
+            pass_type: &PassTypeId::parse("pass.example").unwrap(),
             team: "T",
             auth_token: &AuthToken::parse("0123456789abcdef").unwrap(),
             web_service_url: "https://kuzina.example/apple",

@@ -46,7 +46,7 @@ impl RenderContext {
     fn pass_json(&self, rendered: &RenderedCard<'_>, card: &Card) -> PassJson {
         let identity = PassIdentity {
             serial: &card.serial,
-            pass_type: &card.pass_type,
+            pass_type: &self.issuer.identity.pass_type,
             team: &self.issuer.identity.team,
             auth_token: &self.secret.auth_token(&card.serial),
             web_service_url: &format!("{}/apple", self.public_url),

@@ -9,9 +9,11 @@ use crate::actions::error::ActionError;
 use crate::actions::passes::renders::Reader;
 use crate::actions::templates::published::Published;
 use crate::app::App;
-use crate::domain::ids::{CardId, WorkspaceId};
+use crate::domain::ids::{CardId, IssuerId, WorkspaceId};
+use crate::domain::wallet::WalletKind;
 use crate::store::cards::{self, Issued};
-use crate::store::devices;
+use crate::store::passes::PassRecord;
+use crate::store::targets;
 
 /// How many cards of a list are rendered before other requests get a turn.
 const AT_A_TIME: usize = 20;
@@ -43,17 +45,26 @@ pub async fn card_answers(app: &App, cards: &[Issued]) -> Result<Vec<Value>, Act
     let workspace = &first.card.workspace;
     let faces: Vec<(&CardId, i64)> = cards.iter().map(|issued| (&issued.card.id, issued.face())).collect();
     let mut reader = app.store.read().await?;
-    let devices = devices::of_cards(&mut reader, workspace, &faces).await?;
-    let devices: HashMap<CardId, (i64, i64)> =
-        devices.into_iter().map(|(id, all, polled)| (id, (all, polled))).collect();
+    let targets = targets::of_cards(&mut reader, workspace, &faces).await?;
     drop(reader);
+    let targets: HashMap<(CardId, IssuerId), (i64, i64)> =
+        targets.into_iter().map(|(card, issuer, all, polled)| ((card, issuer), (all, polled))).collect();
     let shown = shown_by(app, cards).await?;
     let mut answers = Vec::with_capacity(cards.len());
     for (issued, shown) in cards.iter().zip(shown) {
-        let (devices, polled) = devices.get(&issued.card.id).copied().unwrap_or_default();
-        // A fetch names no device, so it counts for the devices that polled since the change.
-        let current = if issued.is_fetched(issued.face()) { polled } else { 0 };
-        answers.push(written(app, issued, shown, json!({"devices": devices, "current": current})).await?);
+        let of_pass = |pass: &PassRecord| {
+            let key = (issued.card.id.clone(), pass.issuer.clone());
+            let (all, polled) = targets.get(&key).copied().unwrap_or_default();
+            // A fetch names no device, so it counts for the devices that polled since the change.
+            (all, if pass.is_fetched(issued.face()) { polled } else { 0 })
+        };
+        let (devices, current) = issued.pass(WalletKind::Apple).map(of_pass).unwrap_or_default();
+        let (saved, equal) = issued.pass(WalletKind::Google).map(of_pass).unwrap_or_default();
+        let wallets = json!({
+            "apple": {"devices": devices, "current": current},
+            "google": {"saved": saved > 0, "current": saved > 0 && equal == saved},
+        });
+        answers.push(written(app, issued, shown, wallets).await?);
     }
     Ok(answers)
 }
@@ -92,7 +103,7 @@ async fn written(
     app: &App,
     issued: &Issued,
     (published, version): (Arc<Published>, i64),
-    apple: Value,
+    wallets: Value,
 ) -> Result<Value, ActionError> {
     let card = &issued.card;
     let content = &card.content;
@@ -114,10 +125,7 @@ async fn written(
             "apple": format!("{page}/card.pkpass"),
             "google": format!("{page}/google"),
         },
-        "wallets": {
-            "apple": apple,
-            "google": {"saved": false, "current": false},
-        },
+        "wallets": wallets,
         "created_at": card.created_at,
         "updated_at": card.updated_at,
     }))

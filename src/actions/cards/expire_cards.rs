@@ -17,10 +17,10 @@ use crate::domain::actor::Actor;
 use crate::domain::cards::{Card, State};
 use crate::domain::delivery::backoff::WINDOW;
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, PassTypeId, TemplateId, WorkspaceId};
+use crate::domain::ids::{CardId, IssuerId, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::store::cards::{self, Issued};
-use crate::store::{devices, events, templates, workspaces};
+use crate::store::{events, targets, templates, workspaces};
 
 /// How many cards expire in one transaction.
 const STEP: i64 = 200;
@@ -70,7 +70,7 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
     let ids: Vec<CardId> = ended.iter().map(|issued| issued.card.id.clone()).collect();
     let shown: Vec<&CardId> = ended.iter().zip(&ids).filter(|(issued, _)| !is_same(issued)).map(|(_, id)| id).collect();
     if !shown.is_empty() {
-        devices::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
+        targets::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
     }
     let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
     // Read after the counter was taken, so that no publishing can commit in between.
@@ -112,22 +112,24 @@ async fn same_passes(
     workspace: &WorkspaceId,
     now: Timestamp,
 ) -> Result<HashMap<CardId, (i64, i64, i64)>, ActionError> {
-    let mut by_template: BTreeMap<(TemplateId, i64), Vec<Card>> = BTreeMap::new();
+    let mut by_template: BTreeMap<(TemplateId, i64), Vec<Issued>> = BTreeMap::new();
     for issued in cards::all_ended(&mut app.store.read().await?, workspace, now, STEP).await? {
         let template = issued.card.content.template.clone();
-        by_template.entry((template, issued.publication.version)).or_default().push(issued.card);
+        by_template.entry((template, issued.publication.version)).or_default().push(issued);
     }
     let mut same = HashMap::new();
-    for ((template, version), cards) in by_template {
-        let pass_types: BTreeSet<PassTypeId> = cards.iter().map(|card| card.pass_type.clone()).collect();
-        let comparison = app.comparison(workspace, &template, version, pass_types).await?;
+    for ((template, version), ending) in by_template {
+        let issuers: BTreeSet<IssuerId> =
+            ending.iter().flat_map(|issued| &issued.passes).map(|pass| pass.issuer.clone()).collect();
+        let comparison = app.comparison(workspace, &template, version, issuers).await?;
         let found = app.render(Reader::Comparison, move || {
             let mut found = Vec::new();
-            for card in cards {
-                let mut expired = card.clone();
+            for issued in ending {
+                let mut expired = issued.card.clone();
                 expired.content.state = State::Expired;
                 expired.expired_at = Some(now);
-                if comparison.is_same(&card, &expired) {
+                if comparison.is_same(&issued, &expired) {
+                    let card = issued.card;
                     found.push((card.id, (card.revision, card.position, version)));
                 }
             }

@@ -17,9 +17,11 @@ use crate::domain::cards::{Card, Content, Publication, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
+use crate::domain::wallet::WalletKind;
 use crate::platform::random::{self, Random};
 use crate::platform::workers::Workers;
-use crate::store::cards::{Fetch, Held, Issued, Unchanged};
+use crate::store::cards::{Held, Issued, Unchanged};
+use crate::store::passes::{PassRecord, newest_fetch};
 
 /// The design with which cards of a template are rendered.
 #[derive(Debug)]
@@ -55,8 +57,8 @@ pub struct Working {
     pub card: Card,
     /// Its template's newest publication.
     pub publication: Publication,
-    /// What phones have fetched of it.
-    pub fetched: Option<Fetch>,
+    /// Its passes.
+    pub passes: Vec<PassRecord>,
     /// What an earlier comparison found that a publishing left unchanged.
     pub unchanged: Option<Unchanged>,
     /// Whether the newest publishing's effect on it is known.
@@ -76,11 +78,11 @@ impl Working {
     fn before(issued: Issued) -> Self {
         let stored = Some(Arc::new(issued.card.clone()));
         let is_looked_at = issued.is_looked_at();
-        let Issued { card, publication, fetched, unchanged } = issued;
+        let Issued { card, publication, passes, unchanged } = issued;
         Self {
             card,
             publication,
-            fetched,
+            passes,
             unchanged,
             is_looked_at,
             stored,
@@ -92,7 +94,7 @@ impl Working {
 
     /// Whether no phone has fetched its live message yet.
     fn is_waiting(&self) -> bool {
-        self.new_face || self.fetched.is_none_or(|fetch| fetch.face < self.card.position)
+        self.new_face || newest_fetch(&self.passes).is_none_or(|fetch| fetch.face < self.card.position)
     }
 }
 
@@ -122,7 +124,7 @@ impl ChangePlan {
     /// Returns the cards that changed since the plan was made. `held` are the named cards that exist now.
     pub fn changed_since(&self, held: &[Held]) -> BTreeSet<CardId> {
         let stored = |id: &CardId| self.cards.get(id).and_then(|then| then.stored.as_deref().map(|card| (card, then)));
-        let same = |now: &Held| stored(&now.id).is_some_and(|(card, then)| now.is(card, then.fetched));
+        let same = |now: &Held| stored(&now.id).is_some_and(|(card, then)| now.is(card, newest_fetch(&then.passes)));
         let there: HashSet<&CardId> = held.iter().map(|now| &now.id).collect();
         let differ = held.iter().filter(|now| !same(now)).map(|now| &now.id);
         let gone = self.cards.keys().filter(|id| stored(id).is_some() && !there.contains(id));
@@ -269,7 +271,7 @@ impl Planner {
             card,
             publication: known.publication.clone(),
             stored: known.stored.clone(),
-            fetched: known.fetched,
+            passes: known.passes.clone(),
             unchanged: known.unchanged,
             is_looked_at: known.is_looked_at,
             written: known.written || changed || row_differs,
@@ -291,7 +293,6 @@ impl Planner {
             workspace: self.workspace.clone(),
             id: command.id.clone(),
             serial: random::serial_number(&*self.random, now)?,
-            pass_type: context.issuer.identity.pass_type.clone(),
             expired_at: (content.state == State::Expired).then_some(now),
             content,
             sequence,
@@ -307,10 +308,16 @@ impl Planner {
         context.check(&card, now)?;
         // Replaced by the newest once the counter is held.
         let publication = Publication { version: context.published.version, position: 0, modified: 0 };
+        let pass = PassRecord {
+            wallet: WalletKind::Apple,
+            issuer: context.issuer.id.clone(),
+            object_id: card.serial.as_str().to_owned(),
+            fetched: None,
+        };
         Ok(Working {
             card,
             publication,
-            fetched: None,
+            passes: vec![pass],
             unchanged: None,
             is_looked_at: true,
             stored: None,

@@ -32,7 +32,7 @@ use crate::domain::time::Timestamp;
 use crate::platform::crash;
 use crate::platform::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
-use crate::store::{Tx, devices, events, templates, workspaces};
+use crate::store::{Tx, events, passes, targets, templates, workspaces};
 
 /// How often a batch is attempted when others change its cards and templates, or the database asks to retry.
 const ATTEMPTS: u32 = 24;
@@ -301,8 +301,8 @@ async fn apply(
         .cards
         .into_iter()
         .map(|(id, card)| {
-            let Working { card, publication, fetched, unchanged, .. } = card;
-            (id, Issued { card, publication, fetched, unchanged })
+            let Working { card, publication, passes, unchanged, .. } = card;
+            (id, Issued { card, publication, passes, unchanged })
         })
         .collect();
     Ok(Attempt::BatchResult(BatchResult { each: plan.each, cards }))
@@ -333,10 +333,13 @@ async fn store(
     if !new.is_empty() && !cards::insert_many(&mut tx, workspace, &new).await? {
         return Ok(false);
     }
+    let unissued = working.values().filter(|card| card.stored.is_none());
+    let passes: Vec<_> = unissued.flat_map(|card| card.passes.iter().map(move |pass| (&card.card.id, pass))).collect();
+    passes::insert_many(&mut tx, workspace, &passes).await?;
     let shown: Vec<&CardId> =
         working.iter().filter(|(_, card)| card.new_face && card.stored.is_some()).map(|(id, _)| id).collect();
     if !shown.is_empty() {
-        devices::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
+        targets::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
     }
     if working.values().any(|card| card.changed) {
         let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;

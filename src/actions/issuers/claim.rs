@@ -15,9 +15,10 @@ use crate::actions::issuers::load_issuers;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
-use crate::domain::ids::{PassTypeId, WorkspaceId};
+use crate::domain::ids::{IssuerId, PassTypeId, WorkspaceId};
 use crate::domain::time::Timestamp;
-use crate::store::{StoreError, Tx, devices, issuers, workspaces};
+use crate::domain::wallet::WalletKind;
+use crate::store::{StoreError, Tx, issuers, targets, workspaces};
 use crate::wallets::apple::certificates::identity::SigningIdentity;
 use crate::wallets::apple::certificates::trust::Proof;
 
@@ -45,7 +46,8 @@ impl Claim {
         proof: Proof,
     ) -> Result<Option<Self>, ActionError> {
         let pass_type = &identity.pass_type;
-        let owner = workspaces::pass_type_owner(&mut app.store.read().await?, pass_type).await?;
+        let id = IssuerId::from(pass_type);
+        let owner = issuers::owner(&mut app.store.read().await?, &id).await?;
         let former = owner.filter(|owner| owner != workspace);
         if let Some(holder) = &former {
             load_issuers(app).await?;
@@ -63,22 +65,24 @@ impl Claim {
     /// Assigns the pass type to the workspace and locks the workspace; false when another workspace was faster.
     pub(super) async fn take(&self, app: &App, tx: &mut Tx) -> Result<bool, ActionError> {
         let (pass_type, workspace) = (&self.pass_type, &self.workspace);
+        let id = IssuerId::from(pass_type);
         let Some(former) = &self.former else {
             workspaces::hold(tx, workspace).await?;
-            let claimed = workspaces::claim_pass_type(tx, pass_type, workspace, &self.team, app.now()).await;
+            let account = (WalletKind::Apple, self.team.as_str());
+            let claimed = issuers::claim(tx, &id, workspace, account, app.now()).await;
             return match claimed {
                 Err(StoreError::RowGone(_)) => Ok(false),
                 other => Ok(other.map(|()| true)?),
             };
         };
-        devices::leave_pass_type(tx, former, pass_type).await?;
+        targets::leave_issuer(tx, former, &id).await?;
         // In a fixed order, so that two workspaces that take pass types from each other can't deadlock.
         for held in BTreeSet::from([former, workspace]) {
             workspaces::hold(tx, held).await?;
         }
         // Registrations that arrived meanwhile.
-        devices::leave_pass_type(tx, former, pass_type).await?;
-        if workspaces::hold_pass_type(tx, pass_type).await?.as_ref() != Some(former) {
+        targets::leave_issuer(tx, former, &id).await?;
+        if issuers::hold(tx, &id).await?.as_ref() != Some(former) {
             return Ok(false);
         }
         // The holder may have proven a better right meanwhile.
@@ -88,7 +92,7 @@ impl Claim {
         if !stored.iter().all(is_known) {
             return Ok(false);
         }
-        workspaces::move_pass_type(tx, pass_type, former, workspace, &self.team).await?;
+        issuers::move_to(tx, &id, former, workspace, &self.team).await?;
         issuers::remove_of_pass_type(tx, former, pass_type).await?;
         // The former workspace must not learn who took it.
         let lost = (AuditAction::PassTypeLost, pass_type.as_str(), json!({"wallet": "apple"}));

@@ -8,7 +8,7 @@ use crate::domain::device_log_entry::{self, DeviceLogEntry};
 use crate::domain::ids::{PassTypeId, WorkspaceId};
 use crate::platform::secrets::{digest, short_form};
 use crate::store::device_logs::{self, Group};
-use crate::store::{cards, workspaces};
+use crate::store::{issuers, passes};
 use crate::telemetry::from_outside;
 
 /// The most groups of a workspace at any time.
@@ -29,10 +29,10 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
     let mut reader = app.store.read().await?;
     let unnamed = entries.iter().filter(|entry| entry.pass_type.is_none());
     let serials: HashSet<&str> = unnamed.filter_map(|entry| entry.serial.as_deref()).collect();
-    let of_cards = cards::pass_types_of(&mut reader, &serials).await?;
+    let of_cards = passes::issuers_of(&mut reader, &serials).await?;
     let named_type = |entry: &DeviceLogEntry| {
-        let of_card = || entry.serial.as_ref().and_then(|serial| of_cards.get(serial)).cloned();
-        entry.pass_type.clone().or_else(of_card)
+        let of_card = || entry.serial.as_ref().and_then(|serial| of_cards.get(serial));
+        entry.pass_type.clone().or_else(|| PassTypeId::parse(of_card()?.as_str()).ok())
     };
     let all: HashSet<PassTypeId> = entries.iter().filter_map(named_type).collect();
     let others = match all.len() {
@@ -47,14 +47,14 @@ pub async fn record_device_log(app: &App, messages: &[&str]) -> Result<(), Actio
         let Some(pass_type_id) = named_type(&entry).or_else(|| others.clone()) else { continue };
         // A card's message belongs to the card's workspace, even after its pass type went to another one.
         let of_card = match &entry.serial {
-            Some(serial) => cards::owner_of_serial(&mut reader, &pass_type_id, serial).await?,
+            Some(serial) => passes::owner_of(&mut reader, &(&pass_type_id).into(), serial).await?,
             None => None,
         };
         let owner = match owners.get(&pass_type_id) {
             _ if of_card.is_some() => of_card,
             Some(owner) => owner.clone(),
             None => {
-                let owner = workspaces::pass_type_owner(&mut reader, &pass_type_id).await?;
+                let owner = issuers::owner(&mut reader, &(&pass_type_id).into()).await?;
                 owners.insert(pass_type_id.clone(), owner.clone());
                 owner
             }

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::domain::ids::{AuthToken, PassTypeId, SerialNumber};
 use crate::domain::render::{render, render_erased};
 use crate::domain::time::Timestamp;
+use crate::domain::wallet::WalletKind;
 use crate::store::cards::Issued;
 use crate::wallets::apple::package::pass::{self, BuildError, SignedPass};
 use crate::wallets::apple::package::pass_json::PassIdentity;
@@ -62,7 +63,7 @@ pub async fn fetch_pass(
     };
     // A fetch that can't be recorded isn't answered, except while the database can't be written: see `record_fetches`.
     if purpose == Purpose::Hold {
-        record_fetch(app, &issued).await?;
+        record_fetch(app, &issued, WalletKind::Apple).await?;
     }
     Ok(answer)
 }
@@ -73,8 +74,7 @@ pub async fn fetch_pass(
 /// # Errors
 /// As [`signed_pass`].
 pub async fn shared_pass(app: &App, issued: &Issued) -> Result<SignedPass, ActionError> {
-    let card = &issued.card;
-    let issuer = app.find_apple_issuer_of(&card.workspace, &card.pass_type).await?.ok_or(ActionError::IssuerMissing)?;
+    let issuer = apple_issuer(app, issued).await?;
     let kind = Kind::Pass(issuer.identity.fingerprint.clone(), app.now().seconds().div_euclid(60));
     let make = async { Ok(Made::Pass(signed_pass(app, issued, Reader::Customer).await?)) };
     match app.made(issued, kind, make).await? {
@@ -86,13 +86,19 @@ pub async fn shared_pass(app: &App, issued: &Issued) -> Result<SignedPass, Actio
     }
 }
 
+/// Returns the issuer of a card's Apple pass.
+async fn apple_issuer(app: &App, issued: &Issued) -> Result<Arc<AppleIssuer>, ActionError> {
+    let pass = issued.pass(WalletKind::Apple).ok_or(ActionError::IssuerMissing)?;
+    app.find_apple_issuer_of(&issued.card.workspace, &pass.issuer).await?.ok_or(ActionError::IssuerMissing)
+}
+
 /// Renders and signs a card's newest face.
 ///
 /// # Errors
 /// When the issuer that the card was issued under is gone, or signing fails.
 pub async fn signed_pass(app: &App, issued: &Issued, reader: Reader) -> Result<SignedPass, ActionError> {
     let card = &issued.card;
-    let issuer = app.find_apple_issuer_of(&card.workspace, &card.pass_type).await?.ok_or(ActionError::IssuerMissing)?;
+    let issuer = apple_issuer(app, issued).await?;
     let maker = Arc::new(Maker {
         issued: issued.clone(),
         auth_token: app.secret(&card.workspace).await?.auth_token(&card.serial),
@@ -150,7 +156,7 @@ impl Maker {
         };
         let identity = PassIdentity {
             serial: &card.serial,
-            pass_type: &card.pass_type,
+            pass_type: &self.issuer.identity.pass_type,
             team: &self.issuer.identity.team,
             auth_token: &self.auth_token,
             web_service_url: &self.web_service_url,

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::domain::ids::{PassTypeId, SerialNumber, WorkspaceId};
 use crate::platform::secrets::same;
 use crate::store::cards::{self, Issued};
+use crate::store::passes;
 
 /// Returns the card that the token belongs to; `None` for a wrong token and for a missing card alike.
 ///
@@ -22,7 +23,7 @@ pub async fn held_card(
     token: &str,
 ) -> Result<Option<Issued>, ActionError> {
     let Some(workspace) = holder(app, pass_type, serial, token).await? else { return Ok(None) };
-    let issued = cards::by_serial(&mut app.store.read().await?, pass_type, serial).await?;
+    let issued = cards::by_serial(&mut app.store.read().await?, &pass_type.into(), serial).await?;
     Ok(issued.filter(|issued| issued.card.workspace == workspace))
 }
 
@@ -44,7 +45,7 @@ pub async fn holder(
     }
     // The card may belong to a workspace that no longer issues under the pass type. Where there is no card, another
     // workspace's secret is tried, so that the work is the same.
-    let owner = cards::workspace_of_serial(&mut app.store.read().await?, pass_type, serial).await?;
+    let owner = passes::workspace_of(&mut app.store.read().await?, &pass_type.into(), serial).await?;
     let stand_in = || issuing.into_iter().next().unwrap_or_else(default_workspace);
     let workspace = owner.unwrap_or_else(stand_in);
     Ok(proves(app, &workspace, serial, token).await?.then_some(workspace))

@@ -5,7 +5,7 @@ use crate::actions::passes::record_fetches::record_poll;
 use crate::app::App;
 use crate::domain::ids::{DeviceLibraryId, PassTypeId, SerialNumber, WorkspaceId};
 use crate::store::cards;
-use crate::store::devices::{self, DeviceKey, HeldPass, Question};
+use crate::store::targets::{self, HeldPass, Question, TargetKey};
 
 /// How many passes of a phone are compared while cards are refreshed after a publishing. The limit is needed as this
 /// request has no credentials.
@@ -34,7 +34,7 @@ pub async fn list_changed(
     device: &DeviceLibraryId,
     tag: Option<&str>,
 ) -> Result<Option<ChangedPasses>, ActionError> {
-    let held = devices::held(&mut app.store.read().await?, pass_type, device).await?;
+    let held = targets::held(&mut app.store.read().await?, &pass_type.into(), &device.into()).await?;
     let Some(held) = held else { return Ok(None) };
     let after = tag.and_then(read_tag).filter(|tag| *tag <= held.newest).unwrap_or(0);
     let mut changed = Vec::new();
@@ -49,8 +49,8 @@ pub async fn list_changed(
             changed.push((pass.serial, pass.position));
         }
     }
-    if held.asked < held.newest {
-        let key = DeviceKey { workspace: held.workspace, pass_type: pass_type.clone(), id: device.clone() };
+    if held.polled_position < held.newest {
+        let key = TargetKey { workspace: held.workspace, issuer: pass_type.into(), id: device.into() };
         record_poll(app, key, Question { position: held.newest, listed: !changed.is_empty() }).await?;
     }
     let newest = changed.iter().map(|(_, position)| *position).max();

@@ -14,16 +14,17 @@ use crate::actions::retry::retry;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, SerialNumber, WorkspaceId};
-use crate::store::cards::{self, Issued};
-use crate::store::devices::{self, DeviceKey, Question};
+use crate::domain::ids::WorkspaceId;
+use crate::domain::wallet::WalletKind;
+use crate::store::cards::Issued;
+use crate::store::passes::{self, PassKey};
+use crate::store::targets::{self, Question, TargetKey};
 use crate::store::{events, workspaces};
 
-/// A fetched pass, and the face that the phone got.
+/// A fetched pass, and the face that the wallet got.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    card: CardId,
-    serial: SerialNumber,
+    pass: PassKey,
     face: i64,
 }
 
@@ -31,20 +32,19 @@ pub struct Fetched {
 #[derive(Debug, Default)]
 pub struct FetchRecorder {
     fetches: GroupCommit<Fetched>,
-    questions: GroupCommit<(DeviceKey, Question)>,
+    questions: GroupCommit<(TargetKey, Question)>,
 }
 
-/// Records that a phone has fetched the card's newest face.
+/// Records that a wallet has fetched the card's newest face.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record_fetch(app: &App, issued: &Issued) -> Result<(), ActionError> {
+pub async fn record_fetch(app: &App, issued: &Issued, wallet: WalletKind) -> Result<(), ActionError> {
     let (face, card) = (issued.face(), &issued.card);
     // Most fetches bring nothing new; only those that do wait for a writer.
-    if issued.is_fetched(face) {
-        return Ok(());
-    }
-    let fetched = Fetched { card: card.id.clone(), serial: card.serial.clone(), face };
+    let Some(pass) = issued.pass(wallet).filter(|pass| !pass.is_fetched(face)) else { return Ok(()) };
+    let pass = PassKey { card: card.id.clone(), issuer: pass.issuer.clone(), object_id: pass.object_id.clone() };
+    let fetched = Fetched { pass, face };
     let write = async |fetched: Vec<Fetched>| {
         let written = retry(app, async || write_fetches(app, &card.workspace, &fetched).await).await;
         unless_unwritable(written)
@@ -64,18 +64,19 @@ fn unless_unwritable(written: Result<(), ActionError>) -> Result<(), ActionError
 }
 
 async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) -> Result<(), ActionError> {
-    let mut faces: BTreeMap<(CardId, SerialNumber), i64> = BTreeMap::new();
-    for Fetched { card, serial, face } in fetched {
-        let newest = faces.entry((card.clone(), serial.clone())).or_default();
+    let mut faces: BTreeMap<PassKey, i64> = BTreeMap::new();
+    for Fetched { pass, face } in fetched {
+        let newest = faces.entry(pass.clone()).or_default();
         *newest = (*newest).max(*face);
     }
     let mut tx = app.store.begin_batch().await?;
     // The counter first: an erasure holds it when it removes the card, so this must not lock the card before the
     // counter.
     let position = workspaces::next_position(&mut tx, workspace).await?;
-    let new = cards::record_fetches(&mut tx, workspace, &faces, app.now()).await?;
-    let recorded = new.iter().map(|card| app.event(EventKind::CardFetched, Some(card), json!({"wallet": "apple"})));
-    let recorded = recorded.collect::<Result<Vec<_>, _>>()?;
+    let new = passes::record_fetches(&mut tx, workspace, &faces, app.now()).await?;
+    let events =
+        new.iter().map(|(card, wallet)| app.event(EventKind::CardFetched, Some(card), json!({"wallet": wallet})));
+    let recorded = events.collect::<Result<Vec<_>, _>>()?;
     events::record(&mut tx, workspace, &Actor::System, position, app.now(), &recorded).await?;
     Ok(tx.commit().await?)
 }
@@ -84,9 +85,9 @@ async fn write_fetches(app: &App, workspace: &WorkspaceId, fetched: &[Fetched]) 
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record_poll(app: &App, key: DeviceKey, question: Question) -> Result<(), ActionError> {
-    let write = async |polls: Vec<(DeviceKey, Question)>| {
-        let mut newest: BTreeMap<DeviceKey, Question> = BTreeMap::new();
+pub async fn record_poll(app: &App, key: TargetKey, question: Question) -> Result<(), ActionError> {
+    let write = async |polls: Vec<(TargetKey, Question)>| {
+        let mut newest: BTreeMap<TargetKey, Question> = BTreeMap::new();
         for (key, question) in polls {
             let known = newest.entry(key).or_insert(question);
             if question.position > known.position {
@@ -95,7 +96,7 @@ pub async fn record_poll(app: &App, key: DeviceKey, question: Question) -> Resul
         }
         let written = retry(app, async || {
             let mut tx = app.store.begin_batch().await?;
-            devices::record_polls(&mut tx, &newest, app.now()).await?;
+            targets::record_polls(&mut tx, &newest, app.now()).await?;
             Ok(tx.commit().await?)
         });
         unless_unwritable(written.await)

@@ -10,9 +10,9 @@ use crate::actions::retry::retry;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::event::EventKind;
-use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, WorkspaceId};
+use crate::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, TargetAddress, WorkspaceId};
 use crate::store::cards::{self, Issued};
-use crate::store::devices::{self, DeviceKey, DeviceKind};
+use crate::store::targets::{self, TargetKey, TargetKind};
 use crate::store::{Tx, events, workspaces};
 
 /// The outcome of a registration.
@@ -52,7 +52,7 @@ pub async fn register_device(
     device: &DeviceLibraryId,
     token: &str,
     push_token: Option<&PushToken>,
-    kind: DeviceKind,
+    kind: TargetKind,
 ) -> Result<Registered, ActionError> {
     retry(app, async || register(app, pass_type, serial, device, token, push_token, kind).await).await
 }
@@ -64,7 +64,7 @@ async fn register(
     device: &DeviceLibraryId,
     token: &str,
     push_token: Option<&PushToken>,
-    kind: DeviceKind,
+    kind: TargetKind,
 ) -> Result<Registered, ActionError> {
     let Some((workspace, card)) = authorized(app, pass_type, serial, token).await? else {
         return Ok(Registered::Unauthorized);
@@ -73,30 +73,31 @@ async fn register(
         return Ok(Registered::NoPushToken);
     };
     let now = app.now();
-    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
-    let given = (push_token, kind);
+    let key = TargetKey { workspace, issuer: pass_type.into(), id: device.into() };
+    let address = TargetAddress::from(push_token);
+    let given = (&address, kind);
     let mut reader = app.store.read().await?;
-    if devices::is_registered_as_given(&mut reader, &key, &card, given, (now.minus(REPEAT), now)).await? {
+    if targets::is_registered_as_given(&mut reader, &key, &card, given, (now.minus(REPEAT), now)).await? {
         return Ok(Registered::Known);
     }
     drop(reader);
     let mut tx = app.store.begin().await?;
     // The card is locked, so that a change of it either sees this registration or is in the list that the phone asks
     // for next.
-    let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await? else {
+    let Some(issued) = cards::lock_by_serial(&mut tx, &key.issuer, serial).await? else {
         return Ok(Registered::Unauthorized);
     };
-    let known = devices::is_registered(&mut tx, &key, &issued.card.id).await?;
-    let is_full = !known && devices::of_card(&mut tx, &issued.card, 0).await?.0 >= MOST_DEVICES;
-    let leaves = if is_full { devices::gives_way(&mut tx, &issued.card).await? } else { None };
+    let known = targets::is_registered(&mut tx, &key, &issued.card.id).await?;
+    let is_full = !known && targets::count_of_pass(&mut tx, &issued.card, &key.issuer).await? >= MOST_DEVICES;
+    let leaves = if is_full { targets::gives_way(&mut tx, &issued.card, &key.issuer).await? } else { None };
     if let Some(leaves) = &leaves {
-        devices::hold(&mut tx, &[leaves, &key]).await?;
-        devices::unregister(&mut tx, leaves, &issued.card.id).await?;
+        targets::hold(&mut tx, &[leaves, &key]).await?;
+        targets::unregister(&mut tx, leaves, &issued.card.id).await?;
     }
-    devices::put(&mut tx, &key, push_token, kind, now).await?;
+    targets::put(&mut tx, &key, &address, kind, now).await?;
     if is_full && leaves.is_none() {
         // Its other cards use the new token anyway.
-        devices::forget_unregistered(&mut tx, &key).await?;
+        targets::forget_unregistered(&mut tx, &key).await?;
         tx.commit().await?;
         return Ok(Registered::TooMany);
     }
@@ -105,7 +106,7 @@ async fn register(
         if leaves.is_some() {
             record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
         }
-        devices::register(&mut tx, &key, &issued.card.id, position, now).await?;
+        targets::register(&mut tx, &key, &issued.card.id, position, now).await?;
         record(app, &mut tx, EventKind::CardInstalled, &issued, position).await?;
     }
     tx.commit().await?;
@@ -136,13 +137,13 @@ async fn unregister(
     let Some((workspace, card)) = authorized(app, pass_type, serial, token).await? else {
         return Ok(false);
     };
-    let key = DeviceKey { workspace, pass_type: pass_type.clone(), id: device.clone() };
-    if !devices::is_registered(&mut app.store.read().await?, &key, &card).await? {
+    let key = TargetKey { workspace, issuer: pass_type.into(), id: device.into() };
+    if !targets::is_registered(&mut app.store.read().await?, &key, &card).await? {
         return Ok(true);
     }
     let mut tx = app.store.begin().await?;
-    if let Some(issued) = cards::lock_by_serial(&mut tx, pass_type, serial).await?
-        && devices::unregister(&mut tx, &key, &issued.card.id).await?
+    if let Some(issued) = cards::lock_by_serial(&mut tx, &key.issuer, serial).await?
+        && targets::unregister(&mut tx, &key, &issued.card.id).await?
     {
         let position = workspaces::next_position(&mut tx, &key.workspace).await?;
         record(app, &mut tx, EventKind::CardRemoved, &issued, position).await?;
@@ -154,7 +155,7 @@ async fn unregister(
 /// Records the number of devices that the card is on now.
 async fn record(app: &App, tx: &mut Tx, kind: EventKind, issued: &Issued, position: i64) -> Result<(), ActionError> {
     let card = &issued.card;
-    let (devices, _) = devices::of_card(tx, card, position).await?;
+    let (devices, _) = targets::of_card(tx, card, position).await?;
     let event = app.event(kind, Some(&card.id), json!({"wallet": "apple", "devices": devices}))?;
     Ok(events::record(tx, &card.workspace, &Actor::System, position, app.now(), &[event]).await?)
 }

@@ -12,7 +12,7 @@ use crate::actions::templates::publish_template::changed_types;
 use crate::app::App;
 use crate::domain::cards::Card;
 use crate::domain::checks::{Issue, Severity};
-use crate::domain::ids::{AttributeName, AuthToken, TemplateId, WorkspaceId};
+use crate::domain::ids::{AttributeName, AuthToken, PassTypeId, TemplateId, WorkspaceId};
 use crate::domain::input::{Problems, pointer};
 use crate::domain::render::budget::{MOST_PASS_JSON, MOST_STEPS};
 use crate::domain::render::expression::{EvaluationError, Text};
@@ -93,9 +93,10 @@ impl Sample<'_> {
 
     /// Calls `use_it` with the identity of a sample card. None of its tokens is valid.
     pub fn with_identity<T>(&self, card: &Card, use_it: impl FnOnce(&PassIdentity<'_>) -> T) -> T {
+        let sample = PassTypeId::trusted("pass.sample".to_owned());
         use_it(&PassIdentity {
             serial: &card.serial,
-            pass_type: self.identity.map_or(&card.pass_type, |i| &i.pass_type),
+            pass_type: self.identity.map_or(&sample, |i| &i.pass_type),
             team: self.identity.map_or("TEAMSAMPLE", |i| i.team.as_str()),
             auth_token: &AuthToken::trusted("sample-that-opens-nothing".to_owned()),
             web_service_url: &format!("{}/apple", self.public_url),

@@ -21,8 +21,9 @@ use crate::domain::templates::Template;
 use crate::domain::values::attribute::AttributeType;
 use crate::platform::secrets::digest;
 use crate::store::cards::{self, Issued};
+use crate::store::fan_outs::{self, FanOutKey};
 use crate::store::templates::{self, FileKey};
-use crate::store::{Tx, events, refreshes, workspaces};
+use crate::store::{Tx, events, workspaces};
 use crate::wallets::apple::package::prepare::PassFile;
 
 /// How often publishing starts again because the draft changed meanwhile. Pictures are cached, so only the first time
@@ -282,7 +283,8 @@ async fn store(
     for (digest, content) in contents {
         templates::put_blob(&mut tx, workspace, digest, content).await?;
     }
-    refreshes::start(&mut tx, workspace, id, now).await?;
+    let fan_out = FanOutKey::publishing(workspace, id);
+    fan_outs::start(&mut tx, &fan_out, now).await?;
     let position = workspaces::next_position(&mut tx, workspace).await?;
     // Read after the position was reserved: no change of a card can commit in between with a later Last-Modified.
     let newest = cards::newest_of_template(&mut tx, workspace, id).await?.unwrap_or(0);
@@ -292,7 +294,7 @@ async fn store(
         None => templates::last_deleted_version(&mut tx, workspace, id).await?,
     };
     let version = before + 1;
-    refreshes::set_first(&mut tx, workspace, id, position).await?;
+    fan_outs::set_first(&mut tx, &fan_out, position).await?;
     let publication = Publication { version, position, modified };
     templates::publish(&mut tx, workspace, id, &draft.document, &publication, now).await?;
     for (key, digest) in keys.zip(&digests) {

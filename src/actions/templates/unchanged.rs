@@ -16,12 +16,13 @@ use crate::actions::passes::renders::Reader;
 use crate::actions::templates::published::Published;
 use crate::app::App;
 use crate::domain::cards::{Card, Publication, State};
-use crate::domain::ids::{PassTypeId, TemplateId, WorkspaceId};
+use crate::domain::ids::{IssuerId, TemplateId, WorkspaceId};
 use crate::domain::render::render;
 use crate::domain::time::Timestamp;
 use crate::platform::secrets::WorkspaceSecret;
 use crate::store::cards::{Issued, Unchanged};
-use crate::store::refreshes;
+use crate::store::fan_outs::{self, FanOutKey};
+use crate::store::passes::PassRecord;
 use crate::store::templates::{self, Placed};
 use crate::wallets::apple::package::pass;
 use crate::wallets::apple::package::pass_json::PassIdentity;
@@ -36,7 +37,7 @@ const VERSIONS: i64 = 4;
 pub struct Comparison {
     /// The versions, newest first, without gaps.
     versions: Vec<(Arc<Published>, Placed)>,
-    issuers: HashMap<PassTypeId, Arc<AppleIssuer>>,
+    issuers: HashMap<IssuerId, Arc<AppleIssuer>>,
     secret: WorkspaceSecret,
     public_url: String,
     now: Timestamp,
@@ -61,12 +62,12 @@ impl App {
         workspace: &WorkspaceId,
         template: &TemplateId,
         newest: i64,
-        pass_types: BTreeSet<PassTypeId>,
+        issuer_ids: BTreeSet<IssuerId>,
     ) -> Result<Comparison, ActionError> {
         let mut issuers = HashMap::new();
-        for pass_type in pass_types {
-            if let Some(issuer) = self.find_apple_issuer_of(workspace, &pass_type).await? {
-                issuers.insert(pass_type, issuer);
+        for id in issuer_ids {
+            if let Some(issuer) = self.find_apple_issuer_of(workspace, &id).await? {
+                issuers.insert(id, issuer);
             }
         }
         let placed = templates::placed(&mut self.store.read().await?, workspace, template, newest, VERSIONS).await?;
@@ -89,12 +90,12 @@ impl App {
         }
         let card = &issued.card;
         let template = &card.content.template;
-        if !refreshes::is_under_way(&mut self.store.read().await?, &card.workspace, template).await? {
+        let fan_out = FanOutKey::publishing(&card.workspace, template);
+        if !fan_outs::is_under_way(&mut self.store.read().await?, &fan_out).await? {
             return Ok(());
         }
-        let comparison = self
-            .comparison(&card.workspace, template, issued.publication.version, [card.pass_type.clone()].into())
-            .await?;
+        let issuers = issued.passes.iter().map(|pass| pass.issuer.clone()).collect();
+        let comparison = self.comparison(&card.workspace, template, issued.publication.version, issuers).await?;
         let looked_at = issued.clone();
         let (Since::Same(face) | Since::New(face)) =
             self.render(Reader::Comparison, move || comparison.since(&looked_at)).await?;
@@ -115,7 +116,7 @@ impl Comparison {
         // Versions published after these cards were read are skipped.
         let mut at =
             self.versions.iter().position(|(_, placed)| placed.version == newest.version).unwrap_or(usize::MAX);
-        let Some(mut pass) = self.versions.get(at).and_then(|_| self.pass_of(card, at)) else {
+        let Some(mut pass) = self.versions.get(at).and_then(|_| self.contents(issued, card, at)) else {
             return Since::New(since);
         };
         while let Some((_, Placed { place: Some((position, modified)), .. })) = self.versions.get(at) {
@@ -129,7 +130,7 @@ impl Comparison {
             }
             since = Unchanged { face: *position, modified: *modified, through };
             at += 1;
-            match self.versions.get(at).and_then(|_| self.pass_of(card, at)) {
+            match self.versions.get(at).and_then(|_| self.contents(issued, card, at)) {
                 Some(before) if before == pass => pass = before,
                 _ => break,
             }
@@ -138,37 +139,41 @@ impl Comparison {
     }
 
     /// Whether a card written as `after` shows the same as before.
-    pub fn is_same(&self, before: &Card, after: &Card) -> bool {
-        let (before, after) = (self.pass_of(before, 0), self.pass_of(after, 0));
+    pub fn is_same(&self, before: &Issued, after: &Card) -> bool {
+        let (before, after) = (self.contents(before, &before.card, 0), self.contents(before, after, 0));
         before.is_some() && before == after
     }
 
-    /// Returns the digests of all files of the card's pass as it was while that version was the newest. `None` when no
-    /// loaded version can show it, or there is no issuer.
-    fn pass_of(&self, card: &Card, version: usize) -> Option<Vec<u8>> {
+    /// Returns the digests of all files of each pass that the card has, as they were while that version was the newest.
+    /// `None` when no loaded version can show it, or an issuer is missing.
+    fn contents(&self, issued: &Issued, card: &Card, version: usize) -> Option<Vec<Vec<u8>>> {
         let versions = self.versions.get(version..)?;
         let token = self.secret.page_token(&card.serial, card.page_generation);
         let page = format!("{}/c/{}", self.public_url, token.as_str());
         let (newest, placed) = versions.first()?;
         let was_checked =
             card.content.state == State::Active && placed.place.is_some_and(|(position, _)| card.position > position);
-        let first = was_checked.then(|| self.write(card, newest, &page)).flatten();
+        let first = was_checked.then(|| self.write(&issued.passes, card, newest, &page)).flatten();
         first.or_else(|| {
             let (shown, _) = versions.iter().find(|(published, _)| published.fits(card, &page, self.now).is_ok())?;
-            self.write(card, shown, &page)
+            self.write(&issued.passes, card, shown, &page)
         })
     }
 
-    fn write(&self, card: &Card, published: &Published, page: &str) -> Option<Vec<u8>> {
+    fn write(&self, passes: &[PassRecord], card: &Card, published: &Published, page: &str) -> Option<Vec<Vec<u8>>> {
         let rendered = render(&published.template, card, page).ok()?;
-        let identity = PassIdentity {
-            serial: &card.serial,
-            pass_type: &card.pass_type,
-            team: &self.issuers.get(&card.pass_type)?.identity.team,
-            auth_token: &self.secret.auth_token(&card.serial),
-            web_service_url: &format!("{}/apple", self.public_url),
+        let contents = |record: &PassRecord| {
+            let issuer = &self.issuers.get(&record.issuer)?.identity;
+            let identity = PassIdentity {
+                serial: &card.serial,
+                pass_type: &issuer.pass_type,
+                team: &issuer.team,
+                auth_token: &self.secret.auth_token(&card.serial),
+                web_service_url: &format!("{}/apple", self.public_url),
+            };
+            Some(pass::write(&rendered, &identity, &published.passes).ok()?.into_manifest())
         };
-        Some(pass::write(&rendered, &identity, &published.passes).ok()?.into_manifest())
+        passes.iter().map(contents).collect()
     }
 }
 

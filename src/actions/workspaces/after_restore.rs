@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::actions::error::ActionError;
 use crate::domain::ids::WorkspaceId;
 use crate::domain::time::Timestamp;
-use crate::store::{Store, refreshes, templates, workspaces};
+use crate::store::fan_outs::{self, FanOutKey};
+use crate::store::{Store, templates, workspaces};
 
 /// The number of positions in an epoch. A workspace would need years at a hundred thousand changes a second to use them
 /// up.
@@ -36,7 +37,7 @@ async fn raise(store: &Store, workspace: &WorkspaceId, now: Timestamp) -> Result
     for template in &published {
         // In the same lock order as publishing.
         templates::lock(&mut tx, workspace, template).await?;
-        refreshes::start(&mut tx, workspace, template, now).await?;
+        fan_outs::start(&mut tx, &FanOutKey::publishing(workspace, template), now).await?;
     }
     let position = workspaces::raise_epoch(&mut tx, workspace, EPOCH).await?;
     for template in &published {

@@ -6,7 +6,7 @@ pub mod message;
 use serde_json::{Map, Value};
 
 use crate::domain::cards::message::MessageText;
-use crate::domain::ids::{CardId, FieldKey, PassTypeId, SerialNumber, TemplateId, WorkspaceId};
+use crate::domain::ids::{CardId, FieldKey, SerialNumber, TemplateId, WorkspaceId};
 use crate::domain::templates::Template;
 use crate::domain::time::Timestamp;
 use crate::domain::values::attribute::Attribute;
@@ -100,8 +100,6 @@ pub struct Card {
     pub id: CardId,
     /// The pass's serial number; never changes.
     pub serial: SerialNumber,
-    /// The pass type under which it was issued; never changes.
-    pub pass_type: PassTypeId,
     /// The content that the backend set.
     pub content: Content,
     /// When the backend set `expired`; cleared by `active`.
@@ -144,7 +142,6 @@ impl Card {
             workspace: WorkspaceId::trusted("default".to_owned()),
             id: CardId::trusted("M-1001".to_owned()),
             serial: SerialNumber::trusted("00000000-0000-7000-8000-000000000000".to_owned()),
-            pass_type: PassTypeId::trusted("pass.sample".to_owned()),
             content: Content {
                 template: TemplateId::trusted("sample".to_owned()),
                 locale: None,

@@ -297,6 +297,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use crate::domain::cards::Card;
+    use crate::domain::ids::PassTypeId;
     use crate::domain::render::render_or_faults;
     use crate::domain::time::Timestamp;
     use crate::wallets::apple::package::pass_json::{PassIdentity, pass_json};
@@ -326,7 +327,7 @@ mod tests {
         let rendered = render_or_faults(template, &card, "https://cards.example.com/c/kCj-0FYmaZjKKhcXRDBF").ok()?;
         let identity = PassIdentity {
             serial: &card.serial,
-            pass_type: &card.pass_type,
+            pass_type: &PassTypeId::trusted("pass.sample".to_owned()),
             team: "TEAMSAMPLE",
             auth_token: &crate::domain::ids::AuthToken::trusted("sample-that-opens-nothing".to_owned()),
             web_service_url: "https://cards.example.com/apple",

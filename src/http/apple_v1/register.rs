@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::domain::ids::PushToken;
 use crate::http::auth::authorization;
 use crate::http::body::{self, REGISTRATION, of_phone};
-use crate::store::devices::DeviceKind;
+use crate::store::targets::TargetKind;
 
 /// Registers a device: 201 new, 200 known, 401 for a wrong token and an unknown serial alike, 400 without a push token.
 /// The body is read only when the client holds the pass.
@@ -37,9 +37,9 @@ pub async fn register(
     // Wallets of other makers use another scheme, or Apple's scheme with a header of their own.
     let apples = scheme.eq_ignore_ascii_case("ApplePass") && !request.headers().contains_key("x-pass-client");
     let kind = if apples && push_token.as_ref().is_some_and(PushToken::is_hexadecimal) {
-        DeviceKind::Apns
+        TargetKind::Apns
     } else {
-        DeviceKind::Other
+        TargetKind::Other
     };
     let registered = register_device(&app, &pass_type, &serial, &device, token, push_token.as_ref(), kind).await?;
     Ok(match registered {

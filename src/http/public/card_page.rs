@@ -25,6 +25,7 @@ use crate::domain::templates::picture::Look;
 use crate::domain::templates::{BarcodeFormat, Colours, Group, Template};
 use crate::domain::values::colour::Colour;
 use crate::domain::values::locale::negotiate;
+use crate::domain::wallet::WalletKind;
 use crate::http::admission::of_shared_content;
 use crate::http::fixed::is_known;
 use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
@@ -131,7 +132,9 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
         assets: format!("{}{ASSETS}", app.base_path),
         page_url: app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?,
         ended: issued.card.ends_at().is_some_and(|end| end <= app.now()),
-        apple: app.apple_issuer_of(&issued.card.workspace, &issued.card.pass_type).is_some(),
+        apple: issued
+            .pass(WalletKind::Apple)
+            .is_some_and(|pass| app.apple_issuer_of(&issued.card.workspace, &pass.issuer).is_some()),
     };
     let kind = Kind::Page(format!("{place} {device:?} {} {}", visit.ended, visit.apple));
     let drawn = issued.clone();

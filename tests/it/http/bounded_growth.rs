@@ -164,7 +164,7 @@ async fn a_phone_whose_token_is_dead_gives_way_first(database: TestDatabase) {
         assert_eq!(holder.register(&format!("device-{number:02}")).await, 201);
     }
     assert_eq!(holder.list("device-07").await, 200);
-    database.execute("UPDATE devices SET dead_since = 1 WHERE id = 'device-07'").await;
+    database.execute("UPDATE targets SET dead_since = 1 WHERE id = 'device-07'").await;
     assert_eq!(holder.register("one-more").await, 201);
     assert_eq!((holder.list("device-07").await, holder.list("device-01").await), (204, 200));
     service.stop().await;
@@ -175,7 +175,7 @@ async fn a_registration_that_says_nothing_new_is_not_written(database: TestDatab
     let (phone, _) = service.phone_with(&card).await;
     let holder = Holder::of(&service, &phone);
     assert_eq!(holder.register("device").await, 201);
-    let noted = "SELECT registered_at FROM devices WHERE id = 'device'";
+    let noted = "SELECT registered_at FROM targets WHERE id = 'device'";
     let first = database.number(noted).await;
     service.clock.advance(Duration::from_secs(1));
     assert_eq!(holder.register("device").await, 200);

@@ -381,7 +381,7 @@ async fn no_row_of_the_database_holds_a_value_of_an_erased_card(database: TestDa
     assert_eq!(tables_with(&database, "Anna").await, ["cards"]);
     assert_eq!(tables_with(&database, "IHDR").await, ["blobs"]);
     let all = rows(&database).await;
-    for table in ["devices", "events", "fetches", "idempotent_requests", "registrations"] {
+    for table in ["events", "idempotent_requests", "passes", "registrations", "targets"] {
         assert!(all.iter().any(|(name, _)| name == table), "{table} is empty and proves nothing");
     }
 

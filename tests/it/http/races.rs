@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use passloom::actions::cards::expire_cards::expire_step;
-use passloom::actions::templates::refresh_cards::refresh_step;
+use passloom::actions::fan_out::fan_out_step;
 use passloom::domain::ids::{SerialNumber, WorkspaceId};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ impl Shop {
                 let end = json!({"attributes": {"points": n}, "expires_at": self.service.now().to_string()});
                 let status = api(Method::PATCH, "/api/v1/cards/M-0", end).await;
                 expire_step(&self.service.app).await.unwrap();
-                refresh_step(&self.service.app).await.unwrap();
+                fan_out_step(&self.service.app).await.unwrap();
                 status
             }
             "register" => {

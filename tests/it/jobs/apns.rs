@@ -6,7 +6,7 @@ use passloom::delivery::engine::remind_due;
 use passloom::domain::ids::PushToken;
 use passloom::sandbox::apns::Answer;
 use passloom::sandbox::phone::Phone;
-use passloom::store::push_pauses;
+use passloom::store::issuer_pauses;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn after(service: &Service, seconds: u64) {
 }
 
 async fn pauses(service: &Service) -> Vec<String> {
-    let pauses = push_pauses::all(&mut service.app.store.read().await.unwrap()).await.unwrap();
+    let pauses = issuer_pauses::all(&mut service.app.store.read().await.unwrap()).await.unwrap();
     pauses.into_iter().map(|pause| pause.reason).collect()
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use passloom::delivery::engine::{claim_due, push, record};
 use passloom::startup::{Contents, JobMode};
-use passloom::store::{devices, refreshes};
+use passloom::store::{fan_outs, targets};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
@@ -58,7 +58,7 @@ async fn nodes(database: &TestDatabase, phones: usize, jobs: JobMode) -> (Servic
     second.clock.set(first.now().plus(Duration::from_secs(3)));
     first.publish("bakery", &bakery()).await;
     // A publishing that is still being spread would mark the phones that register meanwhile.
-    while refreshes::unfinished(&mut first.app.store.read().await.unwrap(), first.now()).await.unwrap().count > 0 {
+    while fan_outs::unfinished(&mut first.app.store.read().await.unwrap(), first.now()).await.unwrap().count > 0 {
         first.refresh().await;
         tokio::task::yield_now().await;
     }
@@ -124,7 +124,7 @@ async fn the_late_outcome_of_a_lost_lease_changes_nothing(database: TestDatabase
     // The change after the second node's claim is what the late outcome must not settle.
     change(&second, 2).await;
     record(&first.app, &[late]).await.unwrap();
-    let unfinished = async || devices::unfinished(&mut second.app.store.read().await.unwrap()).await.unwrap();
+    let unfinished = async || targets::unfinished(&mut second.app.store.read().await.unwrap()).await.unwrap();
     assert_eq!(unfinished().await, 1);
     assert_eq!(second.deliver().await, 0, "the second node's lease stands");
     record(&second.app, &[mine]).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passloom::actions::templates::refresh_cards::refresh_step;
+use passloom::actions::fan_out::fan_out_step;
 use serde_json::{Value, json};
 
 use crate::support::service::{Service, anna, bakery};
@@ -57,7 +57,7 @@ async fn second(nodes: &[&Service]) -> usize {
     let mut pushes = 0;
     for _ in 0..20 {
         for node in nodes {
-            while refresh_step(&node.app).await.unwrap() == Some(Duration::ZERO) {}
+            while fan_out_step(&node.app).await.unwrap() == Some(Duration::ZERO) {}
             pushes += node.deliver().await;
             node.clock.advance(SECOND / 20);
         }

@@ -12,8 +12,10 @@ use passloom::domain::actor::Actor;
 use passloom::domain::cards::Card;
 use passloom::domain::event::EventKind;
 use passloom::domain::ids::CardId;
-use passloom::store::devices::{self, DeliveryResult, DeviceKey, Outcome, Question};
+use passloom::store::cards::Issued;
 use passloom::store::events::{self, NewEvent};
+use passloom::store::passes::{self, PassKey};
+use passloom::store::targets::{self, DeliveryResult, Outcome, Question, TargetKey};
 use passloom::store::{Store, Tx, cards, workspaces};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -43,7 +45,7 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
     let shop = Shop::open(&store, "shop").await;
     store.close().await;
     // What is known is how the tables were when PostgreSQL looked at them first by itself.
-    for table in ["cards", "devices", "registrations", "fetches", "events"] {
+    for table in ["cards", "passes", "targets", "registrations", "events"] {
         database.execute(&format!("ALTER TABLE {table} SET (autovacuum_enabled = false)")).await;
     }
     fill(database, 1..=60).await;
@@ -57,15 +59,15 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
     let shop = &shop;
     let ids: Vec<CardId> = (1..=NAMED).map(|n| CardId::parse(&format!("M-{}", n * 1000)).unwrap()).collect();
     let named: Vec<&CardId> = ids.iter().collect();
-    let phones: Vec<DeviceKey> = (1..=NAMED).map(|n| shop.device(&format!("phone-{}", n * 1000))).collect();
+    let phones: Vec<TargetKey> = (1..=NAMED).map(|n| shop.target(&format!("phone-{}", n * 1000))).collect();
     let issued = measured
         .measure("cards::find_many", async |tx| cards::find_many(tx, &shop.workspace, &named).await.unwrap())
         .await;
     assert_eq!(issued.len(), NAMED);
     measured
-        .measure("cards::pass_types_of", async |tx| {
+        .measure("passes::issuers_of", async |tx| {
             let serials = issued.iter().map(|issued| issued.card.serial.as_str()).collect();
-            assert_eq!(cards::pass_types_of(tx, &serials).await.unwrap().len(), NAMED);
+            assert_eq!(passes::issuers_of(tx, &serials).await.unwrap().len(), NAMED);
         })
         .await;
     measured
@@ -87,11 +89,22 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         })
         .await;
     measured
-        .measure("cards::record_fetches", async |tx| {
-            let faces: BTreeMap<_, _> =
-                issued.iter().map(|issued| ((issued.card.id.clone(), issued.card.serial.clone()), 9)).collect();
-            let noted = cards::record_fetches(tx, &shop.workspace, &faces, at(1.0)).await.unwrap();
+        .measure("passes::record_fetches", async |tx| {
+            let key = |issued: &Issued| {
+                let object_id = issued.card.serial.as_str().to_owned();
+                PassKey { card: issued.card.id.clone(), issuer: shop.issuer.clone(), object_id }
+            };
+            let faces: BTreeMap<_, _> = issued.iter().map(|issued| (key(issued), 9)).collect();
+            let noted = passes::record_fetches(tx, &shop.workspace, &faces, at(1.0)).await.unwrap();
             assert_eq!(noted.len(), NAMED);
+        })
+        .await;
+    measured
+        .measure("passes::insert_many", async |tx| {
+            let new: Vec<Card> = (0..NAMED).map(|n| shop.card(&format!("new-{n}"))).collect();
+            let new: Vec<_> = new.iter().map(|card| (&card.id, shop.pass(card))).collect();
+            let new: Vec<_> = new.iter().map(|(id, pass)| (*id, pass)).collect();
+            passes::insert_many(tx, &shop.workspace, &new).await.unwrap();
         })
         .await;
     measured
@@ -111,29 +124,29 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         })
         .await;
     measured
-        .measure("devices::record_polls", async |tx| {
+        .measure("targets::record_polls", async |tx| {
             let asked = phones.iter().map(|key| (key.clone(), Question { position: 1, listed: true })).collect();
-            devices::record_polls(tx, &asked, at(1.0)).await.unwrap();
+            targets::record_polls(tx, &asked, at(1.0)).await.unwrap();
         })
         .await;
     measured
-        .measure("devices::of_cards", async |tx| {
+        .measure("targets::of_cards", async |tx| {
             let faces: Vec<_> = named.iter().map(|id| (*id, 1)).collect();
-            let found = devices::of_cards(tx, &shop.workspace, &faces).await.unwrap();
+            let found = targets::of_cards(tx, &shop.workspace, &faces).await.unwrap();
             assert_eq!(found.len(), NAMED);
         })
         .await;
     measured
-        .measure("devices::mark", async |tx| {
-            let marked = devices::mark(tx, &shop.workspace, &named, at(1.0), Duration::ZERO).await.unwrap();
+        .measure("targets::mark", async |tx| {
+            let marked = targets::mark(tx, &shop.workspace, &named, at(1.0), Duration::ZERO).await.unwrap();
             assert_eq!(marked, NAMED as u64);
         })
         .await;
     measured
-        .measure("devices::claim, news and record_outcomes", async |tx| {
-            let claimed = devices::claim(tx, &shop.pass_type, "lease", at(2.0), at(62.0), 100).await.unwrap();
+        .measure("targets::claim, news and record_outcomes", async |tx| {
+            let claimed = targets::claim(tx, &shop.issuer, "lease", at(2.0), at(62.0), 100).await.unwrap();
             assert_eq!(claimed.len(), NAMED);
-            devices::news(tx, &claimed).await.unwrap();
+            targets::news(tx, &claimed).await.unwrap();
             let day = Duration::from_secs(86_400);
             let settled: Vec<DeliveryResult> = claimed
                 .into_iter()
@@ -146,12 +159,12 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
                     at: at(2.0),
                 })
                 .collect();
-            assert_eq!(devices::record_outcomes(tx, &settled).await.unwrap().len(), NAMED);
+            assert_eq!(targets::record_outcomes(tx, &settled).await.unwrap().len(), NAMED);
         })
         .await;
     measured
-        .measure("devices::remind", async |tx| {
-            let reminded = devices::remind(tx, at(100_000.0), 100).await.unwrap();
+        .measure("targets::remind", async |tx| {
+            let reminded = targets::remind(tx, at(100_000.0), 100).await.unwrap();
             assert_eq!(reminded, (NAMED as u64, NAMED as u64));
         })
         .await;
@@ -165,15 +178,17 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
 async fn fill(database: &TestDatabase, numbers: RangeInclusive<usize>) {
     let many = format!("FROM generate_series({}, {}) AS n", numbers.start(), numbers.end());
     for insert in [
-        "INSERT INTO cards (workspace_id, id, serial_number, pass_type_id, template_id, attributes, state, revision,
+        "INSERT INTO cards (workspace_id, id, serial_number, template_id, attributes, state, revision,
             position, modified, page_generation, page_token_hash, created_at, updated_at)
-        SELECT 'shop', 'M-' || n, 'serial-M-' || n, 'pass.test.shop', 'points', '{}', 'active', 1, 2, 2, 1,
+        SELECT 'shop', 'M-' || n, 'serial-M-' || n, 'points', '{}', 'active', 1, 2, 2, 1,
             convert_to('token ' || n, 'UTF8'), n, n",
-        "INSERT INTO devices (workspace_id, pass_type_id, id, push_token, kind, registered_at, marks, attempts, pushed, asked)
-        SELECT 'shop', 'pass.test.shop', 'phone-' || n, 'aa', 'apns', n, 0, 0, 0, 0",
-        "INSERT INTO registrations (workspace_id, pass_type_id, device_id, card_id, position, created_at)
+        "INSERT INTO passes (workspace_id, card_id, wallet, issuer_id, object_id, acknowledged, acknowledged_at)
+        SELECT 'shop', 'M-' || n, 'apple', 'pass.test.shop', 'serial-M-' || n, 2, n",
+        "INSERT INTO targets (workspace_id, issuer_id, id, address, kind, registered_at, marks, attempts,
+            notified_position, polled_position, reminders)
+        SELECT 'shop', 'pass.test.shop', 'phone-' || n, 'aa', 'apns', n, 0, 0, 0, 0, 0",
+        "INSERT INTO registrations (workspace_id, issuer_id, target_id, card_id, position, created_at)
         SELECT 'shop', 'pass.test.shop', 'phone-' || n, 'M-' || n, 0, n",
-        "INSERT INTO fetches (workspace_id, card_id, face, fetched_at) SELECT 'shop', 'M-' || n, 2, n",
         "INSERT INTO events (workspace_id, position, n, id, type, card_id, at, data)
         SELECT 'shop', 2, n, 'event ' || n, 'card.created', 'M-' || n, n, '{}'",
     ] {

@@ -175,7 +175,7 @@ impl TestDatabase {
     /// How many rows all tables that requests write to have.
     pub async fn rows(&self) -> i64 {
         let tables =
-            ["cards", "fetches", "devices", "registrations", "events", "device_logs", "unchanged_faces", "refreshes"];
+            ["cards", "passes", "targets", "registrations", "events", "device_logs", "unchanged_faces", "fan_outs"];
         let mut all = 0;
         for table in tables {
             all += self.number(&format!("SELECT COUNT(*) FROM {table}")).await;

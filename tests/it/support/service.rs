@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use openssl::x509::X509;
-use passloom::actions::templates::refresh_cards::refresh_step;
+use passloom::actions::fan_out::fan_out_step;
 use passloom::app::App;
 use passloom::config::Config;
 use passloom::delivery::engine::deliver_due;
@@ -18,7 +18,7 @@ use passloom::platform::random::SystemRandom;
 use passloom::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use passloom::sandbox::phone::{Phone, PhoneOptions, Refreshed};
 use passloom::startup::{Contents, JobMode, Outside, Running, prepare};
-use passloom::store::devices;
+use passloom::store::targets;
 use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -184,7 +184,7 @@ impl Service {
 
     /// Stops in order and checks that no device was left untold.
     pub async fn stop(self) {
-        let left = devices::unfinished(&mut self.app.store.read().await.unwrap()).await.unwrap();
+        let left = targets::unfinished(&mut self.app.store.read().await.unwrap()).await.unwrap();
         assert_eq!(left, 0, "devices that were never told of a change");
         self.stop_with_work_left().await;
     }
@@ -299,7 +299,7 @@ impl Service {
 
     /// Runs the refresh of published templates to its end; the clock goes on where the pace asks for it.
     pub async fn refresh(&self) {
-        while let Some(until_next) = refresh_step(&self.app).await.unwrap() {
+        while let Some(until_next) = fan_out_step(&self.app).await.unwrap() {
             self.clock.advance(until_next);
         }
     }

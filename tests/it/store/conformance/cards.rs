@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use passloom::domain::cards::{Card, State};
-use passloom::domain::ids::{CardId, FieldKey, SerialNumber};
+use passloom::domain::ids::{CardId, FieldKey, IssuerId, SerialNumber};
 use passloom::domain::values::locale::Language;
+use passloom::store::passes::{self, PassKey};
 use passloom::store::{StoreError, Tx, cards};
 use serde_json::json;
 
@@ -94,15 +95,15 @@ async fn a_card_is_found_by_its_serial_number_and_its_page(database: TestDatabas
     let card = shop.issue(&store, "M-1").await;
     shop.issue(&store, "M-2").await;
     let mut tx = store.begin().await.unwrap();
-    let found = cards::by_serial(&mut tx, &shop.pass_type, &card.serial).await.unwrap().unwrap();
+    let found = cards::by_serial(&mut tx, &shop.issuer, &card.serial).await.unwrap().unwrap();
     assert_eq!(found.card.id, card.id);
-    let found = cards::lock_by_serial(&mut tx, &shop.pass_type, &card.serial).await.unwrap().unwrap();
+    let found = cards::lock_by_serial(&mut tx, &shop.issuer, &card.serial).await.unwrap().unwrap();
     assert_eq!(found.card.id, card.id);
     let found = cards::by_page(&mut tx, &page_token_hash(&card)).await.unwrap().unwrap();
     assert_eq!(found.card.id, card.id);
     assert!(cards::by_page(&mut tx, b"guessed").await.unwrap().is_none());
     let unknown = SerialNumber::parse("unknown").unwrap();
-    assert!(cards::by_serial(&mut tx, &shop.pass_type, &unknown).await.unwrap().is_none());
+    assert!(cards::by_serial(&mut tx, &shop.issuer, &unknown).await.unwrap().is_none());
 }
 
 async fn another_workspace_sees_no_card(database: TestDatabase) {
@@ -113,13 +114,13 @@ async fn another_workspace_sees_no_card(database: TestDatabase) {
     let mut tx = store.begin().await.unwrap();
     assert!(cards::find(&mut tx, &spa.workspace, &card.id).await.unwrap().is_none());
     assert!(cards::lock(&mut tx, &spa.workspace, &card.id).await.unwrap().is_none());
-    assert!(cards::by_serial(&mut tx, &spa.pass_type, &card.serial).await.unwrap().is_none());
+    assert!(cards::by_serial(&mut tx, &spa.issuer, &card.serial).await.unwrap().is_none());
     drop(tx);
     // The backends of two workspaces may use the same numbers.
     let twin = spa.issue(&store, "M-1").await;
     let mut reader = store.read().await.unwrap();
     let found = cards::find(&mut reader, &bakery.workspace, &twin.id).await.unwrap().unwrap();
-    assert_eq!(found.card.pass_type, bakery.pass_type);
+    assert_eq!(found.passes[0].issuer, bakery.issuer);
 }
 
 async fn a_serial_number_is_never_given_twice(database: TestDatabase) {
@@ -129,7 +130,8 @@ async fn a_serial_number_is_never_given_twice(database: TestDatabase) {
     let mut twin = shop.card("M-2");
     twin.serial = card.serial;
     let mut tx = store.begin().await.unwrap();
-    let refused = insert(&mut tx, &twin).await;
+    assert!(insert(&mut tx, &twin).await.unwrap());
+    let refused = passes::insert_many(&mut tx, &shop.workspace, &[(&twin.id, &shop.pass(&twin))]).await;
     assert!(matches!(refused, Err(StoreError::Duplicate(_))), "{refused:?}");
     drop(tx);
     assert!(cards::find(&mut store.read().await.unwrap(), &shop.workspace, &twin.id).await.unwrap().is_none());
@@ -174,16 +176,19 @@ async fn an_older_face_does_not_replace_a_newer_one_that_was_fetched(database: T
     let mut tx = store.begin().await.unwrap();
     let fetched = async |tx: &mut Tx| {
         let issued = cards::find(tx, &card.workspace, &card.id).await.unwrap().unwrap();
-        issued.fetched.map(|fetch| (fetch.face, fetch.at))
+        issued.fetched().map(|fetch| (fetch.face, fetch.at))
     };
     assert_eq!(fetched(&mut tx).await, None);
     for (second, face, newest) in [(1.0, 5, (5, at(1.0))), (2.0, 4, (5, at(1.0))), (3.0, 6, (6, at(3.0)))] {
+        let of =
+            PassKey { card: card.id.clone(), issuer: shop.issuer.clone(), object_id: card.serial.as_str().to_owned() };
         let faces = BTreeMap::from([
-            ((card.id.clone(), card.serial.clone()), face),
-            ((CardId::parse("gone").unwrap(), card.serial.clone()), face),
-            ((card.id.clone(), SerialNumber::parse("of-an-erased-card").unwrap()), 99),
+            (PassKey { card: CardId::parse("gone").unwrap(), ..of.clone() }, face),
+            (PassKey { object_id: "of-an-erased-card".to_owned(), ..of.clone() }, 99),
+            (PassKey { issuer: IssuerId::parse("another").unwrap(), ..of.clone() }, 99),
+            (of, face),
         ]);
-        let new = cards::record_fetches(&mut tx, &shop.workspace, &faces, at(second)).await.unwrap();
+        let new = passes::record_fetches(&mut tx, &shop.workspace, &faces, at(second)).await.unwrap();
         assert_eq!(new.len(), usize::from(newest.1 == at(second)), "{face}: {new:?}");
         assert_eq!(fetched(&mut tx).await, Some(newest));
     }

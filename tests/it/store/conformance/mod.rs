@@ -2,8 +2,9 @@
 
 mod api_keys;
 mod cards;
-mod devices;
-mod refreshes;
+mod fan_outs;
+
 pub mod shop;
+mod targets;
 mod templates;
 mod workspaces;

@@ -1,10 +1,12 @@
 //! A small business to try the store with.
 
 use passloom::domain::cards::{Card, Content, Publication, State};
-use passloom::domain::ids::{CardId, DeviceLibraryId, PassTypeId, PushToken, SerialNumber, TemplateId, WorkspaceId};
+use passloom::domain::ids::{CardId, IssuerId, SerialNumber, TargetAddress, TargetId, TemplateId, WorkspaceId};
 use passloom::domain::time::Timestamp;
-use passloom::store::devices::{self, DeviceKey, DeviceKind};
-use passloom::store::{Store, StoreError, Tx, cards, templates, workspaces};
+use passloom::domain::wallet::WalletKind;
+use passloom::store::passes::{self, PassRecord};
+use passloom::store::targets::{self, TargetKey, TargetKind};
+use passloom::store::{Store, StoreError, Tx, cards, issuers, templates, workspaces};
 use serde_json::{Map, json};
 
 /// A moment from which the tests count: `at(1.5)` is one and a half seconds later.
@@ -14,11 +16,11 @@ pub fn at(seconds: f64) -> Timestamp {
     if seconds < 0.0 { start.minus(micros) } else { start.plus(micros) }
 }
 
-/// A workspace with a pass type and a published template.
+/// A workspace with an issuer and a published template.
 #[derive(Debug, Clone)]
 pub struct Shop {
     pub workspace: WorkspaceId,
-    pub pass_type: PassTypeId,
+    pub issuer: IssuerId,
     pub template: TemplateId,
 }
 
@@ -26,12 +28,12 @@ impl Shop {
     pub async fn open(store: &Store, name: &str) -> Self {
         let shop = Self {
             workspace: WorkspaceId::parse(name).unwrap(),
-            pass_type: PassTypeId::parse(&format!("pass.test.{name}")).unwrap(),
+            issuer: IssuerId::parse(&format!("pass.test.{name}")).unwrap(),
             template: TemplateId::parse("points").unwrap(),
         };
         let mut tx = store.begin().await.unwrap();
         workspaces::insert(&mut tx, &shop.workspace, name, b"secret", at(0.0)).await.unwrap();
-        workspaces::claim_pass_type(&mut tx, &shop.pass_type, &shop.workspace, "TEAM", at(0.0)).await.unwrap();
+        issuers::claim(&mut tx, &shop.issuer, &shop.workspace, (WalletKind::Apple, "TEAM"), at(0.0)).await.unwrap();
         templates::put_draft(&mut tx, &shop.workspace, &shop.template, &json!({"name": "Points"}), at(0.0))
             .await
             .unwrap();
@@ -57,7 +59,6 @@ impl Shop {
             workspace: self.workspace.clone(),
             id: CardId::parse(id).unwrap(),
             serial: SerialNumber::parse(&format!("serial-{id}")).unwrap(),
-            pass_type: self.pass_type.clone(),
             content: Content {
                 template: self.template.clone(),
                 locale: None,
@@ -83,24 +84,31 @@ impl Shop {
         let mut card = self.card(id);
         let mut tx = store.begin().await.unwrap();
         assert!(insert(&mut tx, &card).await.unwrap());
+        passes::insert_many(&mut tx, &self.workspace, &[(&card.id, &self.pass(&card))]).await.unwrap();
         card.position = workspaces::next_position(&mut tx, &self.workspace).await.unwrap();
         update(&mut tx, &card).await.unwrap();
         tx.commit().await.unwrap();
         card
     }
 
-    pub fn device(&self, id: &str) -> DeviceKey {
-        let id = DeviceLibraryId::parse(id).unwrap();
-        DeviceKey { workspace: self.workspace.clone(), pass_type: self.pass_type.clone(), id }
+    /// The card's pass in Apple's wallet.
+    pub fn pass(&self, card: &Card) -> PassRecord {
+        let object_id = card.serial.as_str().to_owned();
+        PassRecord { wallet: WalletKind::Apple, issuer: self.issuer.clone(), object_id, fetched: None }
+    }
+
+    pub fn target(&self, id: &str) -> TargetKey {
+        let id = TargetId::parse(id).unwrap();
+        TargetKey { workspace: self.workspace.clone(), issuer: self.issuer.clone(), id }
     }
 
     /// A phone that holds the cards.
-    pub async fn phone(&self, store: &Store, id: &str, cards: &[&Card]) -> DeviceKey {
-        let key = self.device(id);
+    pub async fn phone(&self, store: &Store, id: &str, cards: &[&Card]) -> TargetKey {
+        let key = self.target(id);
         let mut tx = store.begin().await.unwrap();
-        devices::put(&mut tx, &key, &token("aa01"), DeviceKind::Apns, at(0.0)).await.unwrap();
+        targets::put(&mut tx, &key, &token("aa01"), TargetKind::Apns, at(0.0)).await.unwrap();
         for card in cards {
-            devices::register(&mut tx, &key, &card.id, card.position, at(0.0)).await.unwrap();
+            targets::register(&mut tx, &key, &card.id, card.position, at(0.0)).await.unwrap();
         }
         tx.commit().await.unwrap();
         key
@@ -120,6 +128,6 @@ pub fn page_token_hash(card: &Card) -> Vec<u8> {
     format!("{}/{}", card.workspace, card.id).into_bytes()
 }
 
-pub fn token(text: &str) -> PushToken {
-    PushToken::parse(text).unwrap()
+pub fn token(text: &str) -> TargetAddress {
+    TargetAddress::parse(text).unwrap()
 }

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use passloom::domain::ids::WorkspaceId;
-use passloom::store::{Store, StoreError, health, workspaces};
+use passloom::domain::wallet::WalletKind;
+use passloom::store::{Store, StoreError, health, issuers, workspaces};
 use sqlx::{PgPool, SqlitePool};
 
 use super::shop::{Shop, at, insert, update};
@@ -12,7 +13,7 @@ use crate::support::{Database, TestDatabase, on_both_databases};
 on_both_databases![
     a_secret_is_never_replaced,
     a_workspace_that_is_not_there_has_neither_secret_nor_position,
-    a_pass_type_belongs_to_one_workspace,
+    an_issuer_belongs_to_one_workspace,
     a_position_is_given_back_when_its_transaction_fails,
     positions_become_visible_in_the_order_in_which_they_were_taken,
 ];
@@ -38,16 +39,16 @@ async fn a_workspace_that_is_not_there_has_neither_secret_nor_position(database:
     assert!(matches!(workspaces::next_position(&mut tx, &id).await, Err(StoreError::RowGone("workspaces"))));
 }
 
-async fn a_pass_type_belongs_to_one_workspace(database: TestDatabase) {
+async fn an_issuer_belongs_to_one_workspace(database: TestDatabase) {
     let store = database.store().await;
     let bakery = Shop::open(&store, "bakery").await;
     let spa = Shop::open(&store, "spa").await;
     let mut tx = store.begin().await.unwrap();
-    let taken = workspaces::claim_pass_type(&mut tx, &bakery.pass_type, &spa.workspace, "TEAM", at(1.0)).await;
-    assert!(matches!(taken, Err(StoreError::RowGone("pass_types"))), "{taken:?}");
+    let taken = issuers::claim(&mut tx, &bakery.issuer, &spa.workspace, (WalletKind::Apple, "TEAM"), at(1.0)).await;
+    assert!(matches!(taken, Err(StoreError::RowGone("issuers"))), "{taken:?}");
     // Its own may be claimed at every start.
-    workspaces::claim_pass_type(&mut tx, &bakery.pass_type, &bakery.workspace, "TEAM", at(1.0)).await.unwrap();
-    let owner = workspaces::pass_type_owner(&mut tx, &bakery.pass_type).await.unwrap();
+    issuers::claim(&mut tx, &bakery.issuer, &bakery.workspace, (WalletKind::Apple, "TEAM"), at(1.0)).await.unwrap();
+    let owner = issuers::owner(&mut tx, &bakery.issuer).await.unwrap();
     assert_eq!(owner, Some(bakery.workspace));
 }
 

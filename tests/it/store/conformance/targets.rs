@@ -3,11 +3,12 @@ use std::time::Duration;
 
 use passloom::domain::cards::Card;
 use passloom::domain::delivery::backoff::REMIND_AFTER;
-use passloom::domain::ids::PushToken;
+use passloom::domain::ids::TargetAddress;
 use passloom::domain::time::Timestamp;
 use passloom::store::cards::{self, Unchanged};
-use passloom::store::devices::{
-    self, Claimed, DeliveryResult, DeviceKey, DeviceKind, Fault, Held, HeldPass, Outcome, Question,
+use passloom::store::passes::{self, PassKey};
+use passloom::store::targets::{
+    self, Claimed, DeliveryResult, Fault, Held, HeldPass, Outcome, Question, TargetKey, TargetKind,
 };
 use passloom::store::{Store, workspaces};
 
@@ -48,7 +49,7 @@ const WINDOW: Duration = Duration::from_secs(2);
 const LEASE: Duration = Duration::from_secs(60);
 
 /// A shop with one card and one phone that holds it.
-async fn shop_with_phone(store: &Store) -> (Shop, Card, DeviceKey) {
+async fn shop_with_phone(store: &Store) -> (Shop, Card, TargetKey) {
     let shop = Shop::open(store, "bakery").await;
     let card = shop.issue(store, "M-1").await;
     let key = shop.phone(store, "phone", &[&card]).await;
@@ -57,7 +58,7 @@ async fn shop_with_phone(store: &Store) -> (Shop, Card, DeviceKey) {
 
 async fn mark(store: &Store, card: &Card, now: Timestamp) -> u64 {
     let mut tx = store.begin().await.unwrap();
-    let marked = devices::mark(&mut tx, &card.workspace, &[&card.id], now, WINDOW).await.unwrap();
+    let marked = targets::mark(&mut tx, &card.workspace, &[&card.id], now, WINDOW).await.unwrap();
     tx.commit().await.unwrap();
     marked
 }
@@ -69,8 +70,8 @@ async fn claim(store: &Store, lease: &str, now: Timestamp) -> Vec<Claimed> {
 async fn claim_some(store: &Store, lease: &str, now: Timestamp, limit: i64) -> Vec<Claimed> {
     let mut tx = store.begin().await.unwrap();
     let mut claimed = Vec::new();
-    for (_, pass_type) in devices::due_pass_types(&mut tx).await.unwrap() {
-        claimed.extend(devices::claim(&mut tx, &pass_type, lease, now, now.plus(LEASE), limit).await.unwrap());
+    for (_, issuer) in targets::due_issuers(&mut tx).await.unwrap() {
+        claimed.extend(targets::claim(&mut tx, &issuer, lease, now, now.plus(LEASE), limit).await.unwrap());
     }
     tx.commit().await.unwrap();
     claimed
@@ -98,27 +99,27 @@ async fn record_all(store: &Store, outcomes: &[(Claimed, &str, Outcome)], at: Ti
     };
     let batch: Vec<DeliveryResult> = outcomes.iter().map(settled).collect();
     let mut tx = store.begin().await.unwrap();
-    let recorded = devices::record_outcomes(&mut tx, &batch).await.unwrap();
+    let recorded = targets::record_outcomes(&mut tx, &batch).await.unwrap();
     tx.commit().await.unwrap();
     recorded.len()
 }
 
-async fn put(store: &Store, key: &DeviceKey, token: &PushToken, now: Timestamp) {
+async fn put(store: &Store, key: &TargetKey, token: &TargetAddress, now: Timestamp) {
     let mut tx = store.begin().await.unwrap();
-    devices::put(&mut tx, key, token, DeviceKind::Apns, now).await.unwrap();
+    targets::put(&mut tx, key, token, TargetKind::Apns, now).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 async fn unfinished(store: &Store) -> i64 {
-    devices::unfinished(&mut store.read().await.unwrap()).await.unwrap()
+    targets::unfinished(&mut store.read().await.unwrap()).await.unwrap()
 }
 
 /// When the next device is due, judged from a moment before all others.
 async fn next_due(store: &Store) -> Option<Timestamp> {
     let mut reader = store.read().await.unwrap();
     let mut next = None;
-    for (_, pass_type) in devices::due_pass_types(&mut reader).await.unwrap() {
-        next = devices::outlook(&mut reader, &pass_type, at(-1_000_000.0)).await.unwrap().1;
+    for (_, issuer) in targets::due_issuers(&mut reader).await.unwrap() {
+        next = targets::outlook(&mut reader, &issuer, at(-1_000_000.0)).await.unwrap().1;
     }
     next
 }
@@ -128,7 +129,7 @@ fn pushed() -> Outcome {
 }
 
 fn retry(due_at: Timestamp) -> Outcome {
-    Outcome::Retry { attempts: 1, due_at, fault: Fault::Device, problem: "no answer".to_owned() }
+    Outcome::Retry { attempts: 1, due_at, fault: Fault::Target, problem: "no answer".to_owned() }
 }
 
 fn gone() -> Outcome {
@@ -143,13 +144,13 @@ async fn a_marked_device_is_claimed_once_and_settled_by_its_push(database: TestD
     assert_eq!(next_due(&store).await, Some(at(1.0)));
     assert!(claim(&store, "a", at(0.999_999)).await.len() == 1, "a clock that went back must not delay");
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(devices::release(&mut tx, "a").await.unwrap(), 1);
+    assert_eq!(targets::release(&mut tx, "a").await.unwrap(), 1);
     tx.commit().await.unwrap();
 
     let claimed = claim_one(&store, "a", at(1.0)).await;
     assert_eq!(claimed.key(), key);
-    assert_eq!((claimed.workspace(), claimed.pass_type()), (&shop.workspace, &shop.pass_type));
-    assert_eq!(claimed.push_token, token("aa01"));
+    assert_eq!((claimed.workspace(), claimed.issuer()), (&shop.workspace, &shop.issuer));
+    assert_eq!(claimed.address, token("aa01"));
     assert_eq!((claimed.attempts, claimed.registered_at), (0, at(0.0)));
     assert!(claim(&store, "b", at(2.0)).await.is_empty(), "the lease holds it");
     assert!(record(&store, &claimed, "a", pushed(), at(3.0)).await);
@@ -309,8 +310,8 @@ async fn a_lease_that_is_handed_back_leaves_its_devices_due(database: TestDataba
     mark(&store, &card, at(0.0)).await;
     claim_one(&store, "a", at(0.0)).await;
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(devices::release(&mut tx, "b").await.unwrap(), 0);
-    assert_eq!(devices::release(&mut tx, "a").await.unwrap(), 1);
+    assert_eq!(targets::release(&mut tx, "b").await.unwrap(), 0);
+    assert_eq!(targets::release(&mut tx, "a").await.unwrap(), 1);
     tx.commit().await.unwrap();
     assert_eq!(claim(&store, "b", at(0.0)).await.len(), 1);
 }
@@ -345,7 +346,7 @@ async fn a_device_whose_token_changed_during_a_push_is_pushed_again(database: Te
     // Apple took the push, but for a token that is no longer the device's.
     assert!(!record(&store, &claimed, "a", pushed(), at(1.0)).await);
     let claimed = claim_one(&store, "b", at(1.0)).await;
-    assert_eq!(claimed.push_token, token("bb02"));
+    assert_eq!(claimed.address, token("bb02"));
     assert!(record(&store, &claimed, "b", pushed(), at(1.0)).await);
     assert_eq!(unfinished(&store).await, 0);
 }
@@ -358,17 +359,17 @@ async fn a_dead_device_that_comes_back_is_told_what_it_missed(database: TestData
     assert!(record(&store, &claimed, "a", gone(), at(1.0)).await);
     mark(&store, &card, at(2.0)).await;
     put(&store, &key, &token("bb02"), at(3.0)).await;
-    assert_eq!(claim_one(&store, "b", at(3.0)).await.push_token, token("bb02"));
+    assert_eq!(claim_one(&store, "b", at(3.0)).await.address, token("bb02"));
 }
 
 async fn a_device_that_apple_does_not_push_to_is_never_due(database: TestDatabase) {
     let store = database.store().await;
     let shop = Shop::open(&store, "bakery").await;
     let card = shop.issue(&store, "M-1").await;
-    let key = shop.device("reader");
+    let key = shop.target("reader");
     let mut tx = store.begin().await.unwrap();
-    devices::put(&mut tx, &key, &token("any-shape"), DeviceKind::Other, at(0.0)).await.unwrap();
-    devices::register(&mut tx, &key, &card.id, card.position, at(0.0)).await.unwrap();
+    targets::put(&mut tx, &key, &token("any-shape"), TargetKind::Other, at(0.0)).await.unwrap();
+    targets::register(&mut tx, &key, &card.id, card.position, at(0.0)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(mark(&store, &card, at(1.0)).await, 0);
     assert_eq!(unfinished(&store).await, 0);
@@ -380,14 +381,14 @@ async fn a_device_without_registrations_is_forgotten(database: TestDatabase) {
     let (first, second) = (shop.issue(&store, "M-1").await, shop.issue(&store, "M-2").await);
     let key = shop.phone(&store, "phone", &[&first, &second]).await;
     let mut tx = store.begin().await.unwrap();
-    assert!(devices::is_registered(&mut tx, &key, &first.id).await.unwrap());
-    assert!(devices::unregister(&mut tx, &key, &first.id).await.unwrap());
-    assert!(!devices::unregister(&mut tx, &key, &first.id).await.unwrap(), "it was not registered any more");
-    assert!(!devices::is_registered(&mut tx, &key, &first.id).await.unwrap());
-    let held = devices::held(&mut tx, &key.pass_type, &key.id).await.unwrap().unwrap();
+    assert!(targets::is_registered(&mut tx, &key, &first.id).await.unwrap());
+    assert!(targets::unregister(&mut tx, &key, &first.id).await.unwrap());
+    assert!(!targets::unregister(&mut tx, &key, &first.id).await.unwrap(), "it was not registered any more");
+    assert!(!targets::is_registered(&mut tx, &key, &first.id).await.unwrap());
+    let held = targets::held(&mut tx, &key.issuer, &key.id).await.unwrap().unwrap();
     assert_eq!(held.passes.len(), 1, "it still holds the other card");
-    assert!(devices::unregister(&mut tx, &key, &second.id).await.unwrap());
-    assert_eq!(devices::held(&mut tx, &key.pass_type, &key.id).await.unwrap(), None);
+    assert!(targets::unregister(&mut tx, &key, &second.id).await.unwrap());
+    assert_eq!(targets::held(&mut tx, &key.issuer, &key.id).await.unwrap(), None);
     tx.commit().await.unwrap();
 }
 
@@ -397,8 +398,7 @@ async fn what_a_device_holds_has_the_position_of_its_newest_change(database: Tes
     let (first, second) = (shop.issue(&store, "M-1").await, shop.issue(&store, "M-2").await);
     shop.issue(&store, "M-3").await;
     let key = shop.phone(&store, "phone", &[&first, &second]).await;
-    let held =
-        async || devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
+    let held = async || targets::held(&mut store.read().await.unwrap(), &key.issuer, &key.id).await.unwrap().unwrap();
     let pass = |card: &Card, position: i64, else_at: Option<i64>| HeldPass {
         card: card.id.clone(),
         serial: card.serial.clone(),
@@ -410,7 +410,7 @@ async fn what_a_device_holds_has_the_position_of_its_newest_change(database: Tes
         Held {
             workspace: shop.workspace.clone(),
             newest: workspaces::position(&mut store.read().await.unwrap(), &shop.workspace).await.unwrap(),
-            asked: 0,
+            polled_position: 0,
             passes: vec![pass(&first, first.position, None), pass(&second, second.position, None)]
         }
     );
@@ -421,10 +421,10 @@ async fn what_a_device_holds_has_the_position_of_its_newest_change(database: Tes
 
     // A phone that adds a card that changed before its last question must learn of it.
     let mut tx = store.begin().await.unwrap();
-    assert!(devices::unregister(&mut tx, &key, &first.id).await.unwrap());
+    assert!(targets::unregister(&mut tx, &key, &first.id).await.unwrap());
     let position = workspaces::next_position(&mut tx, &shop.workspace).await.unwrap();
-    devices::register(&mut tx, &key, &first.id, position, at(1.0)).await.unwrap();
-    devices::register(&mut tx, &key, &first.id, position + 100, at(1.0)).await.unwrap();
+    targets::register(&mut tx, &key, &first.id, position, at(1.0)).await.unwrap();
+    targets::register(&mut tx, &key, &first.id, position + 100, at(1.0)).await.unwrap();
     tx.commit().await.unwrap();
     let passes = [pass(&first, position, None), pass(&second, published, own(&second))];
     assert_eq!(held().await.passes, passes, "registering twice does nothing");
@@ -449,30 +449,30 @@ async fn another_workspace_sees_no_registration(database: TestDatabase) {
     bakery.phone(&store, "phone", &[&card]).await;
     assert_eq!(mark(&store, &twin, at(1.0)).await, 0);
     let mut tx = store.begin().await.unwrap();
-    let phone = spa.device("phone");
-    assert_eq!(devices::held(&mut tx, &phone.pass_type, &phone.id).await.unwrap(), None);
-    assert!(!devices::is_registered(&mut tx, &spa.device("phone"), &card.id).await.unwrap());
-    assert!(!devices::unregister(&mut tx, &spa.device("phone"), &card.id).await.unwrap());
-    assert!(devices::is_registered(&mut tx, &bakery.device("phone"), &card.id).await.unwrap());
+    let phone = spa.target("phone");
+    assert_eq!(targets::held(&mut tx, &phone.issuer, &phone.id).await.unwrap(), None);
+    assert!(!targets::is_registered(&mut tx, &spa.target("phone"), &card.id).await.unwrap());
+    assert!(!targets::unregister(&mut tx, &spa.target("phone"), &card.id).await.unwrap());
+    assert!(targets::is_registered(&mut tx, &bakery.target("phone"), &card.id).await.unwrap());
 }
 
 async fn how_many_devices_asked_since_a_face_is_known(database: TestDatabase) {
     let store = database.store().await;
     let shop = Shop::open(&store, "bakery").await;
     let card = shop.issue(&store, "M-1").await;
-    let of_card = async || devices::of_card(&mut store.read().await.unwrap(), &card, 5).await.unwrap();
+    let of_card = async || targets::of_card(&mut store.read().await.unwrap(), &card, 5).await.unwrap();
     assert_eq!(of_card().await, (0, 0));
     let key = shop.phone(&store, "phone-1", &[&card]).await;
     shop.phone(&store, "phone-2", &[&card]).await;
     assert_eq!(of_card().await, (2, 0));
     for (position, asked) in [(4, 4), (6, 6), (5, 6)] {
         let mut tx = store.begin().await.unwrap();
-        devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
+        targets::record_polls(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
             .await
             .unwrap();
         tx.commit().await.unwrap();
-        let held = devices::held(&mut store.read().await.unwrap(), &key.pass_type, &key.id).await.unwrap().unwrap();
-        assert_eq!(held.asked, asked, "an older question changes nothing");
+        let held = targets::held(&mut store.read().await.unwrap(), &key.issuer, &key.id).await.unwrap().unwrap();
+        assert_eq!(held.polled_position, asked, "an older question changes nothing");
     }
     assert_eq!(of_card().await, (2, 1));
 }
@@ -512,20 +512,20 @@ async fn what_waits_for_the_service_is_due_when_it_is_back(database: TestDatabas
     shop.phone(&store, "b", &[&card]).await;
     mark(&store, &card, at(0.0)).await;
     let claimed = claim(&store, "x", at(0.0)).await;
-    for (claimed, fault) in claimed.iter().zip([Fault::Service, Fault::Device]) {
+    for (claimed, fault) in claimed.iter().zip([Fault::Service, Fault::Target]) {
         let outcome = Outcome::Retry { attempts: 5, due_at: at(9000.0), fault, problem: "503".to_owned() };
         assert!(record(&store, claimed, "x", outcome, at(1.0)).await);
     }
     assert!(claim(&store, "y", at(2.0)).await.is_empty());
     let mut tx = store.begin().await.unwrap();
-    assert!(devices::claim_probe(&mut tx, &shop.pass_type, "p", at(2.0), at(50.0)).await.unwrap().is_some());
-    assert!(devices::claim_probe(&mut tx, &shop.pass_type, "q", at(2.0), at(50.0)).await.unwrap().is_none());
+    assert!(targets::claim_probe(&mut tx, &shop.issuer, "p", at(2.0), at(50.0)).await.unwrap().is_some());
+    assert!(targets::claim_probe(&mut tx, &shop.issuer, "q", at(2.0), at(50.0)).await.unwrap().is_none());
     drop(tx);
     // Waits for the locks of the transaction that was given up, which are released by and by.
-    database.execute("UPDATE devices SET attempts = attempts").await;
+    database.execute("UPDATE targets SET attempts = attempts").await;
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(devices::service_is_back(&mut tx, &shop.pass_type, at(3.0)).await.unwrap(), 1);
-    assert_eq!(devices::service_is_back(&mut tx, &shop.pass_type, at(3.0)).await.unwrap(), 0);
+    assert_eq!(targets::service_is_back(&mut tx, &shop.issuer, at(3.0)).await.unwrap(), 1);
+    assert_eq!(targets::service_is_back(&mut tx, &shop.issuer, at(3.0)).await.unwrap(), 0);
     tx.commit().await.unwrap();
     assert_eq!(claim_one(&store, "z", at(3.0)).await.attempts, 0, "its failures were not its own");
 }
@@ -539,13 +539,13 @@ async fn a_new_token_ends_the_waiting_of_the_old_one(database: TestDatabase) {
     put(&store, &key, &token("aa01"), at(2.0)).await;
     assert!(claim(&store, "b", at(2.0)).await.is_empty(), "the same token is as busy as before");
     put(&store, &key, &token("bb02"), at(3.0)).await;
-    assert_eq!(claim_one(&store, "c", at(3.0)).await.push_token, token("bb02"));
+    assert_eq!(claim_one(&store, "c", at(3.0)).await.address, token("bb02"));
 }
 
 async fn remind(store: &Store, now: Timestamp) -> u64 {
     let mut tx = store.begin().await.unwrap();
-    let waiting = devices::to_remind(&mut tx, now).await.unwrap();
-    let (reminded, looked_at) = devices::remind(&mut tx, now, 100).await.unwrap();
+    let waiting = targets::to_remind(&mut tx, now).await.unwrap();
+    let (reminded, looked_at) = targets::remind(&mut tx, now, 100).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(i64::try_from(looked_at).unwrap(), waiting);
     reminded
@@ -580,7 +580,7 @@ async fn a_phone_that_asked_is_not_reminded(database: TestDatabase) {
     let (_, card, key) = shop_with_phone(&store).await;
     let ask = async |position| {
         let mut tx = store.begin().await.unwrap();
-        devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
+        targets::record_polls(&mut tx, &BTreeMap::from([(key.clone(), Question { position, listed: false })]), at(1.0))
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -616,13 +616,13 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
             at: at(pushed_at),
         };
         let mut tx = store.begin().await.unwrap();
-        assert_eq!(devices::record_outcomes(&mut tx, &[settled]).await.unwrap().len(), 1);
+        assert_eq!(targets::record_outcomes(&mut tx, &[settled]).await.unwrap().len(), 1);
         tx.commit().await.unwrap();
     };
     let ask = async |position: i64| {
         let question = Question { position, listed: true };
         let mut tx = store.begin().await.unwrap();
-        devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), question)]), at(1.0)).await.unwrap();
+        targets::record_polls(&mut tx, &BTreeMap::from([(key.clone(), question)]), at(1.0)).await.unwrap();
         tx.commit().await.unwrap();
     };
     told(&mut card, 0.0).await;
@@ -633,9 +633,11 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
 
     told(&mut card, 10_000.0).await;
     ask(card.position).await;
-    let faces = BTreeMap::from([((card.id.clone(), card.serial.clone()), card.position)]);
+    let pass = shop.pass(&card);
+    let of_card = PassKey { card: card.id.clone(), issuer: pass.issuer, object_id: pass.object_id };
+    let faces = BTreeMap::from([(of_card, card.position)]);
     let mut tx = store.begin().await.unwrap();
-    passloom::store::cards::record_fetches(&mut tx, &shop.workspace, &faces, at(10_001.0)).await.unwrap();
+    passes::record_fetches(&mut tx, &shop.workspace, &faces, at(10_001.0)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(remind(&store, at(99_000.0)).await, 0, "it fetched");
 
@@ -644,7 +646,7 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
     told(&mut card, 200_000.0).await;
     let earlier = Question { position: old, listed: false };
     let mut tx = store.begin().await.unwrap();
-    devices::record_polls(&mut tx, &BTreeMap::from([(key.clone(), earlier)]), at(200_001.0)).await.unwrap();
+    targets::record_polls(&mut tx, &BTreeMap::from([(key.clone(), earlier)]), at(200_001.0)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(remind(&store, at(300_000.0)).await, 1);
 }
@@ -660,32 +662,32 @@ async fn a_pass_type_with_much_to_do_hides_no_other(database: TestDatabase) {
         mark(&store, &card, at(0.0)).await;
     }
     let mut tx = store.begin().await.unwrap();
-    let waiting = devices::due_pass_types(&mut tx).await.unwrap();
+    let waiting = targets::due_issuers(&mut tx).await.unwrap();
     assert_eq!(
         waiting,
-        [(bakery.workspace.clone(), bakery.pass_type.clone()), (spa.workspace.clone(), spa.pass_type.clone())]
+        [(bakery.workspace.clone(), bakery.issuer.clone()), (spa.workspace.clone(), spa.issuer.clone())]
     );
-    let claimed = devices::claim(&mut tx, &spa.pass_type, "a", at(0.0), at(50.0), 10).await.unwrap();
+    let claimed = targets::claim(&mut tx, &spa.issuer, "a", at(0.0), at(50.0), 10).await.unwrap();
     assert_eq!(claimed.len(), 1);
     tx.commit().await.unwrap();
 }
 
 async fn a_pause_is_probed_by_one_node_at_a_time(database: TestDatabase) {
-    use passloom::store::push_pauses;
+    use passloom::store::issuer_pauses;
     let store = database.store().await;
     let shop = Shop::open(&store, "bakery").await;
     let begin = async |certificate: &str| {
         let mut tx = store.begin().await.unwrap();
-        let (workspace, pass_type) = (&shop.workspace, &shop.pass_type);
+        let (workspace, issuer) = (&shop.workspace, &shop.issuer);
         let begun =
-            push_pauses::begin(&mut tx, workspace, pass_type, certificate, "BadCertificate", at(0.0), at(300.0)).await;
+            issuer_pauses::begin(&mut tx, workspace, issuer, certificate, "BadCertificate", at(0.0), at(300.0)).await;
         tx.commit().await.unwrap();
         begun.unwrap()
     };
     let probe = async |now: f64| {
         let mut tx = store.begin().await.unwrap();
         let next = at(now).plus(Duration::from_secs(300));
-        let taken = push_pauses::take_probe(&mut tx, &shop.pass_type, "one", at(now), next).await.unwrap();
+        let taken = issuer_pauses::take_probe(&mut tx, &shop.issuer, "one", at(now), next).await.unwrap();
         tx.commit().await.unwrap();
         taken
     };
@@ -696,9 +698,9 @@ async fn a_pause_is_probed_by_one_node_at_a_time(database: TestDatabase) {
     assert!(!probe(300.0).await, "the other node comes too late");
     assert!(probe(-5.0).await, "the clock went back");
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(push_pauses::all(&mut tx).await.unwrap()[0].reason, "BadCertificate");
-    assert!(!push_pauses::end(&mut tx, &shop.pass_type, "two").await.unwrap());
-    assert!(push_pauses::end(&mut tx, &shop.pass_type, "one").await.unwrap());
-    assert!(push_pauses::all(&mut tx).await.unwrap().is_empty());
+    assert_eq!(issuer_pauses::all(&mut tx).await.unwrap()[0].reason, "BadCertificate");
+    assert!(!issuer_pauses::end(&mut tx, &shop.issuer, "two").await.unwrap());
+    assert!(issuer_pauses::end(&mut tx, &shop.issuer, "one").await.unwrap());
+    assert!(issuer_pauses::all(&mut tx).await.unwrap().is_empty());
     tx.commit().await.unwrap();
 }
