@@ -14,7 +14,8 @@ use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
 use passloom::wallets::apple::certificates::identity::SigningIdentity;
 use passloom::wallets::apple::package::pass::build;
 use passloom::wallets::apple::package::pass_json::PassIdentity;
-use passloom::wallets::apple::package::prepare::{PassFile, PreparedPasses};
+use passloom::wallets::apple::package::prepare::PreparedPasses;
+use passloom::wallets::images::VersionFile;
 use serde_json::json;
 
 const ROUNDS: usize = 15;
@@ -41,12 +42,12 @@ fn template() -> serde_json::Value {
 }
 
 /// Bytes that look like nine pictures of 300 kB in all; what is in them makes no difference to copying.
-fn pictures() -> Vec<PassFile> {
+fn pictures() -> Vec<VersionFile> {
     let sizes = [("icon", 3_000), ("logo", 12_000), ("strip", 85_000)];
     sizes
         .into_iter()
         .flat_map(|(role, size)| {
-            ["", "@2x", "@3x"].map(|scale| PassFile {
+            ["", "@2x", "@3x"].map(|scale| VersionFile {
                 tier: None,
                 variant: None,
                 path: format!("{role}{scale}.png"),

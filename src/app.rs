@@ -42,8 +42,10 @@ use crate::store::issuers::AppleCertificateKey;
 use crate::store::{Store, Tx, workspaces};
 use crate::telemetry::Metrics;
 use crate::wallets::apple::certificates::trust::Roots;
+use crate::wallets::apple::driver::AppleWallet;
+use crate::wallets::apple::issuers::{AppleIssuer, AppleIssuers};
 use crate::wallets::apple::push::apns::ApnsEndpoint;
-use crate::wallets::issuers::{AppleIssuer, AppleIssuers};
+use crate::wallets::{Wallet, Wallets};
 
 /// A running service. It holds no state that another node would need: all of that is in the database.
 #[derive(Debug)]
@@ -127,8 +129,10 @@ pub struct App {
     pub page_notes: Arc<Semaphore>,
     /// The simulated APNs, in the sandbox.
     pub sandbox: Option<SimulatedApns>,
-    /// The certificates with which workspaces sign and push.
-    pub issuers: AppleIssuers,
+    /// The certificates with which workspaces sign and push Apple passes.
+    pub issuers: Arc<AppleIssuers>,
+    /// The wallets in which cards are issued.
+    pub wallets: Wallets,
     /// The address of APNs.
     pub apns_endpoint: ApnsEndpoint,
     /// Intermediates that need not be sent with a certificate: Apple's, and the sandbox's own.
@@ -185,12 +189,16 @@ pub struct AppParts {
     pub event_retention: Duration,
     pub limits: Limits,
     pub time_zone: Zone,
+    /// The drivers of wallets beside Apple's.
+    pub wallets: Vec<Arc<dyn Wallet>>,
 }
 
 impl App {
     /// Builds a service.
     pub fn new(parts: AppParts) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let issuers = Arc::<AppleIssuers>::default();
+        let apple: Arc<dyn Wallet> = Arc::new(AppleWallet(Arc::clone(&issuers)));
         Self {
             delivery_signal: DeliverySignal::new(parts.store.clone()),
             channels: Channels::default(),
@@ -230,7 +238,8 @@ impl App {
             preparing: Semaphore::new(2),
             page_notes: Arc::new(Semaphore::new(crate::actions::cards::record_page_view::PAGE_NOTES)),
             sandbox: parts.sandbox,
-            issuers: AppleIssuers::default(),
+            issuers,
+            wallets: Wallets::new(std::iter::once(apple).chain(parts.wallets).collect()),
             apns_endpoint: parts.apns_endpoint,
             known_intermediates: parts.known_intermediates,
             roots: parts.roots,
@@ -254,7 +263,7 @@ impl App {
             published: Cache::builder()
                 .max_capacity(96 * 1024 * 1024)
                 .weigher(|_, published: &Arc<Published>| {
-                    let bytes = published.passes.memory() + published.template.memory();
+                    let bytes = published.memory();
                     u32::try_from(bytes + 4 * 1024).unwrap_or(u32::MAX)
                 })
                 .build(),

@@ -31,6 +31,7 @@ use crate::platform::secrets::{MasterKey, MasterKeys, SecretError};
 use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use crate::sandbox::certificates;
 use crate::store::{Store, StoreError, issuers, sealed, targets, workspaces};
+use crate::wallets::Wallet;
 use crate::wallets::apple::certificates::development_chain::DevelopmentChain;
 use crate::wallets::apple::certificates::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::certificates::trust::{self, Roots};
@@ -46,6 +47,8 @@ const SANDBOX_KEY: &str = "sandbox";
 pub struct Outside {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
+    /// The drivers of wallets beside Apple's.
+    pub wallets: Vec<Arc<dyn Wallet>>,
 }
 
 /// What a new sandbox contains.
@@ -157,6 +160,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
         event_retention: config.event_retention,
         limits: config.limits,
         time_zone: config.time_zone,
+        wallets: outside.wallets,
     }));
     let workspace = default_workspace();
     app.ensure_workspace(&workspace, "Default")

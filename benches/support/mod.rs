@@ -39,7 +39,7 @@ impl Service {
         config.sandbox = Some(true);
         change(&mut config);
         let database_url = config.database_url.clone();
-        let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+        let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), wallets: Vec::new() };
         let prepared = prepare(config, outside, Contents::Starters).await?;
         let facts = prepared.sandbox.clone().expect("a sandbox");
         let running = prepared.run(JobMode::Running)?;

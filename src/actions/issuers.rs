@@ -15,7 +15,6 @@ use self::claim::Claim;
 use super::audit::record;
 use super::error::ActionError;
 use crate::app::App;
-use crate::delivery::channels::certificate_of;
 use crate::domain::actor::Actor;
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::{IssuerId, PassTypeId, WorkspaceId};
@@ -23,10 +22,11 @@ use crate::domain::input::{Lines, Node, Problems};
 use crate::platform::secrets::MasterKeys;
 use crate::store::issuers::{self, AppleCertificateKey};
 use crate::store::{Store, StoreError, issuer_pauses};
+use crate::wallets::Issuer;
 use crate::wallets::apple::certificates::identity::{IdentityError, Part, SigningIdentity};
 use crate::wallets::apple::certificates::trust::Proof;
+use crate::wallets::apple::issuers::{AppleIssuer, Source};
 use crate::wallets::apple::push::apns::{Apns, ApnsEndpoint};
-use crate::wallets::issuers::{AppleIssuer, Source};
 
 /// The longest certificate or key that is read, in characters.
 const LONGEST: usize = 256 * 1024;
@@ -249,7 +249,7 @@ pub async fn apple_issuer_answer(app: &App, workspace: &WorkspaceId) -> Result<O
                 Source::Configuration => ("configuration", None),
                 Source::Api(at) => ("api", Some(at)),
             };
-            let certificate = certificate_of(issuer);
+            let certificate = issuer.credentials();
             let refused = pauses.iter().find(|pause| pause.issuer_id == issuer.id && pause.credentials == certificate);
             // The dates of the proof are members of their own.
             let apple = issuer.proof == Proof::Apple;
@@ -282,6 +282,36 @@ impl App {
             load_issuers(self).await?;
         }
         Ok(self.apple_issuer(workspace))
+    }
+
+    /// Returns the issuers for a workspace's new passes, one for each wallet that it can issue in. Looks in the database
+    /// like [`App::find_apple_issuer`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn current_issuers(
+        &self,
+        workspace: &WorkspaceId,
+    ) -> Result<Vec<std::sync::Arc<dyn Issuer>>, ActionError> {
+        if self.apple_issuer(workspace).is_none() {
+            load_issuers(self).await?;
+        }
+        Ok(self.wallets.current(workspace, self.now()))
+    }
+
+    /// Returns the issuer of that id, in whichever wallet; looks in the database like [`App::find_apple_issuer`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_issuer(
+        &self,
+        workspace: &WorkspaceId,
+        id: &IssuerId,
+    ) -> Result<Option<std::sync::Arc<dyn Issuer>>, ActionError> {
+        if self.wallets.issuer(workspace, id, self.now()).is_none() {
+            load_issuers(self).await?;
+        }
+        Ok(self.wallets.issuer(workspace, id, self.now()))
     }
 
     /// Returns the issuer that signs for cards of that pass type; looks in the database like

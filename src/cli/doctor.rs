@@ -35,7 +35,7 @@ pub struct DoctorArgs {
 /// When a setting is wrong.
 pub fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok())?;
-    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), wallets: Vec::new() };
     let findings = actix_web::rt::System::new().block_on(examine(&config, &outside));
     let healthy = findings.iter().all(|finding| finding.state != State::Error);
     if args.json {

@@ -53,7 +53,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), wallets: Vec::new() };
     let _alone = lock_database(&config).await?;
     let prepared = prepare(config, outside, Contents::Starters).await?;
     let (address, public_url) = (prepared.listener.local_addr()?, prepared.app.public_url.clone());

@@ -16,6 +16,7 @@ use crate::store::fan_outs::{self, FanOutKey};
 use crate::store::issuer_pauses;
 use crate::store::passes::PassRecord;
 use crate::store::targets::{self, TargetState};
+use crate::wallets::Words;
 
 /// What delays all devices of a card.
 #[derive(Debug, Default)]
@@ -42,17 +43,23 @@ pub async fn delivery_ledger(app: &App, mut issued: Issued) -> Result<Value, Act
     drop(reader);
     let now = app.now();
     let of_pass = |pass: &PassRecord| {
+        let Words { service, credentials, issuer } = app.wallets.words(pass.wallet);
         let refused = pauses.iter().find(|pause| pause.issuer_id == pass.issuer).map(|pause| {
             let (since, reason) = (pause.since.to_rfc3339(), &pause.reason);
-            format!("APNs has refused the certificate since {since} ({reason}); it is tried again every five minutes")
+            format!(
+                "{service} has refused the {credentials} since {since} ({reason}); it is tried again every five minutes"
+            )
         });
         let missing = || {
-            let known = app.apple_issuer_of(&card.workspace, &pass.issuer).is_some();
-            (!known).then(|| "there is no certificate for the card's pass type".to_owned())
+            let known = app.wallets.issuer(&card.workspace, &pass.issuer, now).is_some();
+            (!known).then(|| format!("there is no {credentials} for the card's {issuer}"))
         };
         let away = || {
             let (since, reason) = app.channels.trouble(&pass.issuer)?;
-            Some(format!("APNs has been away since {} ({reason}); it is probed until it is back", since.to_rfc3339()))
+            Some(format!(
+                "{service} has been away since {} ({reason}); it is probed until it is back",
+                since.to_rfc3339()
+            ))
         };
         let held_up = HeldUp { pushes: refused.or_else(missing).or_else(away), refreshing };
         let of_issuer = targets.iter().filter(|target| target.issuer == pass.issuer);
@@ -95,7 +102,7 @@ fn why_behind(target: &TargetState, face: i64, held_up: &HeldUp, now: Timestamp)
     if target.polled_position >= face {
         return "it asked what changed and has not fetched the pass yet".to_owned();
     }
-    if target.kind != "apns" {
+    if target.kind == "other" {
         return "it is a reader that Apple does not push to; it asks by itself".to_owned();
     }
     let problem = target.problem.as_deref();

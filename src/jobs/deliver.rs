@@ -1,7 +1,7 @@
-//! Pushes to devices that are due: at once after a change, at the end of a device's window, or when a retry is due.
+//! Notifies targets that are due: at once after a change, at the end of a target's window, or when a retry is due.
 //!
-//! Deliveries run concurrently, so that a slow answer delays no other. Of each issuer, as many run as its connection
-//! to APNs may have under way, and half as many again are claimed and wait for their turn, so that a stream never waits
+//! Deliveries run concurrently, so that a slow answer delays no other. Of each issuer, as many run as may be
+//! under way, and half as many again are claimed and wait for their turn, so that a stream never waits
 //! for the database. Outcomes are recorded by a separate task, many at a time.
 
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,9 @@ use super::pause;
 use super::supervisor::Supervised;
 use crate::actions::error::ActionError;
 use crate::app::App;
-use crate::delivery::engine::{Delivery, Done, Round, claim_due, hand_back, push, record};
+use crate::delivery::attempt::{Done, push};
+use crate::delivery::claim::{Delivery, Round, claim_due, hand_back};
+use crate::delivery::record::record;
 use crate::domain::ids::IssuerId;
 
 /// The longest sleep. Changes wake the job; polling finds the work of nodes that died, and notices a clock that was
@@ -39,20 +41,20 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         under_way: JoinSet::new(),
         tasks: HashMap::new(),
         lanes: HashMap::new(),
-        crowded: HashSet::new(),
+        backlogged: HashSet::new(),
         failing: false,
     };
-    let mut sleep = worker.look().await;
+    let mut sleep = worker.poll().await;
     while !*stopped.borrow() {
         tokio::select! {
-            () = worker.app.delivery_signal.notified() => sleep = worker.look().await,
+            () = worker.app.delivery_signal.notified() => sleep = worker.poll().await,
             Some(ended) = worker.under_way.join_next_with_id(), if !worker.under_way.is_empty() => {
                 worker.ended(ended);
-                if worker.has_room_for_more() {
-                    sleep = worker.look().await;
+                if worker.has_capacity_for_more() {
+                    sleep = worker.poll().await;
                 }
             }
-            stop = pause(sleep, &mut stopped) => if stop { break } else { sleep = worker.look().await },
+            stop = pause(sleep, &mut stopped) => if stop { break } else { sleep = worker.poll().await },
         }
     }
     worker.close(recorder).await;
@@ -68,7 +70,7 @@ struct Worker {
     tasks: HashMap<Id, Task>,
     lanes: HashMap<IssuerId, Lane>,
     /// Issuers of which more is due than there was capacity for.
-    crowded: HashSet<IssuerId>,
+    backlogged: HashSet<IssuerId>,
     failing: bool,
 }
 
@@ -79,28 +81,28 @@ struct Task {
 
 /// The deliveries of one issuer.
 struct Lane {
-    /// One permit for each push that may be under way.
+    /// One permit for each delivery that may be under way.
     streams: Arc<Semaphore>,
+    in_flight: usize,
     /// The number of deliveries that are claimed and have not ended.
     claimed: usize,
 }
 
 impl Worker {
     /// Claims and starts what is due, up to the capacity; returns how long to sleep before the next poll.
-    async fn look(&mut self) -> Duration {
-        let most = most_claimed(self.app.in_flight);
-        let capacity = |issuer_id: &IssuerId| match self.lanes.get(issuer_id) {
-            // A few free places are not worth a transaction.
-            Some(lane) if most - lane.claimed.min(most) < least_room(self.app.in_flight) => 0,
-            Some(lane) => most - lane.claimed,
-            None => most,
+    async fn poll(&mut self) -> Duration {
+        let capacity = |issuer: &IssuerId, in_flight: usize| {
+            capacity(in_flight, self.lanes.get(issuer).map_or(0, |lane| lane.claimed))
         };
         match claim_due(&self.app, capacity).await {
-            Ok(Round { deliveries, next, crowded }) => {
-                self.failing = false;
-                self.crowded = crowded;
+            Ok(Round { deliveries, next, backlogged, failure }) => {
+                self.backlogged = backlogged;
                 for delivery in deliveries {
                     self.start(delivery);
+                }
+                match failure {
+                    Some(error) => self.report(&error),
+                    None => self.failing = false,
                 }
                 let until = next.map(|next| next.since(self.app.now()));
                 until.unwrap_or(POLL).clamp(Duration::from_millis(5), POLL)
@@ -114,10 +116,12 @@ impl Worker {
 
     fn start(&mut self, delivery: Delivery) {
         let issuer_id = delivery.issuer().clone();
-        let lane = self
-            .lanes
-            .entry(issuer_id.clone())
-            .or_insert_with(|| Lane { streams: Arc::new(Semaphore::new(self.app.in_flight)), claimed: 0 });
+        let in_flight = delivery.in_flight(&self.app);
+        let lane = self.lanes.entry(issuer_id.clone()).or_insert_with(|| Lane {
+            streams: Arc::new(Semaphore::new(in_flight)),
+            in_flight,
+            claimed: 0,
+        });
         lane.claimed += 1;
         let (app, outcomes, streams) = (Arc::clone(&self.app), self.outcomes.clone(), Arc::clone(&lane.streams));
         let lease = delivery.lease().to_owned();
@@ -148,10 +152,9 @@ impl Worker {
         }
     }
 
-    fn has_room_for_more(&self) -> bool {
-        let most = most_claimed(self.app.in_flight);
-        let full = |lane: &Lane| most - lane.claimed.min(most) < least_room(self.app.in_flight);
-        self.crowded.iter().any(|issuer_id| !self.lanes.get(issuer_id).is_some_and(full))
+    fn has_capacity_for_more(&self) -> bool {
+        let full = |lane: &Lane| capacity(lane.in_flight, lane.claimed) == 0;
+        self.backlogged.iter().any(|issuer_id| !self.lanes.get(issuer_id).is_some_and(full))
     }
 
     /// Logs an error once per outage, not once per delivery.
@@ -183,14 +186,12 @@ impl Worker {
     }
 }
 
-/// Returns how many devices of a issuer may be claimed at once: those under way and those that come next.
-fn most_claimed(in_flight: usize) -> usize {
-    in_flight + in_flight.div_ceil(2)
-}
-
-/// Returns how many free places it takes before more devices are claimed.
-fn least_room(in_flight: usize) -> usize {
-    in_flight.div_ceil(4)
+/// Returns how many more targets of an issuer may be claimed: beside those under way, half as many may wait for their
+/// turn. A few are not worth a transaction, so it is 0 until a quarter of the places is free.
+fn capacity(in_flight: usize, claimed: usize) -> usize {
+    let most = in_flight + in_flight.div_ceil(2);
+    let free = most - claimed.min(most);
+    if free < in_flight.div_ceil(4) { 0 } else { free }
 }
 
 /// Keeps the recorder of outcomes running beside the worker. What it held when it panicked isn't tried again: the

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::pause;
 use crate::app::App;
-use crate::delivery::engine::remind_due;
+use crate::delivery::reminders::remind_due;
 
 /// How often due reminders are searched for.
 const POLL: Duration = Duration::from_secs(30);

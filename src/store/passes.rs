@@ -19,8 +19,7 @@ macro_rules! record_fetches {
             ") UPDATE passes SET acknowledged = e.face, acknowledged_at = $3 FROM e
             WHERE ",
             $same,
-            " AND passes.card_id = e.card AND passes.workspace_id = $1 AND COALESCE(passes.acknowledged, -1) < e.face
-            RETURNING passes.card_id, passes.wallet"
+            " RETURNING passes.card_id, passes.wallet"
         )
     };
 }
@@ -49,13 +48,16 @@ statements! {
     };
     RECORD_FETCHES = {
         sqlite: record_fetches!("SELECT value ->> 'card' AS card, value ->> 'issuer' AS issuer, value ->> 'object' AS object,
-            value ->> 'face' AS face FROM json_each($2)", "passes.issuer_id = e.issuer AND passes.object_id = e.object"),
+            value ->> 'face' AS face FROM json_each($2)",
+            "passes.issuer_id = e.issuer AND passes.object_id = e.object AND passes.card_id = e.card
+                AND passes.workspace_id = $1 AND COALESCE(passes.acknowledged, -1) < e.face"),
         // Looked up one by one, whatever PostgreSQL believes about the table; see `UPDATE_MANY` of cards. No row moves
         // meanwhile, since the workspace's counter is held.
         postgres: record_fetches!("SELECT r.*, p.place FROM json_to_recordset(CAST($2 AS json))
                 AS r(card text, issuer text, object text, face bigint)
             CROSS JOIN LATERAL (SELECT ctid AS place FROM passes
-                WHERE issuer_id = r.issuer AND object_id = r.object OFFSET 0) p", "passes.ctid = e.place"),
+                WHERE issuer_id = r.issuer AND object_id = r.object AND card_id = r.card AND workspace_id = $1
+                    AND COALESCE(acknowledged, -1) < r.face OFFSET 0) p", "passes.ctid = e.place"),
     };
 }
 

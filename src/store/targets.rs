@@ -26,6 +26,8 @@ macro_rules! record_outcomes {
             "UPDATE targets SET
             notified_position = CASE WHEN o.kind = 'delivered' THEN o.position ELSE notified_position END,
             notified_at = CASE WHEN o.kind = 'delivered' THEN o.at ELSE notified_at END,
+            polled_position = CASE WHEN o.acknowledged = 1 AND polled_position < o.position THEN o.position ELSE polled_position END,
+            polled_at = CASE WHEN o.acknowledged = 1 THEN o.at ELSE polled_at END,
             attempts = CASE o.kind WHEN 'delivered' THEN 0 WHEN 'gave_up' THEN 0 WHEN 'retry' THEN o.attempts ELSE targets.attempts END,
             problem = CASE WHEN o.kind = 'delivered' THEN NULL ELSE COALESCE(o.problem, targets.problem) END,
             waits = CASE WHEN o.kind = 'retry' THEN o.waits WHEN o.kind = 'released' THEN targets.waits END,
@@ -42,7 +44,7 @@ macro_rules! record_outcomes {
                 WHEN o.kind = 'gone' AND registered_at = o.registered THEN NULL
                 ELSE scheduled_at END,
             remind_at = CASE
-                WHEN o.kind = 'delivered' AND targets.marks = o.marks AND polled_position < o.position THEN
+                WHEN o.kind = 'delivered' AND targets.marks = o.marks AND o.acknowledged = 0 AND polled_position < o.position THEN
                     CASE reminders WHEN 0 THEN o.remind_0 WHEN 1 THEN o.remind_1 WHEN 2 THEN o.remind_2 END
                 WHEN o.kind = 'released' THEN remind_at END,
             lease = NULL, leased_at = NULL, leased_until = NULL
@@ -89,7 +91,7 @@ macro_rules! published {
     };
 }
 
-/// Selects what a target holds of a issuer.
+/// Selects what a target holds of an issuer.
 macro_rules! held {
     () => {
         concat!(
@@ -369,10 +371,11 @@ statements! {
             value ->> '$.registered' AS registered, value ->> '$.kind' AS kind, value ->> '$.position' AS position,
             value ->> '$.attempts' AS attempts, value ->> '$.due' AS due, value ->> '$.problem' AS problem,
             value ->> '$.waits' AS waits, value ->> '$.at' AS at, value ->> '$.remind_0' AS remind_0,
-            value ->> '$.remind_1' AS remind_1, value ->> '$.remind_2' AS remind_2 FROM json_each($1))"),
+            value ->> '$.remind_1' AS remind_1, value ->> '$.remind_2' AS remind_2,
+            value ->> '$.acknowledged' AS acknowledged FROM json_each($1))"),
         postgres: record_outcomes!("(SELECT * FROM json_to_recordset(CAST($1 AS JSON)) AS r (workspace TEXT, issuer TEXT,
             target TEXT, lease TEXT, marks BIGINT, registered BIGINT, kind TEXT, position BIGINT, attempts BIGINT,
-            due BIGINT, problem TEXT, waits TEXT, at BIGINT, remind_0 BIGINT, remind_1 BIGINT, remind_2 BIGINT))"),
+            due BIGINT, problem TEXT, waits TEXT, at BIGINT, remind_0 BIGINT, remind_1 BIGINT, remind_2 BIGINT, acknowledged BIGINT))"),
     };
     SERVICE_IS_BACK = {
         sqlite: "UPDATE targets SET due_at = $2, scheduled_at = $2, attempts = 0, waits = NULL
@@ -417,6 +420,8 @@ statements! {
 pub enum TargetKind {
     /// By Apple's push service.
     Apns,
+    /// By Google's service: the target is a saved pass itself.
+    Google,
     /// Not at all: a reader of another maker that registers as phones do and polls by itself.
     Other,
 }
@@ -425,6 +430,7 @@ impl TargetKind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Apns => "apns",
+            Self::Google => "google",
             Self::Other => "other",
         }
     }
@@ -571,7 +577,7 @@ pub async fn forget_unregistered(tx: &mut Tx, key: &TargetKey) -> Result<(), Sto
     })
 }
 
-/// Deletes a workspace's targets of a issuer that it no longer owns.
+/// Deletes a workspace's targets of an issuer that it no longer owns.
 ///
 /// # Errors
 /// When the database fails.
@@ -584,7 +590,7 @@ pub async fn leave_issuer(tx: &mut Tx, workspace: &WorkspaceId, issuer: &IssuerI
     Ok(())
 }
 
-/// The passes that a target holds of a issuer, from one snapshot.
+/// The passes that a target holds of an issuer, from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The workspace that owns the issuer.
@@ -820,7 +826,7 @@ pub async fn outlook(
     on_db!(session, OUTLOOK, |sql, c| Ok(sqlx::query_as(sql).bind(issuer).bind(now).fetch_one(c).await?))
 }
 
-/// Claims up to `limit` due targets of a issuer under the lease named `lease`. Due times and leases also end when
+/// Claims up to `limit` due targets of an issuer under the lease named `lease`. Due times and leases also end when
 /// the clock went back to before they were set. Leases need more than five seconds of that: the clocks of two nodes
 /// always differ a little, and the slower node must not claim what the other has just claimed. Commit at once: the
 /// network comes after.
@@ -840,7 +846,7 @@ pub async fn claim(
     })
 }
 
-/// Claims one target of a issuer to find out whether its pushes are accepted again: one that is due, or that waits
+/// Claims one target of an issuer to find out whether its pushes are accepted again: one that is due, or that waits
 /// only because the service failed.
 ///
 /// # Errors
@@ -861,7 +867,7 @@ pub async fn claim_probe(
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// The service accepted it; it covers everything up to the position at which it was claimed.
-    Pushed {
+    Delivered {
         /// How soon the next push may follow.
         window: Duration,
         /// How long after it the push is repeated when the target doesn't poll: after the first push of a change, and
@@ -917,6 +923,8 @@ pub struct DeliveryResult {
     pub position: i64,
     /// The outcome of the push.
     pub outcome: Outcome,
+    /// Whether the target has the card itself now, so that it need not poll.
+    pub acknowledged: bool,
     /// When the outcome was known.
     pub at: Timestamp,
 }
@@ -927,10 +935,11 @@ impl DeliveryResult {
         let mut row = json!({
             "workspace": claimed.workspace_id, "issuer": claimed.issuer_id, "target": claimed.id, "lease": self.lease,
             "marks": claimed.marks, "position": self.position, "registered": claimed.registered_at.micros(), "at": at.micros(), "kind": "released",
+            "acknowledged": i64::from(self.acknowledged),
         });
         let mut set = |name: &str, value: Value| row[name] = value;
         match &self.outcome {
-            Outcome::Pushed { window, remind_after: [first, second, third] } => {
+            Outcome::Delivered { window, remind_after: [first, second, third] } => {
                 set("kind", "delivered".into());
                 set("due", at.plus(*window).micros().into());
                 set("remind_0", at.plus(*first).micros().into());

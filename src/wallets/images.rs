@@ -4,6 +4,7 @@
 
 use std::io::Cursor;
 
+use bytes::Bytes;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::imageops::{FilterType as Resample, crop_imm, resize};
 use image::metadata::Orientation;
@@ -11,6 +12,36 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 pub use crate::domain::templates::picture::ROLES;
 use crate::domain::templates::styles::Style;
+
+/// A ready picture file of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionFile {
+    /// The tier whose cards have it instead of the common file; all cards when absent.
+    pub tier: Option<String>,
+    /// Which of its role's pictures it belongs to; when absent, the one shown when no other was chosen.
+    pub variant: Option<String>,
+    /// Its path in an archive: in a language's folder, or at the root for every language.
+    pub path: String,
+    /// The file's content.
+    pub bytes: Bytes,
+}
+
+impl VersionFile {
+    /// Returns the folder of its language; empty for every language.
+    pub fn folder(&self) -> &str {
+        self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    /// Returns its name without the folder.
+    pub fn name(&self) -> &str {
+        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
+    }
+
+    /// Returns the role of its picture.
+    pub fn role(&self) -> &str {
+        self.name().split(['@', '.']).next().unwrap_or_default()
+    }
+}
 
 /// The largest side of an upload, in pixels.
 pub const MAX_SIDE: u32 = 16_384;

@@ -240,7 +240,7 @@ impl Random for HeldBack {
 
 async fn nothing_is_rendered_while_a_transaction_is_open(database: TestDatabase) {
     let random = Arc::new(HeldBack::default());
-    let outside = |clock: Arc<ManualClock>| Outside { clock, random: random.clone() };
+    let outside = |clock: Arc<ManualClock>| Outside { clock, random: random.clone(), wallets: Vec::new() };
     let service = Service::start_outside(&database, outside).await;
     service.publish("bakery", &bakery()).await;
     service.put_card("M-1", &anna(1)).await;
@@ -305,6 +305,7 @@ async fn a_card_that_keeps_changing_fails_alone(database: TestDatabase) {
     let outside = |clock| Outside {
         clock: Arc::new(Meddling { clock, database: place, on: on.clone() }),
         random: Arc::new(SystemRandom),
+        wallets: Vec::new(),
     };
     let service = Service::start_outside(&database, outside).await;
     service.publish("bakery", &bakery()).await;

@@ -33,7 +33,7 @@ fn outside() -> Outside {
 }
 
 fn by(clock: impl Clock + 'static) -> Outside {
-    Outside { clock: Arc::new(clock), random: Arc::new(SystemRandom) }
+    Outside { clock: Arc::new(clock), random: Arc::new(SystemRandom), wallets: Vec::new() }
 }
 
 /// The machine's clock, set wrongly.

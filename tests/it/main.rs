@@ -22,3 +22,4 @@ mod rotation;
 mod store;
 mod support;
 mod values;
+mod wallets;

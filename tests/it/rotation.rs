@@ -114,7 +114,7 @@ async fn nodes_serve_while_the_master_key_is_replaced(database: TestDatabase) {
     config.database_url = database.url().to_owned();
     config.sandbox = Some(true);
     config.master_key = Some(old());
-    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+    let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), wallets: Vec::new() };
     let refused = prepare(config, outside, Contents::Nothing).await.expect_err("the old key").to_string();
     assert!(refused.starts_with("PASSLOOM_MASTER_KEY: does not open the secrets in the database"), "{refused}");
 }

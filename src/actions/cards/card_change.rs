@@ -7,18 +7,17 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::actions::error::ActionError;
-use crate::actions::templates::check_template::problems_of_values;
 use crate::actions::templates::published::Published;
 use crate::domain::cards::change::live_messages;
 use crate::domain::cards::message::{Message, message_key};
 use crate::domain::cards::{Card, Content, Publication, State};
+use crate::domain::ids::SerialNumber;
 use crate::domain::input::Problems;
 use crate::domain::render::{RenderedCard, render};
-use crate::domain::templates::picture::PictureName;
 use crate::domain::time::Timestamp;
 use crate::platform::secrets::WorkspaceSecret;
-use crate::wallets::apple::package::pass_json::{PassIdentity, PassJson, pass_json};
-use crate::wallets::issuers::AppleIssuer;
+use crate::store::passes::PassRecord;
+use crate::wallets::{CardIdentity, Issuer, Prepared, WalletDocument};
 
 /// How many messages are tried before a change is shown without one: each costs rendering a pass.
 const MOST_MESSAGES: usize = 3;
@@ -28,8 +27,8 @@ const MOST_MESSAGES: usize = 3;
 pub struct RenderContext {
     /// The template's newest published version.
     pub published: Arc<Published>,
-    /// The issuer that signs.
-    pub issuer: Arc<AppleIssuer>,
+    /// The issuers for new passes, one for each wallet that the workspace can issue in.
+    pub issuers: Vec<Arc<dyn Issuer>>,
     /// The secret from which the card's tokens are derived.
     pub secret: WorkspaceSecret,
     /// The service's public address, without a slash at the end.
@@ -42,16 +41,30 @@ impl RenderContext {
         render(&self.published.template, card, &format!("{}/c/{}", self.public_url, token.as_str()))
     }
 
-    /// Returns the card's pass.json, to compare faces and to check which rules its values break.
-    fn pass_json(&self, rendered: &RenderedCard<'_>, card: &Card) -> PassJson {
-        let identity = PassIdentity {
-            serial: &card.serial,
-            pass_type: &self.issuer.identity.pass_type,
-            team: &self.issuer.identity.team,
-            auth_token: &self.secret.auth_token(&card.serial),
-            web_service_url: &format!("{}/apple", self.public_url),
+    /// Returns what each wallet shows of the card, to compare faces and to check which rules its values break.
+    fn documents(&self, rendered: &RenderedCard<'_>, card: &Card) -> Vec<WalletDocument> {
+        let auth_token = self.secret.auth_token(&card.serial);
+        let document = |(issuer, prepared): (&dyn Issuer, &dyn Prepared)| {
+            let (serial, auth_token, public_url) = (&card.serial, &auth_token, self.public_url.as_str());
+            prepared.document(rendered, Some(&CardIdentity { serial, issuer, auth_token, public_url }))
         };
-        pass_json(rendered, &identity)
+        self.offered().map(document).collect()
+    }
+
+    /// Returns the wallets in which the card is shown, each with its issuer.
+    fn offered(&self) -> impl Iterator<Item = (&dyn Issuer, &dyn Prepared)> {
+        self.issuers.iter().filter_map(|issuer| Some((&**issuer, self.published.prepared(issuer.wallet())?)))
+    }
+
+    /// Returns the passes of a new card.
+    pub fn new_passes(&self, serial: &SerialNumber) -> Vec<PassRecord> {
+        let pass = |(issuer, _): (&dyn Issuer, &dyn Prepared)| PassRecord {
+            wallet: issuer.wallet(),
+            issuer: issuer.id().clone(),
+            object_id: serial.as_str().to_owned(),
+            fetched: None,
+        };
+        self.offered().map(pass).collect()
     }
 
     /// Renders a card as it will be and checks it as a phone would.
@@ -60,12 +73,19 @@ impl RenderContext {
     /// Problems at the attributes whose values break a rule.
     pub fn check(&self, card: &Card, now: Timestamp) -> Result<(), ActionError> {
         let rendered = self.render(card)?;
-        self.check_pass(&rendered, &self.pass_json(&rendered, card), now)
+        self.check_documents(&rendered, &self.documents(&rendered, card), now)
     }
 
-    fn check_pass(&self, rendered: &RenderedCard<'_>, pass: &PassJson, now: Timestamp) -> Result<(), ActionError> {
-        let has_picture = |name: &PictureName| self.published.passes.has_picture(name);
-        let problems = problems_of_values(rendered, &pass.json, &has_picture, now);
+    fn check_documents(
+        &self,
+        rendered: &RenderedCard<'_>,
+        documents: &[WalletDocument],
+        now: Timestamp,
+    ) -> Result<(), ActionError> {
+        let mut problems = Problems::new();
+        for ((_, prepared), document) in self.offered().zip(documents) {
+            problems.extend(prepared.problems_of_values(rendered, document, now));
+        }
         if problems.is_empty() { Ok(()) } else { Err(ActionError::Invalid(problems)) }
     }
 }
@@ -167,7 +187,7 @@ fn plan_content(
 ) -> Result<Planned, ActionError> {
     let template = &context.published.template;
     let rendered = context.render(&card)?;
-    let pass = context.pass_json(&rendered, &card);
+    let shown = context.documents(&rendered, &card);
     // The old values are rendered with the new design, so that only the backend's changes count.
     let messages = match context.render(before) {
         Err(_) => message.and_then(Message::text).map(|_| message_key()).into_iter().collect(),
@@ -176,8 +196,8 @@ fn plan_content(
             let alike = before.content.template == card.content.template
                 && old.look == rendered.look
                 && old.values().eq(rendered.values());
-            if alike && context.pass_json(&old, before) == pass {
-                context.check_pass(&rendered, &pass, now)?;
+            if alike && context.documents(&old, before) == shown {
+                context.check_documents(&rendered, &shown, now)?;
                 return Ok(Planned::SameFace(card));
             }
             live_messages(template, &old, &rendered, before.live_message.as_ref().filter(|_| waiting), message)
@@ -188,11 +208,12 @@ fn plan_content(
     let rendered_with = card.live_message.clone();
     for message in messages.into_iter().take(MOST_MESSAGES).map(Some) {
         let announced = if message == rendered_with {
-            announces(&rendered) && context.check_pass(&rendered, &pass, now).is_ok()
+            announces(&rendered) && context.check_documents(&rendered, &shown, now).is_ok()
         } else {
             card.live_message.clone_from(&message);
             context.render(&card).is_ok_and(|rendered| {
-                announces(&rendered) && context.check_pass(&rendered, &context.pass_json(&rendered, &card), now).is_ok()
+                announces(&rendered)
+                    && context.check_documents(&rendered, &context.documents(&rendered, &card), now).is_ok()
             })
         };
         if announced {
@@ -202,7 +223,7 @@ fn plan_content(
     }
     card.live_message = None;
     if rendered_with.is_none() {
-        context.check_pass(&rendered, &pass, now)?;
+        context.check_documents(&rendered, &shown, now)?;
     } else {
         context.check(&card, now)?;
     }

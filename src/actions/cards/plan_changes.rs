@@ -17,7 +17,6 @@ use crate::domain::cards::{Card, Content, Publication, State};
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
-use crate::domain::wallet::WalletKind;
 use crate::platform::random::{self, Random};
 use crate::platform::workers::Workers;
 use crate::store::cards::{Held, Issued, Unchanged};
@@ -30,7 +29,7 @@ pub enum Design {
     Unknown,
     /// It was never published.
     Unpublished,
-    /// Its newest version, and the issuer.
+    /// Its newest version, and the issuers.
     Published(RenderContext),
     /// The workspace has no issuer, whether the template was ever published or not.
     NoIssuer(Option<Arc<Published>>),
@@ -308,16 +307,11 @@ impl Planner {
         context.check(&card, now)?;
         // Replaced by the newest once the counter is held.
         let publication = Publication { version: context.published.version, position: 0, modified: 0 };
-        let pass = PassRecord {
-            wallet: WalletKind::Apple,
-            issuer: context.issuer.id.clone(),
-            object_id: card.serial.as_str().to_owned(),
-            fetched: None,
-        };
+        let passes = context.new_passes(&card.serial);
         Ok(Working {
             card,
             publication,
-            passes: vec![pass],
+            passes,
             unchanged: None,
             is_looked_at: true,
             stored: None,

@@ -221,29 +221,26 @@ async fn prepare(
     let wanted: BTreeSet<&TemplateId> =
         templates.chain(seen.iter().map(|issued| &issued.card.content.template)).collect();
     let mut designs = Designs::new();
-    let issuer = app.find_apple_issuer(workspace).await?;
+    let issuers = app.current_issuers(workspace).await?;
     for id in wanted {
         let row = templates::find(&mut app.store.read().await?, workspace, id).await?;
         let design = match row.map(|row| row.publication()) {
             None => Design::Unknown,
             // A missing issuer also prevents publishing, so it is reported first.
-            Some(None) if issuer.is_none() => Design::NoIssuer(None),
+            Some(None) if issuers.is_empty() => Design::NoIssuer(None),
             Some(None) => Design::Unpublished,
             Some(Some(publication)) => {
-                match (app.published(workspace, id, publication.version).await, &issuer) {
+                match (app.published(workspace, id, publication.version).await, issuers.is_empty()) {
                     // The template was just deleted.
                     (Err(ActionError::NotFound(_)), _) => Design::Unknown,
                     (Err(error), _) => return Err(error),
-                    (Ok(published), None) => Design::NoIssuer(Some(published)),
-                    (Ok(published), Some(issuer)) => {
-                        let (issuer, secret) = (Arc::clone(issuer), app.secret(workspace).await?);
-                        Design::Published(RenderContext {
-                            published,
-                            issuer,
-                            secret,
-                            public_url: app.public_url.clone(),
-                        })
-                    }
+                    (Ok(published), true) => Design::NoIssuer(Some(published)),
+                    (Ok(published), false) => Design::Published(RenderContext {
+                        published,
+                        issuers: issuers.clone(),
+                        secret: app.secret(workspace).await?,
+                        public_url: app.public_url.clone(),
+                    }),
                 }
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::domain::ids::PassTypeId;
 use crate::telemetry::CertificateLabels;
-use crate::wallets::issuers::AppleIssuer;
+use crate::wallets::apple::issuers::AppleIssuer;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The thresholds in days before the end; 0 is the end itself.

@@ -13,9 +13,10 @@ use crate::domain::render::{render, render_erased};
 use crate::domain::time::Timestamp;
 use crate::domain::wallet::WalletKind;
 use crate::store::cards::Issued;
+use crate::wallets::apple::issuers::AppleIssuer;
 use crate::wallets::apple::package::pass::{self, BuildError, SignedPass};
 use crate::wallets::apple::package::pass_json::PassIdentity;
-use crate::wallets::issuers::AppleIssuer;
+use crate::wallets::apple::package::prepare::PreparedPasses;
 
 /// The outcome of a phone's request for its pass.
 #[derive(Debug)]
@@ -138,14 +139,22 @@ impl Maker {
         published: Arc<Published>,
     ) -> Result<Option<SignedPass>, ActionError> {
         let maker = Arc::clone(self);
-        let made = app.render(reader, move || maker.draw_and_sign(&published)).await?.map_err(ActionError::from)?;
+        let work = move || {
+            let prepared = published.prepared_as::<PreparedPasses>()?;
+            maker.draw_and_sign(&published, prepared).map_err(ActionError::from)
+        };
+        let made = app.render(reader, work).await??;
         if made.is_some() {
             app.metrics.signatures.inc();
         }
         Ok(made)
     }
 
-    fn draw_and_sign(&self, published: &Published) -> Result<Option<SignedPass>, BuildError> {
+    fn draw_and_sign(
+        &self,
+        published: &Published,
+        prepared: &PreparedPasses,
+    ) -> Result<Option<SignedPass>, BuildError> {
         let card = &self.issued.card;
         let rendered = match card.id.is_erased() {
             true => render_erased(&published.template, card),
@@ -161,6 +170,6 @@ impl Maker {
             auth_token: &self.auth_token,
             web_service_url: &self.web_service_url,
         };
-        pass::build(&rendered, &identity, &published.passes, &self.issuer.identity.signer, self.now).map(Some)
+        pass::build(&rendered, &identity, prepared, &self.issuer.identity.signer, self.now).map(Some)
     }
 }

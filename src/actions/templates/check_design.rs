@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::actions::templates::check_template::{Sample, sample_values};
 use crate::domain::cards::Card;
 use crate::domain::checks::Issue;
 use crate::domain::input::pointer;
 use crate::domain::render::render_or_faults;
 use crate::domain::templates::picture::{Look, PictureName};
+use crate::domain::templates::samples::sample_values;
 use crate::domain::templates::{Group, Template};
 use crate::domain::values::attribute::{AttributeType, is_web_address};
 use crate::domain::values::locale::Language;
+use crate::wallets::apple::check::Sample;
 use crate::wallets::apple::package::pass_json::pass_json;
-use crate::wallets::apple::package::prepare::{PassFile, folders, laid_out};
+use crate::wallets::apple::package::prepare::{folders, laid_out};
 use crate::wallets::apple::rules::report::Report;
 use crate::wallets::apple::rules::{Files, check_contrast, fields};
-use crate::wallets::images::{Fit, fit};
+use crate::wallets::images::{Fit, VersionFile, fit};
 
 /// A stored draft.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub struct PutPicture {
 }
 
 /// Returns every violation of this file's rules in a draft.
-pub fn issues_of_design(design: &PutDesign, sample: &Sample<'_>, files: &[PassFile]) -> Vec<Issue> {
+pub fn issues_of_design(design: &PutDesign, sample: &Sample<'_>, files: &[VersionFile]) -> Vec<Issue> {
     let mut report = Report::default();
     let texts = Texts { document: &design.document, languages: &sample.template.languages };
     texts.check_tables(&mut report);
@@ -297,7 +298,7 @@ fn chosen(sample: &Sample<'_>, role: &str, attribute: &str, value: &Value) -> Op
 }
 
 /// Checks the rule `color-contrast` for the tiers' looks.
-fn check_looks(sample: &Sample<'_>, files: &[PassFile], report: &mut Report) {
+fn check_looks(sample: &Sample<'_>, files: &[VersionFile], report: &mut Report) {
     let template = sample.template;
     let Some(tiers) = &template.tiers else { return };
     for (tier, own) in &tiers.looks {

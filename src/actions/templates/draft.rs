@@ -15,8 +15,8 @@ use crate::domain::templates::picture::PictureName;
 use crate::domain::values::zone::Zone;
 use crate::store::templates::{self, ImageRow, TemplateRow};
 use crate::store::{Session, StoreError};
-use crate::wallets::apple::package::prepare::{PassFile, Picture, picture_files, scales};
-use crate::wallets::images::{Fit, fit, upright_size};
+use crate::wallets::apple::package::prepare::{Picture, picture_files, scales};
+use crate::wallets::images::{Fit, VersionFile, fit, upright_size};
 
 /// A draft. Its pictures are given by their digests, so that two reads of it are compared cheaply.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Draft {
         app: &App,
         workspace: &WorkspaceId,
         template: &Template,
-    ) -> Result<Vec<PassFile>, ActionError> {
+    ) -> Result<Vec<VersionFile>, ActionError> {
         let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
         let (mut pictures, mut bytes) = (Vec::new(), 0);
         for row in &self.pictures {

@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use crate::actions::error::ActionError;
 use crate::actions::passes::renders::Reader;
-use crate::actions::templates::check_template::{Sample, problems_of_values, sample_values};
 use crate::actions::templates::draft::Draft;
 use crate::app::App;
 use crate::domain::cards::Card;
@@ -14,8 +13,10 @@ use crate::domain::ids::{TemplateId, WorkspaceId};
 use crate::domain::input::{Node, Problems};
 use crate::domain::render::render;
 use crate::domain::templates::picture::PictureName;
+use crate::domain::templates::samples::sample_values;
 use crate::domain::values::attribute::check_values;
 use crate::domain::values::locale::Language;
+use crate::wallets::apple::check::{Sample, problems_of_values};
 use crate::wallets::apple::package::pass_json::pass_json_in_language;
 
 /// Returns the draft's pass of a card with the values in `body`, and the rules it breaks: rendered, written and checked

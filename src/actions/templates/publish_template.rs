@@ -24,7 +24,7 @@ use crate::store::cards::{self, Issued};
 use crate::store::fan_outs::{self, FanOutKey};
 use crate::store::templates::{self, FileKey};
 use crate::store::{Tx, events, workspaces};
-use crate::wallets::apple::package::prepare::PassFile;
+use crate::wallets::images::VersionFile;
 
 /// How often publishing starts again because the draft changed meanwhile. Pictures are cached, so only the first time
 /// is slow.
@@ -148,10 +148,11 @@ async fn prepare(
     workspace: &WorkspaceId,
     id: &TemplateId,
     draft: &Draft,
-) -> Result<Vec<PassFile>, ActionError> {
+) -> Result<Vec<VersionFile>, ActionError> {
     let template = draft.template(app, workspace).await?;
     let changed_types = changed_types(app, workspace, id, &template).await?;
     let issuer = app.find_apple_issuer(workspace).await?;
+    let can_issue = !app.wallets.current(workspace, app.now()).is_empty();
     let files = draft.files(app, workspace, &template).await?;
     let design = draft.design(app).await;
     let (now, public_url) = (app.now(), app.public_url.clone());
@@ -164,7 +165,7 @@ async fn prepare(
         if !issues.is_empty() {
             return Err(ActionError::Unpublishable(issues));
         }
-        if issuer.is_none() {
+        if !can_issue {
             return Err(ActionError::IssuerMissing);
         }
         Ok(files)
@@ -244,7 +245,7 @@ async fn is_version(
     Ok(*files == rows(&templates::file_digests(tx, workspace, id, version).await?))
 }
 
-fn key_of(file: &PassFile) -> FileKey<'_> {
+fn key_of(file: &VersionFile) -> FileKey<'_> {
     let tier = file.tier.as_deref().unwrap_or_default();
     FileKey { tier, variant: file.variant.as_deref().unwrap_or_default(), path: &file.path }
 }
@@ -260,7 +261,7 @@ async fn store(
     actor: &Actor,
     id: &TemplateId,
     draft: &Draft,
-    files: &[PassFile],
+    files: &[VersionFile],
 ) -> Result<Stored, ActionError> {
     let now = app.now();
     let mut tx = app.store.begin().await?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::actions::error::ActionError;
 use crate::actions::passes::renders::{Reader, own_error};
-use crate::actions::templates::check_template::{Sample, problems_of_values};
 use crate::app::App;
 use crate::domain::cards::Card;
 use crate::domain::ids::{TemplateId, WorkspaceId};
@@ -12,33 +11,55 @@ use crate::domain::input::Problems;
 use crate::domain::render::render;
 use crate::domain::templates::Template;
 use crate::domain::time::Timestamp;
+use crate::domain::wallet::WalletKind;
 use crate::store::cards::Issued;
 use crate::store::templates;
-use crate::wallets::apple::package::pass_json::pass_json;
-use crate::wallets::apple::package::prepare::{PassFile, PreparedPasses};
+use crate::wallets::Prepared;
+use crate::wallets::images::VersionFile;
 
-/// A published version, ready to render and to build passes from.
+/// A published version, ready to be shown by any wallet.
 #[derive(Debug)]
 pub struct Published {
     /// The version's number.
     pub version: i64,
     /// The design.
     pub template: Template,
-    /// What all its Apple passes share, pictures included.
-    pub passes: PreparedPasses,
+    /// What all its passes share, pictures included, for each wallet.
+    prepared: Vec<(WalletKind, Arc<dyn Prepared>)>,
 }
 
 impl Published {
-    /// Tests whether the version can show the card: every text has a value, and no value breaks a rule.
+    /// Returns what was prepared for a wallet; `None` when the version isn't offered in it.
+    pub fn prepared(&self, wallet: WalletKind) -> Option<&dyn Prepared> {
+        self.prepared.iter().find(|(kind, _)| *kind == wallet).map(|(_, prepared)| &**prepared)
+    }
+
+    /// Returns what was prepared by the wallet whose type that is.
+    ///
+    /// # Errors
+    /// When the version isn't offered in that wallet.
+    pub fn prepared_as<P: Prepared>(&self) -> Result<&P, ActionError> {
+        let found = self.prepared.iter().find_map(|(_, prepared)| prepared.as_any().downcast_ref());
+        found.ok_or_else(|| ActionError::Fault("a version isn't prepared for that wallet".to_owned()))
+    }
+
+    /// Returns about how many bytes it takes in memory.
+    pub fn memory(&self) -> usize {
+        self.template.memory() + self.prepared.iter().map(|(_, prepared)| prepared.memory()).sum::<usize>()
+    }
+
+    /// Tests whether the version can show the card: every text has a value, and no value breaks a rule of any wallet.
     ///
     /// # Errors
     /// Problems at the attributes.
     pub fn fits(&self, card: &Card, page_url: &str, now: Timestamp) -> Result<(), Problems> {
         let rendered = render(&self.template, card, page_url)?;
-        // The pass's identity makes no difference to its values.
-        let sample = Sample { template: &self.template, identity: None, public_url: "https://localhost", now };
-        let pass = sample.with_identity(card, |identity| pass_json(&rendered, identity)).json;
-        let problems = problems_of_values(&rendered, &pass, &|name| self.passes.has_picture(name), now);
+        let mut problems = Problems::new();
+        for (_, prepared) in &self.prepared {
+            // The pass's identity makes no difference to its values.
+            let document = prepared.document(&rendered, None);
+            problems.extend(prepared.problems_of_values(&rendered, &document, now));
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
@@ -145,24 +166,30 @@ impl App {
         let template = Template::published(&document)
             .map(|template| template.in_zone_of_workspace(zone))
             .map_err(|problems| ActionError::Fault(format!("a published template can't be read: {problems:?}")))?;
+        let wallets = self.wallets.clone();
         let prepare = move || {
             let some = |text: String| Some(text).filter(|t| !t.is_empty());
-            let files: Vec<PassFile> = files
+            let files: Vec<VersionFile> = files
                 .into_iter()
-                .map(|row| PassFile {
+                .map(|row| VersionFile {
                     tier: some(row.tier),
                     variant: some(row.variant),
                     path: row.path,
                     bytes: row.content.into(),
                 })
                 .collect();
-            let passes = PreparedPasses::new(&template, files).map_err(|e| ActionError::Fault(e.to_string()))?;
-            Ok::<_, ActionError>(Published { version, template, passes })
+            let mut prepared = Vec::with_capacity(wallets.all().len());
+            for wallet in wallets.all() {
+                let version = wallet.prepare(&template, &files).map_err(|e| ActionError::Fault(e.to_string()))?;
+                prepared.push((wallet.kind(), version));
+            }
+            Ok::<_, ActionError>(Published { version, template, prepared })
         };
         let published = tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|_| ActionError::Fault("preparing a version panicked".to_owned()))??;
-        self.metrics.files_hashed.inc_by(published.passes.files_hashed());
+        let hashed = published.prepared.iter().map(|(_, prepared)| prepared.files_hashed());
+        self.metrics.files_hashed.inc_by(hashed.sum());
         Ok(Arc::new(published))
     }
 }

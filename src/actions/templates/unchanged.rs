@@ -24,9 +24,7 @@ use crate::store::cards::{Issued, Unchanged};
 use crate::store::fan_outs::{self, FanOutKey};
 use crate::store::passes::PassRecord;
 use crate::store::templates::{self, Placed};
-use crate::wallets::apple::package::pass;
-use crate::wallets::apple::package::pass_json::PassIdentity;
-use crate::wallets::issuers::AppleIssuer;
+use crate::wallets::{CardIdentity, Issuer};
 
 /// How many versions back passes are compared. A card not compared for more versions counts as changed by the oldest of
 /// them.
@@ -37,7 +35,7 @@ const VERSIONS: i64 = 4;
 pub struct Comparison {
     /// The versions, newest first, without gaps.
     versions: Vec<(Arc<Published>, Placed)>,
-    issuers: HashMap<IssuerId, Arc<AppleIssuer>>,
+    issuers: HashMap<IssuerId, Arc<dyn Issuer>>,
     secret: WorkspaceSecret,
     public_url: String,
     now: Timestamp,
@@ -66,7 +64,7 @@ impl App {
     ) -> Result<Comparison, ActionError> {
         let mut issuers = HashMap::new();
         for id in issuer_ids {
-            if let Some(issuer) = self.find_apple_issuer_of(workspace, &id).await? {
+            if let Some(issuer) = self.find_issuer(workspace, &id).await? {
                 issuers.insert(id, issuer);
             }
         }
@@ -162,16 +160,12 @@ impl Comparison {
 
     fn write(&self, passes: &[PassRecord], card: &Card, published: &Published, page: &str) -> Option<Vec<Vec<u8>>> {
         let rendered = render(&published.template, card, page).ok()?;
+        let auth_token = self.secret.auth_token(&card.serial);
         let contents = |record: &PassRecord| {
-            let issuer = &self.issuers.get(&record.issuer)?.identity;
-            let identity = PassIdentity {
-                serial: &card.serial,
-                pass_type: &issuer.pass_type,
-                team: &issuer.team,
-                auth_token: &self.secret.auth_token(&card.serial),
-                web_service_url: &format!("{}/apple", self.public_url),
-            };
-            Some(pass::write(&rendered, &identity, &published.passes).ok()?.into_manifest())
+            let issuer = &**self.issuers.get(&record.issuer)?;
+            let (serial, auth_token, public_url) = (&card.serial, &auth_token, self.public_url.as_str());
+            let identity = CardIdentity { serial, issuer, auth_token, public_url };
+            published.prepared(record.wallet)?.digest(&rendered, &identity)
         };
         passes.iter().map(contents).collect()
     }

@@ -2,6 +2,7 @@
 
 pub mod cost;
 pub mod picture;
+pub mod samples;
 pub mod styles;
 pub mod trial;
 

@@ -56,9 +56,9 @@ schemas! {
         "targets": {"type": "array", "items": closed(
             &["wallet", "device", "kind", "wanted", "pushed", "pushed_at", "asked_at", "fetched", "fetched_at", "state", "reason"],
             json!({
-                "wallet": {"enum": ["apple"]},
+                "wallet": {"enum": ["apple", "google"]},
                 "device": {"type": "string", "description": "Stays the same for a device; it is not the device's own name."},
-                "kind": {"enum": ["apns", "other"], "description": "Whether Apple's push service tells it, or it asks by itself."},
+                "kind": {"enum": ["apns", "google", "other"], "description": "How it learns of changes: from Apple's or Google's service, or it polls by itself."},
                 "wanted": {"type": "integer", "minimum": 0},
                 "pushed": {"type": "integer", "minimum": 0, "description": "It was told of everything up to here."},
                 "pushed_at": nullable(time()),

@@ -32,6 +32,7 @@ use crate::http::problem::{FAULT, NOT_FOUND, Problem, WALLET_OFF};
 use crate::http::server::Shared;
 use crate::platform::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
+use crate::wallets::apple::package::prepare::PreparedPasses;
 
 /// The path of the pages' own files.
 const ASSETS: &str = "/assets";
@@ -191,8 +192,8 @@ impl Visit {
         let card = rendered(published, issued, &page_url)?;
         let tag = published.template.languages.get(place).map_or_else(|| "en".to_owned(), ToString::to_string);
         let language = PageLanguage::of_tag(&tag);
-        let picture =
-            |role: &str| published.passes.picture(look, &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"));
+        let pictures = published.prepared_as::<PreparedPasses>()?;
+        let picture = |role: &str| pictures.picture(look, &tag, role).map(|_| format!("{here}/{role}.png?lang={tag}"));
         let fields = |groups: &[Group]| -> Vec<PageField> {
             let chosen = card.fields.iter().filter(|(group, _)| groups.contains(group));
             chosen
@@ -296,7 +297,8 @@ pub async fn picture(
     let (version, looks) = shown(&app, &issued).await?;
     let published = app.published(&issued.card.workspace, &issued.card.content.template, version).await?;
     let language = query.get("lang").map(String::as_str).unwrap_or_default();
-    let picture = published.passes.picture(&looks.0, language, &path.1).ok_or_else(missing)?;
+    let picture =
+        published.prepared_as::<PreparedPasses>()?.picture(&looks.0, language, &path.1).ok_or_else(missing)?;
     let answer = HttpResponse::Ok()
         .content_type("image/png")
         .insert_header(("cache-control", "private, max-age=60"))

@@ -6,8 +6,11 @@
 //! the rest; together they are [`mod@inspect`]. [`design_of_pass`] makes a template of what was opened.
 
 pub mod certificates;
+pub mod check;
+pub mod driver;
 pub mod import;
 pub mod inspect;
+pub mod issuers;
 pub mod package;
 pub mod push;
 pub mod rules;

@@ -234,7 +234,7 @@ async fn pushes_and_fetches_are_told_in_the_timeline_of_the_cards_they_were_abou
     service.clock.advance(Duration::from_secs(3));
     service.deliver().await;
     service.clock.advance(Duration::from_secs(3601));
-    passloom::delivery::engine::remind_due(&service.app).await.unwrap();
+    passloom::delivery::reminders::remind_due(&service.app).await.unwrap();
     service.deliver().await;
     assert_eq!(kinds(&told(&service, "M-1").await.split_off(before + 2)), ["card.pushed", "card.pushed"]);
 

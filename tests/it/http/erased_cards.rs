@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use passloom::actions::cards::erase_card::clear_erased;
-use passloom::delivery::engine::{claim_due, push, record};
+use passloom::delivery::attempt::push;
+use passloom::delivery::claim::claim_due;
+use passloom::delivery::record::record;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
@@ -142,7 +144,7 @@ async fn what_came_of_an_old_cards_push_is_not_told_of_a_new_card_of_its_id(data
     let card = service.put_card("M-1", &anna(1)).await;
     service.phone_with(&card).await;
     service.patch_card("M-1", &json!({"attributes": {"points": 2}})).await;
-    let round = claim_due(&service.app, |_| 10).await.unwrap();
+    let round = claim_due(&service.app, |_, _| 10).await.unwrap();
     assert_eq!(round.deliveries.len(), 1);
     assert_eq!(erase(&service, "M-1").await, 204);
     service.put_card("M-1", &anna(3)).await;

@@ -513,7 +513,11 @@ async fn an_issuer_in_the_database_ends_the_sandbox(database: TestDatabase) {
         config.sandbox = sandbox;
         config
     };
-    let outside = || Outside { clock: std::sync::Arc::new(SystemClock), random: std::sync::Arc::new(SystemRandom) };
+    let outside = || Outside {
+        clock: std::sync::Arc::new(SystemClock),
+        random: std::sync::Arc::new(SystemRandom),
+        wallets: Vec::new(),
+    };
     let start = async |config: Config| prepare(config, outside(), Contents::Nothing).await;
     let refused = start(config(None)).await.expect_err("a public address without an issuer").to_string();
     assert!(refused.starts_with("PASSLOOM_PUBLIC_URL"), "{refused}");

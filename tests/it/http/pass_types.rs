@@ -81,7 +81,7 @@ async fn outside_the_sandbox_only_certificates_of_known_roots_are_taken(database
         config
     };
     let start = async |config: Config| {
-        let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+        let outside = Outside { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), wallets: Vec::new() };
         prepare(config, outside, Contents::Nothing).await
     };
     let running = start(config()).await.unwrap().run(JobMode::ByHand).unwrap();

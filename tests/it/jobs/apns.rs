@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passloom::delivery::engine::remind_due;
+use passloom::delivery::reminders::remind_due;
 use passloom::domain::ids::PushToken;
 use passloom::sandbox::apns::Answer;
 use passloom::sandbox::phone::Phone;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use passloom::delivery::engine::{claim_due, push, record};
+use passloom::delivery::attempt::push;
+use passloom::delivery::claim::claim_due;
+use passloom::delivery::record::record;
 use passloom::startup::{Contents, JobMode};
 use passloom::store::{fan_outs, targets};
 use serde_json::json;
@@ -76,7 +78,7 @@ async fn change(service: &Service, points: i64) {
 async fn what_a_node_had_claimed_when_it_died_is_pushed_by_another_within_a_minute(database: TestDatabase) {
     let (first, second) = nodes(&database, 3, JobMode::ByHand).await;
     change(&first, 1).await;
-    let round = claim_due(&first.app, |_| 100).await.unwrap();
+    let round = claim_due(&first.app, |_, _| 100).await.unwrap();
     assert_eq!(round.deliveries.len(), 3);
     drop(round);
     assert_eq!(second.deliver().await, 0, "the first may still be at it");
@@ -116,10 +118,10 @@ async fn a_push_under_way_ends_before_its_node_does(database: TestDatabase) {
 async fn the_late_outcome_of_a_lost_lease_changes_nothing(database: TestDatabase) {
     let (first, second) = nodes(&database, 1, JobMode::ByHand).await;
     change(&first, 1).await;
-    let mut round = claim_due(&first.app, |_| 100).await.unwrap();
+    let mut round = claim_due(&first.app, |_, _| 100).await.unwrap();
     let late = push(&first.app, round.deliveries.remove(0)).await;
     second.clock.advance(Duration::from_secs(60));
-    let mut round = claim_due(&second.app, |_| 100).await.unwrap();
+    let mut round = claim_due(&second.app, |_, _| 100).await.unwrap();
     let mine = push(&second.app, round.deliveries.remove(0)).await;
     // The change after the second node's claim is what the late outcome must not settle.
     change(&second, 2).await;

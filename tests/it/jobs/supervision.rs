@@ -50,7 +50,7 @@ impl Random for PanicsOnce {
 
 async fn a_delivery_worker_that_panics_starts_again_and_phones_are_told_of_everything(database: TestDatabase) {
     let random = Arc::new(PanicsOnce::default());
-    let outside = |clock: Arc<ManualClock>| Outside { clock, random: random.clone() };
+    let outside = |clock: Arc<ManualClock>| Outside { clock, random: random.clone(), wallets: Vec::new() };
     let service = Service::start_in(&database, Contents::Nothing, JobMode::Running, |_| {}, outside).await;
     service.publish("bakery", &bakery()).await;
     let card = service.put_card("M-1", &anna(0)).await;

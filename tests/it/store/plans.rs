@@ -155,7 +155,8 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
                     lease: "lease".to_owned(),
                     // Later than every question, so that the devices will be reminded.
                     position: 1_000_000,
-                    outcome: Outcome::Pushed { window: Duration::ZERO, remind_after: [day, day, day] },
+                    outcome: Outcome::Delivered { window: Duration::ZERO, remind_after: [day, day, day] },
+                    acknowledged: false,
                     at: at(2.0),
                 })
                 .collect();

@@ -11,7 +11,7 @@ use openssl::x509::X509;
 use passloom::actions::fan_out::fan_out_step;
 use passloom::app::App;
 use passloom::config::Config;
-use passloom::delivery::engine::deliver_due;
+use passloom::delivery::claim::deliver_due;
 use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, ManualClock, SystemClock};
 use passloom::platform::random::SystemRandom;
@@ -132,7 +132,7 @@ impl Service {
         jobs: JobMode,
         settings: impl FnOnce(&mut Config),
     ) -> Self {
-        let outside = |clock: Arc<ManualClock>| Outside { clock, random: Arc::new(SystemRandom) };
+        let outside = |clock: Arc<ManualClock>| Outside { clock, random: Arc::new(SystemRandom), wallets: Vec::new() };
         Self::start_in(database, contents, jobs, settings, outside).await
     }
 

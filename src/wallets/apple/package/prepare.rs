@@ -11,7 +11,7 @@ use crate::domain::templates::Template;
 use crate::domain::templates::picture::{Look, PictureName};
 use crate::wallets::apple::package::archive::{SharedFiles, TooLarge};
 use crate::wallets::apple::package::strings;
-use crate::wallets::images::{Fit, ImageError, at_scale, decode, file_name};
+use crate::wallets::images::{Fit, ImageError, VersionFile, at_scale, decode, file_name};
 
 /// The most looks of a version that are kept laid out.
 const MAX_LOOKS: usize = 200;
@@ -31,39 +31,12 @@ pub struct Picture {
     pub scales: Arc<Vec<(String, Bytes)>>,
 }
 
-/// A ready picture file of a version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassFile {
-    /// The tier whose cards have it instead of the common file; all cards when absent.
-    pub tier: Option<String>,
-    /// Which of its role's pictures it belongs to; when absent, the one shown when no other was chosen.
-    pub variant: Option<String>,
-    /// Its path in an archive: in a language's folder, or at the root for every language.
-    pub path: String,
-    /// The file's content.
-    pub bytes: Bytes,
-}
-
-impl PassFile {
-    fn folder(&self) -> &str {
-        self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
-    }
-
-    fn name(&self) -> &str {
-        self.path.rsplit_once('/').map_or(&self.path, |(_, name)| name)
-    }
-
-    fn role(&self) -> &str {
-        self.name().split(['@', '.']).next().unwrap_or_default()
-    }
-}
-
 /// Returns the picture files of a version.
-pub fn picture_files(pictures: &[Picture]) -> Vec<PassFile> {
+pub fn picture_files(pictures: &[Picture]) -> Vec<VersionFile> {
     let mut files = Vec::new();
     for picture in pictures {
         let folder = picture.locale.as_ref().map_or_else(String::new, |locale| format!("{locale}.lproj/"));
-        files.extend(picture.scales.iter().map(|(name, bytes)| PassFile {
+        files.extend(picture.scales.iter().map(|(name, bytes)| VersionFile {
             tier: picture.tier.clone(),
             variant: picture.name.variant.clone(),
             path: format!("{folder}{name}"),
@@ -94,10 +67,10 @@ pub fn folders(template: &Template) -> BTreeSet<String> {
 /// variant, of the tier, else the common one. A picture at the root hides those in the languages' folders, so a role
 /// whose pictures differ between languages is written to every folder and not to the root; the icon alone must always
 /// be at the root.
-pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Look) -> BTreeMap<String, &'f Bytes> {
+pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [VersionFile], look: &Look) -> BTreeMap<String, &'f Bytes> {
     let mut folders = folders.clone();
     folders.extend(files.iter().map(|f| f.folder().to_owned()).filter(|folder| !folder.is_empty()));
-    let mut by_role: BTreeMap<&str, Vec<&PassFile>> = BTreeMap::new();
+    let mut by_role: BTreeMap<&str, Vec<&VersionFile>> = BTreeMap::new();
     for file in files {
         by_role.entry(file.role()).or_default().push(file);
     }
@@ -109,19 +82,19 @@ pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Lo
         let pick = |wanted: &[&str]| {
             ranks.iter().find_map(|(tier, variant)| {
                 let found = files.iter().filter(|f| f.tier.as_deref() == *tier && f.variant.as_deref() == *variant);
-                let found: Vec<&&PassFile> = found.collect();
+                let found: Vec<&&VersionFile> = found.collect();
                 let folder = wanted.iter().find(|folder| found.iter().any(|f| f.folder() == **folder))?;
-                Some(found.into_iter().filter(|f| f.folder() == *folder).copied().collect::<Vec<&PassFile>>())
+                Some(found.into_iter().filter(|f| f.folder() == *folder).copied().collect::<Vec<&VersionFile>>())
             })
         };
         let root = pick(&[""]);
-        let picks: Vec<(&String, Option<Vec<&PassFile>>)> =
+        let picks: Vec<(&String, Option<Vec<&VersionFile>>)> =
             folders.iter().map(|folder| (folder, pick(&[folder.as_str(), ""]))).collect();
-        let mut put = |folder: &str, files: &[&'f PassFile]| {
+        let mut put = |folder: &str, files: &[&'f VersionFile]| {
             let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
             out.extend(files.iter().map(|f| (format!("{prefix}{}", f.name()), &f.bytes)));
         };
-        let first = |files: &Option<Vec<&PassFile>>| files.as_ref().and_then(|f| Some(f.first()?.path.clone()));
+        let first = |files: &Option<Vec<&VersionFile>>| files.as_ref().and_then(|f| Some(f.first()?.path.clone()));
         let same = picks.iter().all(|(_, pick)| first(pick) == first(&root));
         if !same {
             for (folder, pick) in &picks {
@@ -140,7 +113,7 @@ pub fn laid_out<'f>(folders: &BTreeSet<String>, files: &'f [PassFile], look: &Lo
 #[derive(Debug)]
 pub struct PreparedPasses {
     folders: BTreeSet<String>,
-    pictures: Vec<PassFile>,
+    pictures: Vec<VersionFile>,
     /// The looks laid out so far, each with or without the fixed string tables among its files.
     looks: Mutex<BTreeMap<(Look, bool), Arc<SharedFiles>>>,
     tiers: BTreeSet<String>,
@@ -157,7 +130,7 @@ impl PreparedPasses {
     ///
     /// # Errors
     /// When they don't fit into a ZIP archive.
-    pub fn new(template: &Template, pictures: Vec<PassFile>) -> Result<Self, TooLarge> {
+    pub fn new(template: &Template, pictures: Vec<VersionFile>) -> Result<Self, TooLarge> {
         let tables: Vec<(String, usize, String)> = strings::languages(template)
             .into_iter()
             .map(|(language, place)| {
@@ -291,20 +264,20 @@ mod tests {
         Template::parse(&document).expect("valid")
     }
 
-    fn file(tier: &str, variant: &str, path: &str) -> PassFile {
+    fn file(tier: &str, variant: &str, path: &str) -> VersionFile {
         let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
         let bytes = Bytes::from(format!("{tier}/{variant}/{path}"));
-        PassFile { tier: some(tier), variant: some(variant), path: path.to_owned(), bytes }
+        VersionFile { tier: some(tier), variant: some(variant), path: path.to_owned(), bytes }
     }
 
-    fn shown(files: &[PassFile], tier: &str, chosen: &[&str]) -> Vec<(String, String)> {
+    fn shown(files: &[VersionFile], tier: &str, chosen: &[&str]) -> Vec<(String, String)> {
         let chosen = chosen.iter().map(|name| PictureName::parse(name).expect("a name")).collect();
         let look = Look { tier: Some(tier.to_owned()), chosen };
         let laid = laid_out(&folders(&template()), files, &look);
         laid.into_iter().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes).into_owned())).collect()
     }
 
-    fn expect(files: &[PassFile], tier: &str, chosen: &[&str], expected: &[(&str, &str)]) {
+    fn expect(files: &[VersionFile], tier: &str, chosen: &[&str], expected: &[(&str, &str)]) {
         let expected: Vec<(String, String)> =
             expected.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect();
         assert_eq!(shown(files, tier, chosen), expected);

@@ -91,6 +91,7 @@ async fn record(store: &Store, claimed: &Claimed, lease: &str, outcome: Outcome,
 /// Records a batch; how many of its outcomes counted.
 async fn record_all(store: &Store, outcomes: &[(Claimed, &str, Outcome)], at: Timestamp) -> usize {
     let settled = |(claimed, lease, outcome): &(Claimed, &str, Outcome)| DeliveryResult {
+        acknowledged: false,
         claimed: claimed.clone(),
         lease: (*lease).to_owned(),
         position: 1,
@@ -125,7 +126,7 @@ async fn next_due(store: &Store) -> Option<Timestamp> {
 }
 
 fn pushed() -> Outcome {
-    Outcome::Pushed { window: WINDOW, remind_after: REMIND_AFTER }
+    Outcome::Delivered { window: WINDOW, remind_after: REMIND_AFTER }
 }
 
 fn retry(due_at: Timestamp) -> Outcome {
@@ -609,6 +610,7 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
         mark(&store, card, at(pushed_at)).await;
         let claimed = claim_one(&store, "a", at(pushed_at)).await;
         let settled = DeliveryResult {
+            acknowledged: false,
             claimed,
             lease: "a".to_owned(),
             position: card.position,
