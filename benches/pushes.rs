@@ -13,6 +13,7 @@ use passloom::actions::keys::default_workspace;
 use passloom::domain::ids::{CardId, IssuerId, TargetAddress, TargetId};
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::sandbox::certificates::PASS_TYPE;
+use passloom::store::deliveries;
 use passloom::store::targets::{self, TargetKey, TargetKind};
 use serde_json::json;
 use support::{DATABASE, Service};
@@ -44,7 +45,7 @@ async fn run(streams: usize) -> anyhow::Result<()> {
     let patch = service.http.patch(url).bearer_auth(&service.facts.api_key);
     patch.json(&json!({"attributes": {"points": 4711}})).send().await?.error_for_status()?;
     let started = Instant::now();
-    while targets::unfinished(&mut app.store.read().await?).await? > 0 {
+    while deliveries::unfinished(&mut app.store.read().await?).await? > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let seconds = started.elapsed().as_secs_f64();

@@ -30,7 +30,7 @@ use crate::platform::random::{self, Random};
 use crate::platform::secrets::{MasterKey, MasterKeys, SecretError};
 use crate::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use crate::sandbox::certificates;
-use crate::store::{Store, StoreError, issuers, sealed, targets, workspaces};
+use crate::store::{Store, StoreError, deliveries, issuers, sealed, workspaces};
 use crate::wallets::Wallet;
 use crate::wallets::apple::certificates::development_chain::DevelopmentChain;
 use crate::wallets::apple::certificates::identity::{IdentityError, Part, SigningIdentity};
@@ -116,7 +116,7 @@ pub async fn prepare(mut config: Config, outside: Outside, contents: Contents) -
     if store.is_embedded() {
         // The process that held leases before is gone: what a crash left under way continues at once.
         let mut tx = store.begin().await?;
-        targets::release_all(&mut tx).await?;
+        deliveries::release_all(&mut tx).await?;
         tx.commit().await?;
     }
     let has_secrets = workspaces::secret(&mut store.read().await?, &default_workspace()).await?.is_some();

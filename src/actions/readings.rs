@@ -12,7 +12,7 @@ use super::error::ActionError;
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::platform::process;
-use crate::store::{health, targets};
+use crate::store::{deliveries, health};
 use crate::telemetry::InDatabase;
 
 /// How long a reading is shown before metrics are read again, however many requests come.
@@ -53,10 +53,10 @@ pub async fn refresh_readings(app: &App) {
 
 async fn read_database(app: &App, now: Timestamp) -> Result<InDatabase, ActionError> {
     let mut reader = app.store.read().await?;
-    let oldest = targets::oldest_due(&mut reader).await?;
+    let oldest = deliveries::oldest_due(&mut reader).await?;
     Ok(InDatabase {
         queue_age: oldest.filter(|due| *due <= now).map_or(Duration::ZERO, |due| now.since(due)),
-        cards_behind: vec![("apple", targets::cards_behind(&mut reader, DEVICES).await?)],
+        cards_behind: vec![("apple", deliveries::cards_behind(&mut reader, DEVICES).await?)],
         size: health::size(&mut reader).await?,
     })
 }

@@ -20,8 +20,8 @@ use crate::platform::crash;
 use crate::platform::random::fraction;
 use crate::platform::secrets::short_form;
 use crate::store::cards;
+use crate::store::deliveries::{Claimed, DeliveryResult, Fault, Outcome};
 use crate::store::passes::PassKey;
-use crate::store::targets::{Claimed, DeliveryResult, Fault, Outcome};
 use crate::wallets::{CardIdentity, Issuer, Payload, PayloadKind, PushOutcome};
 
 /// How long a claimed target may wait for its turn. After that it is handed back, so that its delivery ends within the

@@ -17,8 +17,9 @@ use crate::domain::ids::{CardId, IssuerId, SerialNumber, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::platform::crash;
 use crate::platform::random::token;
+use crate::store::deliveries::{self, Claimed};
 use crate::store::issuer_pauses::{self, Pause};
-use crate::store::targets::{self, Claimed, TargetKey};
+use crate::store::targets::TargetKey;
 use crate::store::workspaces;
 use crate::wallets::Issuer;
 
@@ -93,7 +94,7 @@ pub async fn claim_due(app: &App, capacity: impl Fn(&IssuerId, usize) -> usize) 
     let mut reader = app.store.read().await?;
     let pauses: HashMap<_, _> =
         issuer_pauses::all(&mut reader).await?.into_iter().map(|pause| (pause.issuer_id.clone(), pause)).collect();
-    let waiting = targets::due_issuers(&mut reader).await?;
+    let waiting = deliveries::due_issuers(&mut reader).await?;
     drop(reader);
     let mut round = Round::default();
     for (workspace, id) in waiting {
@@ -124,7 +125,7 @@ async fn release_waiting(app: &App) -> Result<(), ActionError> {
         let released = async {
             loop {
                 let mut tx = app.store.begin().await?;
-                let released = targets::service_is_back(&mut tx, &id, app.now()).await?;
+                let released = deliveries::service_is_back(&mut tx, &id, app.now()).await?;
                 tx.commit().await?;
                 if released == 0 {
                     return Ok::<_, ActionError>(());
@@ -187,7 +188,7 @@ async fn claim_some(
 ) -> Result<(), ActionError> {
     let now = app.now();
     // The queue is read without a transaction first, since writers on SQLite wait for each other.
-    let (ready, next) = targets::outlook(&mut app.store.read().await?, issuer.id(), now).await?;
+    let (ready, next) = deliveries::outlook(&mut app.store.read().await?, issuer.id(), now).await?;
     if let Some(next) = next {
         round.until(next);
     }
@@ -201,7 +202,7 @@ async fn claim_some(
     let lease = token(&*app.random)?;
     let limit = i64::try_from(capacity).unwrap_or(i64::MAX);
     let mut tx = app.store.begin().await?;
-    let claimed = targets::claim(&mut tx, issuer.id(), &lease, now, now.plus(LEASE), limit).await?;
+    let claimed = deliveries::claim(&mut tx, issuer.id(), &lease, now, now.plus(LEASE), limit).await?;
     tx.commit().await?;
     if claimed.is_empty() {
         return Ok(());
@@ -236,7 +237,7 @@ async fn claim_probe(
     let now = app.now();
     let lease = token(&*app.random)?;
     let mut tx = app.store.begin().await?;
-    let Some(claimed) = targets::claim_probe(&mut tx, issuer.id(), &lease, now, now.plus(LEASE)).await? else {
+    let Some(claimed) = deliveries::claim_probe(&mut tx, issuer.id(), &lease, now, now.plus(LEASE)).await? else {
         return Ok(None);
     };
     if let Some(pause) = pause
@@ -264,7 +265,7 @@ async fn changed_cards(
     let read = async {
         let mut reader = app.store.read().await?;
         let position = workspaces::position(&mut reader, workspace).await?;
-        Ok::<_, ActionError>((position, targets::news(&mut reader, claimed).await?))
+        Ok::<_, ActionError>((position, deliveries::news(&mut reader, claimed).await?))
     };
     match read.await {
         Err(error) => {
@@ -295,7 +296,7 @@ pub async fn deliver_due(app: &Arc<App>) -> Result<usize, ActionError> {
 pub async fn hand_back(app: &App, leases: &HashSet<String>) -> Result<(), ActionError> {
     let mut tx = app.store.begin().await?;
     for lease in leases {
-        targets::release(&mut tx, lease).await?;
+        deliveries::release(&mut tx, lease).await?;
     }
     Ok(tx.commit().await?)
 }

@@ -14,9 +14,10 @@ use crate::domain::ids::{IssuerId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::platform::crash;
 use crate::platform::secrets::short_form;
+use crate::store::deliveries::{self, DeliveryResult, Outcome};
 use crate::store::events::{self, NewEvent};
 use crate::store::passes::PassKey;
-use crate::store::targets::{self, DeliveryResult, Outcome, TargetKey};
+use crate::store::targets::TargetKey;
 use crate::store::{Tx, issuer_pauses, passes, workspaces};
 
 /// Records the outcomes of deliveries in one transaction.
@@ -30,7 +31,7 @@ pub async fn record(app: &App, done: &[Done]) -> Result<(), ActionError> {
     let now = app.now();
     let batch: Vec<DeliveryResult> = done.iter().map(|done| done.result.clone()).collect();
     let mut tx = app.store.begin_batch().await?;
-    let recorded = targets::record_outcomes(&mut tx, &batch).await?;
+    let recorded = deliveries::record_outcomes(&mut tx, &batch).await?;
     // Pauses are written in the order of issuers, the same on every node.
     let mut refused = BTreeMap::new();
     for done in done {

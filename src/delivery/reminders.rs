@@ -2,7 +2,7 @@
 
 use crate::actions::error::ActionError;
 use crate::app::App;
-use crate::store::targets;
+use crate::store::deliveries;
 
 /// The most targets reminded in one step.
 const REMINDERS: i64 = 500;
@@ -14,11 +14,11 @@ const REMINDERS: i64 = 500;
 /// When the database fails.
 pub async fn remind_due(app: &App) -> Result<u64, ActionError> {
     let now = app.now();
-    if targets::to_remind(&mut app.store.read().await?, now).await? == 0 {
+    if deliveries::to_remind(&mut app.store.read().await?, now).await? == 0 {
         return Ok(0);
     }
     let mut tx = app.store.begin().await?;
-    let (reminded, examined) = targets::remind(&mut tx, now, REMINDERS).await?;
+    let (reminded, examined) = deliveries::remind(&mut tx, now, REMINDERS).await?;
     tx.commit().await?;
     if reminded > 0 {
         app.delivery_signal.notify_one();

@@ -12,6 +12,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod cards;
 pub mod daily_counts;
+pub mod deliveries;
 pub mod device_logs;
 mod error;
 pub mod events;
@@ -94,6 +95,7 @@ pub const STATEMENTS: &[&[Sql]] = &[
     audit::STATEMENTS,
     cards::STATEMENTS,
     daily_counts::STATEMENTS,
+    deliveries::STATEMENTS,
     device_logs::STATEMENTS,
     events::STATEMENTS,
     health::STATEMENTS,

@@ -16,7 +16,7 @@ use crate::domain::delivery::backoff::WINDOW;
 use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::platform::secrets::fingerprint;
-use crate::store::{cards, events, targets, templates, workspaces};
+use crate::store::{cards, deliveries, events, templates, workspaces};
 
 /// Erases a card. What remains holds none of its values: the serial number and pass type, with which phones still prove
 /// that they hold the pass, the registrations, and the template from which the void pass is rendered. The id may be
@@ -68,7 +68,7 @@ async fn erase(
         message: None,
         ..card
     };
-    targets::mark(&mut tx, workspace, &[id], now, WINDOW).await?;
+    deliveries::mark(&mut tx, workspace, &[id], now, WINDOW).await?;
     let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
     let publication = templates::publication(&mut tx, workspace, &remains.content.template).await?;
     put_in_place(&mut remains, (position, at), &publication);

@@ -20,7 +20,7 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{CardId, IssuerId, TemplateId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::store::cards::{self, Issued};
-use crate::store::{events, targets, templates, workspaces};
+use crate::store::{deliveries, events, templates, workspaces};
 
 /// How many cards expire in one transaction.
 const STEP: i64 = 200;
@@ -70,7 +70,7 @@ async fn expire_some(app: &App, workspace: &WorkspaceId, now: Timestamp) -> Resu
     let ids: Vec<CardId> = ended.iter().map(|issued| issued.card.id.clone()).collect();
     let shown: Vec<&CardId> = ended.iter().zip(&ids).filter(|(issued, _)| !is_same(issued)).map(|(_, id)| id).collect();
     if !shown.is_empty() {
-        targets::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
+        deliveries::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
     }
     let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;
     // Read after the counter was taken, so that no publishing can commit in between.

@@ -32,7 +32,7 @@ use crate::domain::time::Timestamp;
 use crate::platform::crash;
 use crate::platform::secrets::fingerprint;
 use crate::store::cards::{self, Issued};
-use crate::store::{Tx, events, passes, targets, templates, workspaces};
+use crate::store::{Tx, deliveries, events, passes, templates, workspaces};
 
 /// How often a batch is attempted when others change its cards and templates, or the database asks to retry.
 const ATTEMPTS: u32 = 24;
@@ -336,7 +336,7 @@ async fn store(
     let shown: Vec<&CardId> =
         working.iter().filter(|(_, card)| card.new_face && card.stored.is_some()).map(|(id, _)| id).collect();
     if !shown.is_empty() {
-        targets::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
+        deliveries::mark(&mut tx, workspace, &shown, now, WINDOW).await?;
     }
     if working.values().any(|card| card.changed) {
         let (position, at) = workspaces::reserve_sequence(&mut tx, workspace, now).await?;

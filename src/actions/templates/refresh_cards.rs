@@ -13,7 +13,7 @@ use crate::domain::ids::{CardId, IssuerId, TemplateId};
 use crate::domain::time::Timestamp;
 use crate::store::cards::{self, Unchanged};
 use crate::store::fan_outs::FanOut;
-use crate::store::{Tx, targets, templates};
+use crate::store::{Tx, deliveries, templates};
 
 /// What a publishing changed of some cards.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Examined {
     pub async fn apply(&self, tx: &mut Tx, fan_out: &FanOut, now: Timestamp) -> Result<u64, ActionError> {
         let workspace = &fan_out.key.workspace;
         let changed: Vec<&CardId> = self.changed.iter().collect();
-        let marked = targets::mark(tx, workspace, &changed, now, WINDOW).await?;
+        let marked = deliveries::mark(tx, workspace, &changed, now, WINDOW).await?;
         cards::keep_faces(tx, workspace, &self.kept).await?;
         Ok(marked)
     }

@@ -6,7 +6,7 @@ use passloom::delivery::attempt::push;
 use passloom::delivery::claim::claim_due;
 use passloom::delivery::record::record;
 use passloom::startup::{Contents, JobMode};
-use passloom::store::{fan_outs, targets};
+use passloom::store::{deliveries, fan_outs};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
@@ -126,7 +126,7 @@ async fn the_late_outcome_of_a_lost_lease_changes_nothing(database: TestDatabase
     // The change after the second node's claim is what the late outcome must not settle.
     change(&second, 2).await;
     record(&first.app, &[late]).await.unwrap();
-    let unfinished = async || targets::unfinished(&mut second.app.store.read().await.unwrap()).await.unwrap();
+    let unfinished = async || deliveries::unfinished(&mut second.app.store.read().await.unwrap()).await.unwrap();
     assert_eq!(unfinished().await, 1);
     assert_eq!(second.deliver().await, 0, "the second node's lease stands");
     record(&second.app, &[mine]).await.unwrap();

@@ -13,9 +13,10 @@ use passloom::domain::cards::Card;
 use passloom::domain::event::EventKind;
 use passloom::domain::ids::CardId;
 use passloom::store::cards::Issued;
+use passloom::store::deliveries::{self, DeliveryResult, Outcome};
 use passloom::store::events::{self, NewEvent};
 use passloom::store::passes::{self, PassKey};
-use passloom::store::targets::{self, DeliveryResult, Outcome, Question, TargetKey};
+use passloom::store::targets::{self, Question, TargetKey};
 use passloom::store::{Store, Tx, cards, workspaces};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -138,15 +139,15 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
         .await;
     measured
         .measure("targets::mark", async |tx| {
-            let marked = targets::mark(tx, &shop.workspace, &named, at(1.0), Duration::ZERO).await.unwrap();
+            let marked = deliveries::mark(tx, &shop.workspace, &named, at(1.0), Duration::ZERO).await.unwrap();
             assert_eq!(marked, NAMED as u64);
         })
         .await;
     measured
         .measure("targets::claim, news and record_outcomes", async |tx| {
-            let claimed = targets::claim(tx, &shop.issuer, "lease", at(2.0), at(62.0), 100).await.unwrap();
+            let claimed = deliveries::claim(tx, &shop.issuer, "lease", at(2.0), at(62.0), 100).await.unwrap();
             assert_eq!(claimed.len(), NAMED);
-            targets::news(tx, &claimed).await.unwrap();
+            deliveries::news(tx, &claimed).await.unwrap();
             let day = Duration::from_secs(86_400);
             let settled: Vec<DeliveryResult> = claimed
                 .into_iter()
@@ -160,12 +161,12 @@ async fn reads_few_rows(database: &TestDatabase, fresh: bool) {
                     at: at(2.0),
                 })
                 .collect();
-            assert_eq!(targets::record_outcomes(tx, &settled).await.unwrap().len(), NAMED);
+            assert_eq!(deliveries::record_outcomes(tx, &settled).await.unwrap().len(), NAMED);
         })
         .await;
     measured
         .measure("targets::remind", async |tx| {
-            let reminded = targets::remind(tx, at(100_000.0), 100).await.unwrap();
+            let reminded = deliveries::remind(tx, at(100_000.0), 100).await.unwrap();
             assert_eq!(reminded, (NAMED as u64, NAMED as u64));
         })
         .await;

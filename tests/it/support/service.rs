@@ -18,7 +18,7 @@ use passloom::platform::random::SystemRandom;
 use passloom::sandbox::apns::{SimulatedApns, SimulatedApnsOptions};
 use passloom::sandbox::phone::{Phone, PhoneOptions, Refreshed};
 use passloom::startup::{Contents, JobMode, Outside, Running, prepare};
-use passloom::store::targets;
+use passloom::store::deliveries;
 use passloom::wallets::apple::certificates::development_chain::DevelopmentChain;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -184,7 +184,7 @@ impl Service {
 
     /// Stops in order and checks that no device was left untold.
     pub async fn stop(self) {
-        let left = targets::unfinished(&mut self.app.store.read().await.unwrap()).await.unwrap();
+        let left = deliveries::unfinished(&mut self.app.store.read().await.unwrap()).await.unwrap();
         assert_eq!(left, 0, "devices that were never told of a change");
         self.stop_with_work_left().await;
     }

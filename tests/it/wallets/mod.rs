@@ -19,6 +19,7 @@ use passloom::domain::wallet::WalletKind;
 use passloom::platform::clock::ManualClock;
 use passloom::platform::random::SystemRandom;
 use passloom::startup::{Contents, JobMode, Outside};
+use passloom::store::deliveries;
 use passloom::store::targets::{self, TargetKey, TargetKind};
 use passloom::store::{issuers, workspaces};
 use passloom::wallets::apple::driver::AppleWallet;
@@ -264,7 +265,7 @@ async fn no_more_deliveries_are_under_way_than_the_plan_allows(database: TestDat
     let (service, wallet) = two_wallets(&database, JobMode::Running, plan).await;
     wallet.service.set_latency(Duration::from_millis(20));
     many_due(&service, 8).await;
-    while targets::unfinished(&mut service.app.store.read().await.unwrap()).await.unwrap() > 0 {
+    while deliveries::unfinished(&mut service.app.store.read().await.unwrap()).await.unwrap() > 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(wallet.service.most_under_way(), 2);

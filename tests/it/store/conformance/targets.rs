@@ -6,10 +6,9 @@ use passloom::domain::delivery::backoff::REMIND_AFTER;
 use passloom::domain::ids::TargetAddress;
 use passloom::domain::time::Timestamp;
 use passloom::store::cards::{self, Unchanged};
+use passloom::store::deliveries::{self, Claimed, DeliveryResult, Fault, Outcome};
 use passloom::store::passes::{self, PassKey};
-use passloom::store::targets::{
-    self, Claimed, DeliveryResult, Fault, Held, HeldPass, Outcome, Question, TargetKey, TargetKind,
-};
+use passloom::store::targets::{self, Held, HeldPass, Question, TargetKey, TargetKind};
 use passloom::store::{Store, workspaces};
 
 use super::shop::{Shop, at, token};
@@ -58,7 +57,7 @@ async fn shop_with_phone(store: &Store) -> (Shop, Card, TargetKey) {
 
 async fn mark(store: &Store, card: &Card, now: Timestamp) -> u64 {
     let mut tx = store.begin().await.unwrap();
-    let marked = targets::mark(&mut tx, &card.workspace, &[&card.id], now, WINDOW).await.unwrap();
+    let marked = deliveries::mark(&mut tx, &card.workspace, &[&card.id], now, WINDOW).await.unwrap();
     tx.commit().await.unwrap();
     marked
 }
@@ -70,8 +69,8 @@ async fn claim(store: &Store, lease: &str, now: Timestamp) -> Vec<Claimed> {
 async fn claim_some(store: &Store, lease: &str, now: Timestamp, limit: i64) -> Vec<Claimed> {
     let mut tx = store.begin().await.unwrap();
     let mut claimed = Vec::new();
-    for (_, issuer) in targets::due_issuers(&mut tx).await.unwrap() {
-        claimed.extend(targets::claim(&mut tx, &issuer, lease, now, now.plus(LEASE), limit).await.unwrap());
+    for (_, issuer) in deliveries::due_issuers(&mut tx).await.unwrap() {
+        claimed.extend(deliveries::claim(&mut tx, &issuer, lease, now, now.plus(LEASE), limit).await.unwrap());
     }
     tx.commit().await.unwrap();
     claimed
@@ -100,7 +99,7 @@ async fn record_all(store: &Store, outcomes: &[(Claimed, &str, Outcome)], at: Ti
     };
     let batch: Vec<DeliveryResult> = outcomes.iter().map(settled).collect();
     let mut tx = store.begin().await.unwrap();
-    let recorded = targets::record_outcomes(&mut tx, &batch).await.unwrap();
+    let recorded = deliveries::record_outcomes(&mut tx, &batch).await.unwrap();
     tx.commit().await.unwrap();
     recorded.len()
 }
@@ -112,15 +111,15 @@ async fn put(store: &Store, key: &TargetKey, token: &TargetAddress, now: Timesta
 }
 
 async fn unfinished(store: &Store) -> i64 {
-    targets::unfinished(&mut store.read().await.unwrap()).await.unwrap()
+    deliveries::unfinished(&mut store.read().await.unwrap()).await.unwrap()
 }
 
 /// When the next device is due, judged from a moment before all others.
 async fn next_due(store: &Store) -> Option<Timestamp> {
     let mut reader = store.read().await.unwrap();
     let mut next = None;
-    for (_, issuer) in targets::due_issuers(&mut reader).await.unwrap() {
-        next = targets::outlook(&mut reader, &issuer, at(-1_000_000.0)).await.unwrap().1;
+    for (_, issuer) in deliveries::due_issuers(&mut reader).await.unwrap() {
+        next = deliveries::outlook(&mut reader, &issuer, at(-1_000_000.0)).await.unwrap().1;
     }
     next
 }
@@ -145,7 +144,7 @@ async fn a_marked_device_is_claimed_once_and_settled_by_its_push(database: TestD
     assert_eq!(next_due(&store).await, Some(at(1.0)));
     assert!(claim(&store, "a", at(0.999_999)).await.len() == 1, "a clock that went back must not delay");
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(targets::release(&mut tx, "a").await.unwrap(), 1);
+    assert_eq!(deliveries::release(&mut tx, "a").await.unwrap(), 1);
     tx.commit().await.unwrap();
 
     let claimed = claim_one(&store, "a", at(1.0)).await;
@@ -311,8 +310,8 @@ async fn a_lease_that_is_handed_back_leaves_its_devices_due(database: TestDataba
     mark(&store, &card, at(0.0)).await;
     claim_one(&store, "a", at(0.0)).await;
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(targets::release(&mut tx, "b").await.unwrap(), 0);
-    assert_eq!(targets::release(&mut tx, "a").await.unwrap(), 1);
+    assert_eq!(deliveries::release(&mut tx, "b").await.unwrap(), 0);
+    assert_eq!(deliveries::release(&mut tx, "a").await.unwrap(), 1);
     tx.commit().await.unwrap();
     assert_eq!(claim(&store, "b", at(0.0)).await.len(), 1);
 }
@@ -519,14 +518,14 @@ async fn what_waits_for_the_service_is_due_when_it_is_back(database: TestDatabas
     }
     assert!(claim(&store, "y", at(2.0)).await.is_empty());
     let mut tx = store.begin().await.unwrap();
-    assert!(targets::claim_probe(&mut tx, &shop.issuer, "p", at(2.0), at(50.0)).await.unwrap().is_some());
-    assert!(targets::claim_probe(&mut tx, &shop.issuer, "q", at(2.0), at(50.0)).await.unwrap().is_none());
+    assert!(deliveries::claim_probe(&mut tx, &shop.issuer, "p", at(2.0), at(50.0)).await.unwrap().is_some());
+    assert!(deliveries::claim_probe(&mut tx, &shop.issuer, "q", at(2.0), at(50.0)).await.unwrap().is_none());
     drop(tx);
     // Waits for the locks of the transaction that was given up, which are released by and by.
     database.execute("UPDATE targets SET attempts = attempts").await;
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(targets::service_is_back(&mut tx, &shop.issuer, at(3.0)).await.unwrap(), 1);
-    assert_eq!(targets::service_is_back(&mut tx, &shop.issuer, at(3.0)).await.unwrap(), 0);
+    assert_eq!(deliveries::service_is_back(&mut tx, &shop.issuer, at(3.0)).await.unwrap(), 1);
+    assert_eq!(deliveries::service_is_back(&mut tx, &shop.issuer, at(3.0)).await.unwrap(), 0);
     tx.commit().await.unwrap();
     assert_eq!(claim_one(&store, "z", at(3.0)).await.attempts, 0, "its failures were not its own");
 }
@@ -545,8 +544,8 @@ async fn a_new_token_ends_the_waiting_of_the_old_one(database: TestDatabase) {
 
 async fn remind(store: &Store, now: Timestamp) -> u64 {
     let mut tx = store.begin().await.unwrap();
-    let waiting = targets::to_remind(&mut tx, now).await.unwrap();
-    let (reminded, looked_at) = targets::remind(&mut tx, now, 100).await.unwrap();
+    let waiting = deliveries::to_remind(&mut tx, now).await.unwrap();
+    let (reminded, looked_at) = deliveries::remind(&mut tx, now, 100).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(i64::try_from(looked_at).unwrap(), waiting);
     reminded
@@ -618,7 +617,7 @@ async fn a_phone_that_asked_and_did_not_fetch_is_reminded(database: TestDatabase
             at: at(pushed_at),
         };
         let mut tx = store.begin().await.unwrap();
-        assert_eq!(targets::record_outcomes(&mut tx, &[settled]).await.unwrap().len(), 1);
+        assert_eq!(deliveries::record_outcomes(&mut tx, &[settled]).await.unwrap().len(), 1);
         tx.commit().await.unwrap();
     };
     let ask = async |position: i64| {
@@ -664,12 +663,12 @@ async fn a_pass_type_with_much_to_do_hides_no_other(database: TestDatabase) {
         mark(&store, &card, at(0.0)).await;
     }
     let mut tx = store.begin().await.unwrap();
-    let waiting = targets::due_issuers(&mut tx).await.unwrap();
+    let waiting = deliveries::due_issuers(&mut tx).await.unwrap();
     assert_eq!(
         waiting,
         [(bakery.workspace.clone(), bakery.issuer.clone()), (spa.workspace.clone(), spa.issuer.clone())]
     );
-    let claimed = targets::claim(&mut tx, &spa.issuer, "a", at(0.0), at(50.0), 10).await.unwrap();
+    let claimed = deliveries::claim(&mut tx, &spa.issuer, "a", at(0.0), at(50.0), 10).await.unwrap();
     assert_eq!(claimed.len(), 1);
     tx.commit().await.unwrap();
 }
