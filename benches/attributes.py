@@ -110,7 +110,7 @@ class Sqlite:
     """A database in a file."""
 
     name = "SQLite"
-    double, blob, side_table_options = "REAL", "BLOB", "WITHOUT ROWID"
+    double, side_table_options = "REAL", "WITHOUT ROWID"
     # An item of a batch by its names, and a batch's rows.
     rows = "(SELECT {} FROM json_each(:batch))".format(", ".join(f"value ->> '{c}' AS {c}" for c in COLUMNS))
     insert = f"{INSERT_INTO} unhex_(page_token_hash), {', '.join(INSERTED)} FROM {rows}"
@@ -171,17 +171,20 @@ class Sqlite:
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def size(self):
-        return self.connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0]
+        sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        return self.connection.execute(sql).fetchone()[0]
 
     @staticmethod
     def by_index(key, table, where, condition, after):
         """A page found by the condition's index, then sorted."""
-        return f"SELECT {key} FROM {table} WHERE {where} AND {condition} AND +{key} > '{after}' ORDER BY +{key} LIMIT {PAGE}"
+        return f"""SELECT {key} FROM {table} WHERE {where} AND {condition} AND +{key} > '{after}'
+            ORDER BY +{key} LIMIT {PAGE}"""
 
     @staticmethod
     def by_walk(key, table, where, condition, after):
         """A page found by going through the keys in their order."""
-        return f"SELECT {key} FROM {table} WHERE {where} AND +{condition} AND {key} > '{after}' ORDER BY {key} LIMIT {PAGE}"
+        return f"""SELECT {key} FROM {table} WHERE {where} AND +{condition} AND {key} > '{after}'
+            ORDER BY {key} LIMIT {PAGE}"""
 
     def close(self):
         self.connection.close()
@@ -191,7 +194,7 @@ class Postgres:
     """A server of its own, reached through one psql."""
 
     name = "PostgreSQL"
-    double, blob, side_table_options = "DOUBLE PRECISION", "BYTEA", ""
+    double, side_table_options = "DOUBLE PRECISION", ""
     rows = "json_to_recordset(CAST(:batch AS json)) AS r({})".format(", ".join(f"{c} {t}" for c, t in COLUMNS.items()))
     insert = f"{INSERT_INTO} decode(page_token_hash, 'hex'), {', '.join(INSERTED)} FROM {rows}"
     update = f"""WITH e AS MATERIALIZED (SELECT r.*, c.place FROM {rows} CROSS JOIN LATERAL
@@ -233,7 +236,8 @@ class Postgres:
                         "UTF8", "--locale", "C"], check=True, stdout=subprocess.DEVNULL, cwd="/", **self.as_user)
         log = open(os.path.join(self.directory, "log"), "wb")
         self.server = subprocess.Popen(
-            [f"{self.binaries}/postgres", "-D", data, "-p", str(self.port), "-k", self.directory, "-c", "listen_addresses="],
+            [f"{self.binaries}/postgres", "-D", data, "-p", str(self.port), "-k", self.directory,
+             "-c", "listen_addresses="],
             stdout=log, stderr=log, cwd="/", **self.as_user)
         self.psql = None
         for _ in range(100):
@@ -342,21 +346,33 @@ class NoIndex:
     def birthday_soon(self):
         return self.where, f"{self.db.month_day} BETWEEN '{WEEK[0]}' AND '{WEEK[1]}'"
 
+    def indexed(self, question):
+        """The table, on SQLite with the index that a question needs: without statistics it would take another one."""
+        return self.table
+
     def count(self, question):
         where, condition = question
-        return f"SELECT count(*) FROM {self.table} WHERE {where} AND {condition}"
+        return f"SELECT count(*) FROM {self.indexed(question)} WHERE {where} AND {condition}"
 
     def count_active(self, question):
         return self.count(question) + " AND state = 'active'"
 
     def count_both(self):
-        return f"{self.count(self.points_from(UNSELECTIVE))} AND {self.tier_is_gold}"
+        where, condition = self.points_from(UNSELECTIVE)
+        return self.count((where, f"{self.tier_is_gold} AND {condition}"))
 
 
 class ExpressionIndexes(NoIndex):
     """B: an index for each attribute of a tenant's template. Its name and the tenant's are written in its DDL."""
 
     lists_by_index = True
+
+    def indexed(self, question):
+        if self.db.name != "SQLite":
+            return self.table
+        value = question[1]
+        name = "tier" if self.db.tier in value else "points" if self.db.points in value else "birthday"
+        return f"cards INDEXED BY our_{name}"
 
     def __init__(self, db, others=0):
         super().__init__(db)
@@ -403,7 +419,8 @@ class SideTable:
             f"""INSERT INTO card_attributes ({columns}) SELECT {stored}, card, text, number, time, month_day
                 FROM {db.stored_values} s ORDER BY card, name""",
         ] + [
-            f"CREATE INDEX card_attributes_by_{value} ON card_attributes ({prefix}, {value}, card_id) WHERE {value} IS NOT NULL"
+            f"""CREATE INDEX card_attributes_by_{value} ON card_attributes ({prefix}, {value}, card_id)
+                WHERE {value} IS NOT NULL"""
             for value in ("text_value", "number_value", "time_value", "month_day")
         ]
         self.also_written = (
@@ -415,7 +432,9 @@ class SideTable:
         self.also_deleted = (f"DELETE FROM card_attributes WHERE workspace_id = '{WORKSPACE}' AND card_id >= 'member-9'",)
 
     def of(self, name):
-        return f"workspace_id = '{WORKSPACE}' AND attribute = {NAMES.index(name)}" if self.numbered else f"{OURS} AND name = '{name}'"
+        if self.numbered:
+            return f"workspace_id = '{WORKSPACE}' AND attribute = {NAMES.index(name)}"
+        return f"{OURS} AND name = '{name}'"
 
     def points_from(self, least):
         return self.of("points"), f"number_value >= {least}"
@@ -423,6 +442,9 @@ class SideTable:
     def birthday_soon(self):
         first, last = (int(day.replace("-", "")) for day in WEEK)
         return self.of("birthday"), f"month_day BETWEEN {first} AND {last}"
+
+    def indexed(self, question):
+        return self.table
 
     def count(self, question):
         where, condition = question
@@ -436,7 +458,8 @@ class SideTable:
     def count_both(self):
         where, condition = self.points_from(UNSELECTIVE)
         shield = "+" if self.db.name == "SQLite" else ""
-        return f"""SELECT count(*) FROM (SELECT card_id FROM card_attributes WHERE {self.of("tier")} AND text_value = 'gold') a
+        gold = f"{self.of('tier')} AND text_value = 'gold'"
+        return f"""SELECT count(*) FROM (SELECT card_id FROM card_attributes WHERE {gold}) a
             {self.join("card_attributes p")} ON p.workspace_id = '{WORKSPACE}' AND p.card_id = a.card_id
             WHERE {self.qualified(where)} AND {shield}p.{condition}"""
 
@@ -468,10 +491,12 @@ MEASURED = {
 
 def fill(db, cards):
     """Makes the tables and the cards."""
-    with open(os.path.join(ROOT, "migrations", db.name.lower().replace("postgresql", "postgres"), "0001_schema.sql")) as file:
+    folder = "sqlite" if db.name == "SQLite" else "postgres"
+    with open(os.path.join(ROOT, "migrations", folder, "0001_schema.sql"), encoding="utf-8") as file:
         db.make(file.read())
     secret = "X'00'" if db.name == "SQLite" else "'\\x00'"
-    db.run(f"INSERT INTO workspaces (id, name, position, changed_at, secret, created_at) VALUES ('{WORKSPACE}', 'W', 1, 1, {secret}, 1)")
+    db.run(f"""INSERT INTO workspaces (id, name, position, changed_at, secret, created_at)
+        VALUES ('{WORKSPACE}', 'W', 1, 1, {secret}, 1)""")
     db.run(f"""INSERT INTO templates (workspace_id, id, draft, position, modified, created_at, updated_at)
         VALUES ('{WORKSPACE}', '{TEMPLATE}', '{{}}', 1, 1, 1, 1)""")
     rng = random.Random(44)
@@ -487,7 +512,8 @@ def list_all(db, candidate, question, statement, pages=None):
     """Reads the keys of all cards in pages; the milliseconds and the number of cards."""
     after, found, spent = "", 0, 0.0
     while pages is None or pages > 0:
-        rows, milliseconds = db.run(statement(candidate.key, candidate.table, *question, after))
+        table = candidate.indexed(question) if statement == db.by_index else candidate.table
+        rows, milliseconds = db.run(statement(candidate.key, table, *question, after))
         spent, found = spent + milliseconds, found + len(rows)
         if len(rows) < PAGE:
             break
@@ -539,16 +565,19 @@ def measure(db, candidate, known, repeats, only=None):
         def once():
             nonlocal now
             now += 1
-            changed = [(n, {**known[n], "points": rng.randrange(10_000)}) for n in rng.sample(range(len(known)), number)]
+            chosen = rng.sample(range(len(known)), number)
+            changed = [(n, {**known[n], "points": rng.randrange(10_000)}) for n in chosen]
             batch = json.dumps([entry(n, card, ["points"], now) for n, card in changed], ensure_ascii=False)
-            return db.run(db.update, *(candidate.also_written or ("SELECT 1",)), batch=batch)[1], None
+            return db.run("SELECT 1", db.update, *candidate.also_written, batch=batch)[1], None
         return once
 
     def inserting():
         first = 90_000_000
-        batch = [entry(first + n, some_attributes(rng), NAMES, 1) for n in range(BATCH)]
-        milliseconds = db.run(db.insert, *(candidate.also_written or ("SELECT 1",)), batch=json.dumps(batch, ensure_ascii=False))[1]
-        db.run(*candidate.also_deleted, f"DELETE FROM cards WHERE workspace_id = '{WORKSPACE}' AND id >= 'member-9'")
+        entries = [entry(first + n, some_attributes(rng), NAMES, 1) for n in range(BATCH)]
+        batch = json.dumps(entries, ensure_ascii=False)
+        milliseconds = db.run("SELECT 1", db.insert, *candidate.also_written, batch=batch)[1]
+        delete = f"DELETE FROM cards WHERE workspace_id = '{WORKSPACE}' AND id >= 'member-9'"
+        db.run("SELECT 1", *candidate.also_deleted, delete)
         return milliseconds, None
 
     median("update_1", SINGLE_UPDATES, updating(1))
