@@ -41,7 +41,7 @@ use crate::wallets::apple::rules::OwnAddresses;
 /// The name of the key that the sandbox creates at each start.
 const SANDBOX_KEY: &str = "sandbox";
 
-/// Clock and randomness of a service.
+/// Clock, randomness and further wallets of a service.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct Outside {

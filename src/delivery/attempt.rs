@@ -35,7 +35,7 @@ pub struct Done {
     pub(super) credentials: Credentials,
     pub(super) about: Vec<(CardId, SerialNumber)>,
     pub(super) probe: bool,
-    /// The wallet and the word for its service, for events.
+    /// The issuer under which the target was notified.
     pub(super) issuer: std::sync::Arc<dyn Issuer>,
     /// The pass whose target now has that content version.
     pub(super) acknowledged: Option<(PassKey, i64)>,
@@ -56,9 +56,6 @@ pub(super) enum Credentials {
 pub async fn push(app: &App, delivery: Delivery) -> Done {
     let Delivery { claimed, lease, issuer, position, about, since, probe, refused } = delivery;
     let id = claimed.issuer().clone();
-    if let Some(rate) = issuer.rate_plan().per_second {
-        tokio::time::sleep(app.channels.turn(&id, rate)).await;
-    }
     let done = |outcome: Outcome, acknowledged, credentials| Done {
         result: DeliveryResult {
             claimed: claimed.clone(),
@@ -74,15 +71,27 @@ pub async fn push(app: &App, delivery: Delivery) -> Done {
         issuer: issuer.clone(),
         acknowledged,
     };
+    let too_late = || (!probe && !app.channels.is_open(&id)) || since.elapsed() > LONGEST_WAIT;
+    // One that is too late already takes no turn from the others.
+    if !too_late()
+        && let Some(rate) = issuer.rate_plan().per_second
+    {
+        tokio::time::sleep(app.channels.turn(&id, rate)).await;
+    }
     // The connection may have failed, or the claim grown too old, while this delivery waited for its turn.
-    if (!probe && !app.channels.is_open(&id)) || since.elapsed() > LONGEST_WAIT {
+    if too_late() {
         return done(Outcome::Released { problem: None }, None, Credentials::Known);
     }
     let (payload, covers) = match payload(app, &*issuer, &claimed).await {
         Ok(payload) => payload,
         Err(error) => {
             let problem = format!("the card can't be written for its wallet: {error}");
-            return done(later(app, &claimed, app.now(), None, problem, Fault::Target), None, Credentials::Known);
+            let outcome = match error {
+                // Nothing that time mends: the next change tries anew.
+                ActionError::NotFound(_) | ActionError::IssuerMissing => Outcome::GaveUp { problem },
+                _ => later(app, &claimed, app.now(), None, problem, Fault::Target),
+            };
+            return done(outcome, None, Credentials::Known);
         }
     };
     let before = app.channels.answers(&id);
@@ -143,6 +152,7 @@ async fn payload(
         let identity = CardIdentity { serial, issuer: &*issuer, auth_token, public_url };
         Ok::<_, ActionError>(Payload::Document(prepared.document(&rendered, Some(&identity)).json))
     };
+    // Like comparisons, deliveries can wait: they take no turn from backends and customers.
     Ok((app.render(Reader::Comparison, write).await??, Some(covers)))
 }
 
@@ -170,7 +180,7 @@ fn outcome_of(
             answered(app, issuer);
             app.metrics.push("gone");
             if let Some(left_out) = app.strangers_lines.pushes.next(now) {
-                tracing::info!(target, reason, left_out, "a push token is dead");
+                tracing::info!(target, reason, left_out, "a target is gone");
             }
             Outcome::Gone { problem: format!("the push token is dead: {reason}") }
         }

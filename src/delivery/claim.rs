@@ -74,8 +74,12 @@ pub struct Round {
     pub failure: Option<ActionError>,
 }
 
+/// Returns how many of an issuer's deliveries may be under way. Where its rate is limited, that is at most a second's
+/// worth: more would only wait for their turns, past the end of their leases.
 fn in_flight(app: &App, issuer: &dyn Issuer) -> usize {
-    issuer.rate_plan().in_flight.map_or(app.in_flight, |own| own.min(app.in_flight)).max(1)
+    let plan = issuer.rate_plan();
+    let a_second = plan.per_second.map(|rate| usize::try_from(rate).unwrap_or(usize::MAX));
+    [Some(app.in_flight), plan.in_flight, a_second].into_iter().flatten().min().unwrap_or(1).max(1)
 }
 
 impl Round {

@@ -4,13 +4,13 @@
 //!
 //! | job | wakes | does |
 //! | --- | --- | --- |
-//! | deliver | at each committed change, when a device is due, and every second | pushes to devices that are due |
+//! | deliver | at each committed change, when a target is due, and every second | notifies targets that are due |
 //! | expire | every second, every 20 ms while there are more | sets the state of cards whose end has passed |
-//! | hear | when another node sends NOTIFY | wakes the first |
+//! | listen | when another node sends NOTIFY | wakes the first |
 //! | issuers | every 2 seconds | loads certificates that were configured on other nodes |
 //! | prune | every 15 minutes; every minute for counts | deletes what is past its retention, and counts events by day |
 //! | remind | every 30 s | repeats pushes that phones didn't follow |
-//! | refresh | every 100 ms during a publishing, else every second | marks the devices of a published template's cards |
+//! | fan-out | when the next step is due, else every second | goes through the cards of a fan-out, such as a publishing's |
 
 mod deliver;
 mod expire;
@@ -44,7 +44,7 @@ const JOBS: [Job; 7] = [
     Job { name: "prune", run: |app, stopped| Box::pin(prune::run(app, stopped)) },
     Job { name: "listen", run: |app, stopped| Box::pin(listen::run(app, stopped)) },
     Job { name: "remind", run: |app, stopped| Box::pin(remind::run(app, stopped)) },
-    Job { name: "refresh", run: |app, stopped| Box::pin(fan_out::run(app, stopped)) },
+    Job { name: "fan_out", run: |app, stopped| Box::pin(fan_out::run(app, stopped)) },
 ];
 
 /// The running jobs of one node. One that fails is started again (see [`supervisor`]).

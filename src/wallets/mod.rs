@@ -2,7 +2,7 @@
 //!
 //! A wallet is a driver ([`Wallet`]) with its issuers ([`Issuer`]) and what it prepares of each published version
 //! ([`Prepared`]). Everything above uses these three. To add a wallet, add its word to [`WalletKind`], a folder beside
-//! `apple`, and its driver to the list in `startup`.
+//! `apple`, and its driver to those that `cli` hands to `startup`.
 
 pub mod apple;
 pub mod drawings;

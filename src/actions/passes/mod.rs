@@ -1,6 +1,7 @@
 //! The actions of holders of a pass: registering a device, polling for changes, fetching, logging.
 
 pub mod device_logs;
+pub mod ensure_pass;
 pub mod fetch_pass;
 pub mod group_commit;
 pub mod holder;

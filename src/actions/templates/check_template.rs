@@ -1,4 +1,4 @@
-//! Checks a template as a phone will check its passes: the rules run on a pass rendered by the production code.
+//! Checks a template: Apple's rules run on a pass written by the production code, others on the document itself.
 
 use serde_json::Map;
 

@@ -180,8 +180,12 @@ impl App {
                 .collect();
             let mut prepared = Vec::with_capacity(wallets.all().len());
             for wallet in wallets.all() {
-                let version = wallet.prepare(&template, &files).map_err(|e| ActionError::Fault(e.to_string()))?;
-                prepared.push((wallet.kind(), version));
+                match wallet.prepare(&template, &files) {
+                    Ok(version) => prepared.push((wallet.kind(), version)),
+                    Err(error) => {
+                        tracing::error!(wallet = wallet.kind().as_str(), %error, "a version isn't offered in a wallet");
+                    }
+                }
             }
             Ok::<_, ActionError>(Published { version, template, prepared })
         };

@@ -15,6 +15,7 @@ use super::pages::{
 use super::texts::PageLanguage;
 use crate::actions::cards::record_page_view::record_page_view;
 use crate::actions::error::ActionError;
+use crate::actions::passes::ensure_pass::issuer_in;
 use crate::actions::passes::renders::{Kind, Made, Reader};
 use crate::actions::templates::published::Published;
 use crate::app::App;
@@ -133,9 +134,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
         assets: format!("{}{ASSETS}", app.base_path),
         page_url: app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?,
         ended: issued.card.ends_at().is_some_and(|end| end <= app.now()),
-        apple: issued
-            .pass(WalletKind::Apple)
-            .is_some_and(|pass| app.apple_issuer_of(&issued.card.workspace, &pass.issuer).is_some()),
+        apple: issuer_in(&app, &issued, WalletKind::Apple).await?.is_some(),
     };
     let kind = Kind::Page(format!("{place} {device:?} {} {}", visit.ended, visit.apple));
     let drawn = issued.clone();

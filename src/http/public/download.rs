@@ -8,9 +8,11 @@ use futures_util::stream;
 
 use super::card_page::{card_of, message};
 use super::pages::Message;
+use crate::actions::passes::ensure_pass::ensure_pass;
 use crate::actions::passes::fetch_pass::shared_pass;
 use crate::app::App;
 use crate::domain::time::Timestamp;
+use crate::domain::wallet::WalletKind;
 use crate::http::admission::OwnBytes;
 use crate::http::problem::Problem;
 use crate::wallets::apple::package::pass::SignedPass;
@@ -44,12 +46,13 @@ pub async fn card_pkpass(
     token: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let Some(issued) = card_of(&app, &token).await? else {
+    let Some(mut issued) = card_of(&app, &token).await? else {
         return message(Message::NotFound, &request);
     };
     if issued.card.id.is_erased() {
         return message(Message::CardErased, &request);
     }
+    ensure_pass(&app, &mut issued, WalletKind::Apple).await?;
     let pass = shared_pass(&app, &issued).await?;
     Ok(pkpass(&pass, Timestamp::from_seconds(issued.modified())))
 }

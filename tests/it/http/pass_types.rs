@@ -7,7 +7,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use passloom::actions::issuers::load_issuers;
 use passloom::config::{AppleFiles, Config};
-use passloom::domain::ids::PassTypeId;
+use passloom::domain::ids::{PassTypeId, WorkspaceId};
 use passloom::domain::time::Timestamp;
 use passloom::platform::clock::{Clock, SystemClock};
 use passloom::platform::random::SystemRandom;
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::issuers::{document, mint};
 use crate::support::service::{ADMIN_KEY, Answer, PASS_TYPE, Service, anna, bakery};
 use crate::support::{TestDatabase, on_both_databases};
+use crate::wallets::{FREE, add_issuer, save, shows, two_wallets};
 
 on_both_databases![
     outside_the_sandbox_only_certificates_of_known_roots_are_taken,
@@ -29,6 +30,7 @@ on_both_databases![
     a_certificate_that_was_removed_signs_nowhere,
     a_workspace_has_so_many_certificates_and_no_more,
     one_file_of_keys_is_opened_at_a_time_and_nobody_else_waits,
+    a_card_of_another_wallet_gets_its_apple_pass_once_its_workspace_can_sign,
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -295,5 +297,36 @@ async fn one_file_of_keys_is_opened_at_a_time_and_nobody_else_waits(database: Te
         drop(being_opened);
         assert_eq!(waiting.await.status, 200);
     }
+    service.stop().await;
+}
+
+async fn a_card_of_another_wallet_gets_its_apple_pass_once_its_workspace_can_sign(database: TestDatabase) {
+    let (mut service, wallet) = two_wallets(&database, JobMode::ByHand, FREE).await;
+    service.key = service.workspace("spa").await;
+    let spa = WorkspaceId::parse("spa").unwrap();
+    let issuer = add_issuer(&service, &wallet, &spa, FREE).await;
+    service.publish("bakery", &bakery()).await;
+    let card = service.put_card("M-1", &anna(1)).await;
+    let serial = save(&service, &spa, &issuer, &card).await;
+    let page = card["urls"]["page"].as_str().unwrap().strip_prefix(&service.base).unwrap().to_owned();
+    let download = format!("{page}/card.pkpass");
+    assert_eq!(service.send(Method::GET, &download, &[], Vec::new()).await.status, 409, "nobody could sign it");
+    let offers_apple = async |service: &Service| {
+        let page = service.send(Method::GET, &page, &[], Vec::new()).await;
+        assert_eq!(page.status, 200);
+        String::from_utf8(page.body).unwrap().contains("card.pkpass")
+    };
+    assert!(!offers_apple(&service).await);
+
+    service.api(Method::PUT, PATH, &document(&mint(&service, SPA, service.now()))).await.expect(&[200]);
+    service.clock.advance(Duration::from_secs(60));
+    assert!(offers_apple(&service).await);
+    let (mut phone, apple) = service.phone_with(&card).await;
+    assert_eq!(apple, serial, "one card has one serial number");
+    service.patch_card("M-1", &json!({"attributes": {"points": 4711}})).await;
+    assert_eq!(service.deliver().await, 2);
+    assert_eq!(phone.update(SPA, service.now()).await.unwrap().len(), 1);
+    assert_eq!(phone.field(&serial, "points").unwrap(), "4711");
+    assert!(shows(&wallet, &serial, "4711"));
     service.stop().await;
 }

@@ -1,7 +1,7 @@
 //! What every wallet's driver does, and that the service needs no Apple: a second wallet in memory is issued in, changed
 //! and delivered to like Apple's.
 
-mod fake;
+pub mod fake;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,14 +38,15 @@ on_both_databases![
     a_refusal_of_one_wallets_issuer_pauses_no_other,
     a_claim_that_fails_for_one_issuer_drops_nothing_of_the_others,
     an_issuer_is_not_called_faster_than_its_plan_allows,
+    no_more_is_claimed_than_a_second_of_the_plan_allows,
     no_more_deliveries_are_under_way_than_the_plan_allows,
     an_erased_card_is_voided_in_a_wallet_that_is_sent_documents,
 ];
 
-const FREE: RatePlan = RatePlan { in_flight: None, per_second: None };
+pub const FREE: RatePlan = RatePlan { in_flight: None, per_second: None };
 
 /// A service whose default workspace has Apple's sandbox issuer and a fake one.
-async fn two_wallets(database: &TestDatabase, jobs: JobMode, plan: RatePlan) -> (Service, Arc<FakeWallet>) {
+pub async fn two_wallets(database: &TestDatabase, jobs: JobMode, plan: RatePlan) -> (Service, Arc<FakeWallet>) {
     let wallet = Arc::new(FakeWallet::default());
     let driver: Arc<dyn Wallet> = wallet.clone();
     let outside = |clock: Arc<ManualClock>| Outside { clock, random: Arc::new(SystemRandom), wallets: vec![driver] };
@@ -54,7 +55,7 @@ async fn two_wallets(database: &TestDatabase, jobs: JobMode, plan: RatePlan) -> 
     (service, wallet)
 }
 
-async fn add_issuer(service: &Service, wallet: &FakeWallet, workspace: &WorkspaceId, plan: RatePlan) -> IssuerId {
+pub async fn add_issuer(service: &Service, wallet: &FakeWallet, workspace: &WorkspaceId, plan: RatePlan) -> IssuerId {
     let id = IssuerId::parse(&format!("fake-{workspace}")).unwrap();
     let mut tx = service.app.store.begin().await.unwrap();
     issuers::claim(&mut tx, &id, workspace, (WalletKind::Google, "fake"), service.now()).await.unwrap();
@@ -64,7 +65,7 @@ async fn add_issuer(service: &Service, wallet: &FakeWallet, workspace: &Workspac
 }
 
 /// A holder saves the card: from then on its object is told of changes.
-async fn save(service: &Service, workspace: &WorkspaceId, issuer: &IssuerId, card: &Value) -> String {
+pub async fn save(service: &Service, workspace: &WorkspaceId, issuer: &IssuerId, card: &Value) -> String {
     let serial = card["serial_number"].as_str().unwrap().to_owned();
     let key = TargetKey { workspace: workspace.clone(), issuer: issuer.clone(), id: TargetId::parse(&serial).unwrap() };
     let address = TargetAddress::parse(&serial).unwrap();
@@ -77,7 +78,7 @@ async fn save(service: &Service, workspace: &WorkspaceId, issuer: &IssuerId, car
     serial
 }
 
-fn fake_default() -> IssuerId {
+pub fn fake_default() -> IssuerId {
     IssuerId::parse("fake-default").unwrap()
 }
 
@@ -85,7 +86,7 @@ fn points(points: i64) -> Value {
     json!({"attributes": {"points": points}})
 }
 
-fn shows(wallet: &FakeWallet, serial: &str, value: &str) -> bool {
+pub fn shows(wallet: &FakeWallet, serial: &str, value: &str) -> bool {
     wallet.service.object(serial).is_some_and(|object| object["values"]["points"].as_str().unwrap().contains(value))
 }
 
@@ -257,6 +258,18 @@ async fn an_issuer_is_not_called_faster_than_its_plan_allows(database: TestDatab
     let span = *calls.last().unwrap() - calls[0];
     // The first may have been late for its turn, never early.
     assert!(span >= Duration::from_millis(80), "six calls came within {span:?}; a second has 50 turns");
+    service.stop().await;
+}
+
+async fn no_more_is_claimed_than_a_second_of_the_plan_allows(database: TestDatabase) {
+    let plan = RatePlan { in_flight: None, per_second: Some(3) };
+    let (service, _wallet) = two_wallets(&database, JobMode::ByHand, plan).await;
+    many_due(&service, 5).await;
+    let round = claim_due(&service.app, |_, in_flight| in_flight).await.unwrap();
+    assert_eq!(round.deliveries.len(), 3, "the others would wait for their turns past the end of their leases");
+    let leases = round.deliveries.iter().map(|delivery| delivery.lease().to_owned()).collect();
+    passloom::delivery::claim::hand_back(&service.app, &leases).await.unwrap();
+    assert_eq!(service.deliver().await, 5);
     service.stop().await;
 }
 

@@ -5,11 +5,13 @@ use actix_web::{HttpResponse, web};
 use super::answer;
 use crate::actions::cards::card_view::find_card;
 use crate::actions::keys::Scope;
+use crate::actions::passes::ensure_pass::ensure_pass;
 use crate::actions::passes::fetch_pass::signed_pass;
 use crate::actions::passes::renders::Reader;
 use crate::app::App;
 use crate::domain::ids::{CardId, WorkspaceId};
 use crate::domain::time::Timestamp;
+use crate::domain::wallet::WalletKind;
 use crate::http::auth::{CardsRead, Key};
 use crate::http::openapi::{Answer, Content, Needs, Operation, parameters, schemas};
 use crate::http::problem::{ISSUER_MISSING, NOT_FOUND, Problem};
@@ -69,7 +71,8 @@ pub async fn get(app: web::Data<App>, key: Key<CardsRead>, id: web::Path<String>
 /// # Errors
 /// When there is no such card or it can't be signed.
 pub async fn apple(app: web::Data<App>, key: Key<CardsRead>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let issued = find(&app, &key.workspace, &id).await?;
+    let mut issued = find(&app, &key.workspace, &id).await?;
+    ensure_pass(&app, &mut issued, WalletKind::Apple).await?;
     let pass = signed_pass(&app, &issued, Reader::Backend).await?;
     app.metrics.passes_served.inc();
     Ok(pkpass(&pass, Timestamp::from_seconds(issued.modified())))
