@@ -38,10 +38,10 @@ pub fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         let all = store.migrations();
         store.close().await;
         let due = all.iter().filter(|version| !before.contains(version)).count();
+        let migrations = |count: usize| format!("{count} {}", if count == 1 { "migration" } else { "migrations" });
         match due {
-            0 => println!("The schema is up to date ({} migrations).", all.len()),
-            1 => println!("Applied 1 migration; the schema is up to date."),
-            due => println!("Applied {due} migrations; the schema is up to date."),
+            0 => println!("The schema is up to date ({}).", migrations(all.len())),
+            due => println!("Applied {}; the schema is up to date.", migrations(due)),
         }
         Ok(ExitCode::SUCCESS)
     })

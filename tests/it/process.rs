@@ -402,8 +402,9 @@ fn the_schema_is_brought_up_to_date_without_serving() {
     };
     let count =
         std::fs::read_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite")).unwrap().count();
-    assert_eq!(migrate(), format!("Applied {count} migrations; the schema is up to date.\n"));
-    assert_eq!(migrate(), format!("The schema is up to date ({count} migrations).\n"));
+    let noun = if count == 1 { "migration" } else { "migrations" };
+    assert_eq!(migrate(), format!("Applied {count} {noun}; the schema is up to date.\n"));
+    assert_eq!(migrate(), format!("The schema is up to date ({count} {noun}).\n"));
     let program = Program::start(command(directory.path(), free_port()));
     let refused = command(directory.path(), 1).arg("migrate").output().unwrap();
     let problem = String::from_utf8(refused.stderr).unwrap();
