@@ -56,65 +56,57 @@ pub(super) enum Credentials {
 pub async fn push(app: &App, delivery: Delivery) -> Done {
     let Delivery { claimed, lease, issuer, position, about, since, probe, refused } = delivery;
     let id = claimed.issuer().clone();
-    let done = |outcome: Outcome, acknowledged, credentials| Done {
-        result: DeliveryResult {
-            claimed: claimed.clone(),
-            lease: lease.clone(),
-            position,
-            outcome,
-            acknowledged: Option::is_some(&acknowledged),
-            at: app.now(),
-        },
-        credentials,
-        about: about.clone(),
-        probe,
-        issuer: issuer.clone(),
-        acknowledged,
-    };
+    let outcome = Outcome::Released { problem: None };
+    let result = DeliveryResult { claimed, lease, position, outcome, acknowledged: false, at: app.now() };
+    let mut done = Done { result, credentials: Credentials::Known, about, probe, issuer, acknowledged: None };
     let too_late = || (!probe && !app.channels.is_open(&id)) || since.elapsed() > LONGEST_WAIT;
     // One that is too late already takes no turn from the others.
     if !too_late()
-        && let Some(rate) = issuer.rate_plan().per_second
+        && let Some(rate) = done.issuer.rate_plan().per_second
     {
         tokio::time::sleep(app.channels.turn(&id, rate)).await;
     }
     // The connection may have failed, or the claim grown too old, while this delivery waited for its turn.
     if too_late() {
-        return done(Outcome::Released { problem: None }, None, Credentials::Known);
+        return done;
     }
-    let (payload, covers) = match payload(app, &*issuer, &claimed).await {
+    let claimed = &done.result.claimed;
+    let (payload, covers) = match payload(app, &*done.issuer, claimed).await {
         Ok(payload) => payload,
         Err(error) => {
             let problem = format!("the card can't be written for its wallet: {error}");
-            let outcome = match error {
+            done.result.outcome = match error {
                 // Nothing that time mends: the next change tries anew.
                 ActionError::NotFound(_) | ActionError::IssuerMissing => Outcome::GaveUp { problem },
-                _ => later(app, &claimed, app.now(), None, problem, Fault::Target),
+                _ => later(app, claimed, app.now(), None, problem, Fault::Target),
             };
-            return done(outcome, None, Credentials::Known);
+            return done;
         }
     };
     let before = app.channels.answers(&id);
-    let answer = issuer.deliver(&claimed.address, &payload, app.now()).await;
+    let answer = done.issuer.deliver(&claimed.address, &payload, app.now()).await;
     crash::point("after-push");
     let now = app.now();
-    let mut credentials = match (&answer, &refused) {
+    let credentials = match (&answer, refused) {
         (PushOutcome::NoAnswer { .. } | PushOutcome::Unreachable { .. } | PushOutcome::ServiceUnwell { .. }, _) => {
             Credentials::Known
         }
         (PushOutcome::IssuerRefused { reason }, _) => {
-            Credentials::Refused { credentials: issuer.credentials(), reason: reason.clone() }
+            Credentials::Refused { credentials: done.issuer.credentials(), reason: reason.clone() }
         }
-        (_, Some(credentials)) => Credentials::Accepted { credentials: credentials.clone() },
+        (_, Some(credentials)) => Credentials::Accepted { credentials },
         (_, None) => Credentials::Known,
     };
-    let outcome = outcome_of(app, &*issuer, &claimed, answer, before, now);
-    // A dead target doesn't show whether the credentials are accepted for others; any answer except a refusal does.
-    if matches!(outcome, Outcome::Released { .. }) && matches!(credentials, Credentials::Accepted { .. }) {
-        credentials = Credentials::Known;
-    }
-    let acknowledged = covers.filter(|_| matches!(outcome, Outcome::Delivered { .. }));
-    done(outcome, acknowledged, credentials)
+    let outcome = outcome_of(app, &*done.issuer, claimed, answer, before, now);
+    done.credentials = match (&outcome, credentials) {
+        // No answer doesn't show whether the credentials are accepted again.
+        (Outcome::Released { .. }, Credentials::Accepted { .. }) => Credentials::Known,
+        (_, credentials) => credentials,
+    };
+    done.acknowledged = covers.filter(|_| matches!(outcome, Outcome::Delivered { .. }));
+    done.result.acknowledged = done.acknowledged.is_some();
+    (done.result.outcome, done.result.at) = (outcome, now);
+    done
 }
 
 /// Returns what is sent to a target and, when that is the card itself, the pass and content version that it has then.
