@@ -222,11 +222,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return ready;
         }
         if let Some(until) = this.activity.idle_until() {
-            if this.timer.deadline() != until {
+            while this.timer.as_mut().poll(context).is_ready() {
+                if until <= Instant::now() {
+                    return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+                }
+                // It was set before the last request. Moving it with each request would cost more than it is worth.
                 this.timer.as_mut().reset(until);
-            }
-            if this.timer.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
         }
         Poll::Pending

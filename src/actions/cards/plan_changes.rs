@@ -91,9 +91,10 @@ impl Working {
         }
     }
 
-    /// Whether no phone has fetched its live message yet.
+    /// Whether a wallet that shows the card hasn't got its live message yet.
     fn is_waiting(&self) -> bool {
-        self.new_face || newest_fetch(&self.passes).is_none_or(|fetch| fetch.face < self.card.position)
+        let mut shown = self.passes.iter().filter_map(|pass| pass.fetched).peekable();
+        self.new_face || shown.peek().is_none() || shown.any(|fetch| fetch.face < self.card.position)
     }
 }
 
