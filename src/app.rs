@@ -101,7 +101,7 @@ pub struct App {
     pub trusted_proxies: TrustedProxies,
     /// How many pushes may be under way on one connection to APNs.
     pub in_flight: usize,
-    /// How many devices are marked for publishings in a second.
+    /// How many targets fan-outs mark in a second.
     pub refresh_rate: u32,
     /// How long events and entries of the audit list are kept.
     pub event_retention: Duration,

@@ -19,7 +19,7 @@ use crate::telemetry::InDatabase;
 pub const LASTS: Duration = Duration::from_secs(10);
 /// How long a reading may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many devices are read to count the cards that are behind.
+/// How many targets are read to count the cards that are behind.
 const DEVICES: i64 = 10_000;
 
 /// The time of the last attempt to read.

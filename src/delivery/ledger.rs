@@ -1,9 +1,9 @@
-//! The delivery state of a card's newest face: which face each device should show, was notified of, polled for and
-//! fetched, and, when it is behind, why, in plain words.
+//! The delivery state of a card's newest content version (in the API, its face): which version each target should show,
+//! was notified of, polled for and has, and, when it is behind, why, in plain words.
 //!
-//! A device is notified and polls by position ("everything up to here"), which may be newer than the card's face; the
-//! ledger never shows more than the face. A fetch names no device: it counts for the devices that polled since the
-//! change.
+//! A target is notified and polls by position ("everything up to here"), which may be newer than the card's face; the
+//! ledger never shows more than the face. A fetch is recorded for a pass, not for a target: it counts for the targets
+//! that polled since the change.
 
 use serde_json::{Value, json};
 
@@ -18,12 +18,12 @@ use crate::store::passes::PassRecord;
 use crate::store::targets::{self, TargetState};
 use crate::wallets::Words;
 
-/// What delays all devices of a card.
+/// What delays all targets of a pass.
 #[derive(Debug, Default)]
 struct HeldUp {
     /// Why pushes are delayed: the certificate, or this node can't reach APNs.
     pushes: Option<String>,
-    /// Whether a publishing has not marked this card's devices yet.
+    /// Whether a publishing has not marked this card's targets yet.
     refreshing: bool,
 }
 
@@ -70,7 +70,7 @@ pub async fn delivery_ledger(app: &App, mut issued: Issued) -> Result<Value, Act
 }
 
 fn show(target: &TargetState, face: i64, pass: &PassRecord, held_up: &HeldUp, now: Timestamp) -> Value {
-    // A device that polled up to a position has everything that was fetched up to it.
+    // A target that polled up to a position has everything that was fetched up to it.
     let (taken, taken_at) = pass.fetched.map_or((0, None), |fetch| (fetch.face, Some(fetch.at)));
     let fetched = taken.min(target.polled_position).min(face);
     let fetched_at = taken_at.filter(|_| target.polled_position >= taken);

@@ -1,6 +1,6 @@
 //! The wallets that can show a card.
 
-/// A maker's wallet. The only closed list of wallets: its words stand in the database, the API and the metrics.
+/// A maker's wallet. The only closed list of wallets: its names stand in the database, the API and the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WalletKind {
@@ -11,7 +11,7 @@ pub enum WalletKind {
 }
 
 impl WalletKind {
-    /// Returns the wallet's word.
+    /// Returns the wallet's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Apple => "apple",
@@ -19,7 +19,7 @@ impl WalletKind {
         }
     }
 
-    /// Reads a wallet's word; `None` for any other.
+    /// Reads a wallet's name; `None` for any other.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Apple, Self::Google].into_iter().find(|kind| kind.as_str() == text)
     }

@@ -18,8 +18,8 @@ use crate::domain::ids::{CardId, WorkspaceId};
 use crate::platform::secrets::fingerprint;
 use crate::store::{cards, deliveries, events, templates, workspaces};
 
-/// Erases a card. What remains holds none of its values: the serial number and pass type, with which phones still prove
-/// that they hold the pass, the registrations, and the template from which the void pass is rendered. The id may be
+/// Erases a card. What remains holds none of its values: the serial number and its passes, with which wallets still prove
+/// that they hold them, the registrations, and the template from which the void pass is rendered. The id may be
 /// issued again.
 ///
 /// # Errors

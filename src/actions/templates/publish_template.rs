@@ -71,7 +71,7 @@ enum Stored {
 }
 
 /// Publishes a draft; one equal to the newest version makes no new one. Cards are not rewritten: what phones must fetch
-/// follows from the template's position, and a job notifies the devices at a paced rate.
+/// follows from the template's position, and a fan-out notifies the targets at a paced rate.
 ///
 /// # Errors
 /// When the template is unknown, breaks rules, or the workspace has no issuer; [`ActionError::DraftChanging`] when the

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The shortest time between two pushes to a device; changes in between share one push.
+/// The shortest time between two notifications of a target; changes in between share one.
 pub const WINDOW: Duration = Duration::from_secs(2);
 
 /// How long to wait before repeating a push that no fetch followed, each wait counted from the push before: an hour, a
@@ -13,7 +13,7 @@ pub const REMIND_AFTER: [Duration; 3] =
 /// The waits before each further attempt, in seconds; the last one repeats.
 const WAITS: [u64; 6] = [15, 60, 300, 900, 3600, 4 * 3600];
 
-/// How long a device is left alone when the service says that it was pushed too often but not how long to wait. Apple
+/// How long a target is left alone when the service says that it was pushed too often but not how long to wait. Apple
 /// asks for minutes; a change must be tried again within one, and from then on the waits grow.
 pub const BUSY_PAUSE: Duration = Duration::from_secs(55);
 

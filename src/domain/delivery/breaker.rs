@@ -1,7 +1,7 @@
-//! The circuit breaker of a channel to a push service. It distinguishes a service that is down from a device that can't
+//! The circuit breaker of a channel to a push service. It distinguishes a service that is down from a target that can't
 //! be notified. Its decisions are pure: callers pass in the time.
 //!
-//! While a breaker is open, only one probe at a time is sent, and no device's own retries are counted: devices are not
+//! While a breaker is open, only one probe at a time is sent, and no target's own retries are counted: targets are not
 //! at fault, and must not have to wait for hours when the service is back.
 
 use std::time::Duration;
