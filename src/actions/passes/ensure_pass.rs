@@ -1,27 +1,18 @@
 //! Issues an existing card in a wallet that its workspace has had only since.
 
-use std::sync::Arc;
-
 use crate::actions::error::ActionError;
 use crate::app::App;
 use crate::domain::wallet::WalletKind;
-use crate::store::cards;
-use crate::store::cards::Issued;
+use crate::store::cards::{self, Issued};
 use crate::store::passes::{self, PassRecord};
-use crate::wallets::Issuer;
 
-/// Returns the issuer under which a card is, or would be, in a wallet; `None` when its workspace has none there.
-///
-/// # Errors
-/// When the database fails.
-pub async fn issuer_in(app: &App, issued: &Issued, wallet: WalletKind) -> Result<Option<Arc<dyn Issuer>>, ActionError> {
-    let workspace = &issued.card.workspace;
-    if let Some(pass) = issued.pass(wallet) {
-        return app.find_issuer(workspace, &pass.issuer).await;
+/// Whether a card can be had in a wallet, as far as this node knows: pages ask it for every visitor.
+pub fn is_offered(app: &App, issued: &Issued, wallet: WalletKind) -> bool {
+    let (workspace, now) = (&issued.card.workspace, app.now());
+    match issued.pass(wallet) {
+        Some(pass) => app.wallets.issuer(workspace, &pass.issuer, now).is_some(),
+        None => app.wallets.current(workspace, now).iter().any(|issuer| issuer.wallet() == wallet),
     }
-    let current = app.current_issuers(workspace).await?;
-    // What is left of an erased card is shown only where it was.
-    Ok(current.into_iter().find(|issuer| issuer.wallet() == wallet && !issued.card.id.is_erased()))
 }
 
 /// Gives a card a pass in a wallet, under its workspace's current issuer, unless it has one.
@@ -29,10 +20,12 @@ pub async fn issuer_in(app: &App, issued: &Issued, wallet: WalletKind) -> Result
 /// # Errors
 /// When the workspace has no issuer there, or the database fails.
 pub async fn ensure_pass(app: &App, issued: &mut Issued, wallet: WalletKind) -> Result<(), ActionError> {
-    if issued.pass(wallet).is_some() {
+    // What is left of an erased card is shown only where it was.
+    if issued.pass(wallet).is_some() || issued.card.id.is_erased() {
         return Ok(());
     }
-    let issuer = issuer_in(app, issued, wallet).await?.ok_or(ActionError::IssuerMissing)?;
+    let current = app.current_issuers(&issued.card.workspace).await?;
+    let issuer = current.into_iter().find(|issuer| issuer.wallet() == wallet).ok_or(ActionError::IssuerMissing)?;
     let object_id = issued.card.serial.as_str().to_owned();
     let pass = PassRecord { wallet, issuer: issuer.id().clone(), object_id, fetched: None };
     let mut tx = app.store.begin().await?;

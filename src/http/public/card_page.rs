@@ -15,7 +15,7 @@ use super::pages::{
 use super::texts::PageLanguage;
 use crate::actions::cards::record_page_view::record_page_view;
 use crate::actions::error::ActionError;
-use crate::actions::passes::ensure_pass::issuer_in;
+use crate::actions::passes::ensure_pass::is_offered;
 use crate::actions::passes::renders::{Kind, Made, Reader};
 use crate::actions::templates::published::Published;
 use crate::app::App;
@@ -134,7 +134,7 @@ async fn draw(app: web::Data<App>, token: web::Path<String>, request: HttpReques
         assets: format!("{}{ASSETS}", app.base_path),
         page_url: app.page_url(&issued.card.workspace, &issued.card.serial, issued.card.page_generation).await?,
         ended: issued.card.ends_at().is_some_and(|end| end <= app.now()),
-        apple: issuer_in(&app, &issued, WalletKind::Apple).await?.is_some(),
+        apple: is_offered(&app, &issued, WalletKind::Apple),
     };
     let kind = Kind::Page(format!("{place} {device:?} {} {}", visit.ended, visit.apple));
     let drawn = issued.clone();
