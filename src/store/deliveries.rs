@@ -121,7 +121,7 @@ macro_rules! cards_behind {
             "WITH o AS MATERIALIZED (SELECT workspace_id AS workspace, issuer_id AS issuer, id AS target, polled_position
                 FROM (SELECT * FROM targets WHERE due_at IS NOT NULL LIMIT $1) due
                 UNION ALL SELECT workspace_id, issuer_id, id, polled_position
-                FROM (SELECT * FROM targets WHERE remind_at IS NOT NULL AND due_at IS NULL LIMIT $1) told)
+                FROM (SELECT * FROM targets WHERE remind_at IS NOT NULL AND due_at IS NULL LIMIT $1) notified)
             SELECT COUNT(*) FROM (SELECT DISTINCT c.workspace_id, c.id FROM o ",
             $joins,
             " WHERE c.erased_at IS NULL AND ((c.position > r.position AND (c.position > o.polled_position OR c.position > ",

@@ -116,7 +116,10 @@ pub async fn insert_many(
     if passes.is_empty() {
         return Ok(());
     }
-    let row = |(card, pass): &(&CardId, &PassRecord)| json!({"card": card, "wallet": pass.wallet, "issuer": pass.issuer, "object": pass.object_id});
+    let row = |(card, pass): &(&CardId, &PassRecord)| {
+        let PassRecord { wallet, issuer, object_id, .. } = pass;
+        json!({"card": card, "wallet": wallet, "issuer": issuer, "object": object_id})
+    };
     let rows: Vec<Value> = passes.iter().map(row).collect();
     on_db!(tx, INSERT_MANY, |sql, c| {
         sqlx::query(sql).bind(workspace).bind(Json(rows)).execute(c).await?;

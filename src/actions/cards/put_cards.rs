@@ -2,8 +2,8 @@
 //! transaction.
 //!
 //! The number of statements doesn't depend on the number of cards. Locks are taken in the order of the store's rules
-//! (cards, targets, the workspace's counter, passes), each by key; commands are carried out in the order in which they were
-//! made, so a card may be named more than once.
+//! (cards, targets, the workspace's counter, passes), each by key; commands are carried out in the order in which they
+//! were made, so a card may be named more than once.
 //!
 //! Changes are planned before their cards are locked ([`precompute`]) and off the threads that serve: a template may
 //! need much computing, and meanwhile others can use the database. Nothing is ever rendered while a transaction is
